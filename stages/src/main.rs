@@ -1,1 +1,23 @@
-fn main() {}
+//! `gradus-worker`: carries out stages for the engine, which speaks frames on stdin and stdout.
+//!
+//! Descriptor 1 is taken for frames before anything else runs, so that what native code prints goes to
+//! the log. CUDA is opened before any other call into libtorch; see `device.rs` for why.
+
+mod artifact;
+mod catalog;
+mod context;
+mod device;
+mod families;
+mod serve;
+mod stage;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("catalog"), None) => serve::print_catalog(),
+        (Some("serve"), Some(device)) => serve::serve(&device),
+        _ => serve::usage(),
+    }
+}

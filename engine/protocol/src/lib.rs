@@ -1,1 +1,11 @@
-//! Placeholder.
+//! What the engine and its workers say to each other, and nothing else.
+//!
+//! A frame is a length (u32, little endian) and that many bytes of JSON. Raise [`VERSION`] whenever an
+//! older peer would misread a message; both sides refuse a version that is not their own.
+
+pub mod catalog;
+mod frame;
+mod message;
+
+pub use frame::{FrameError, LARGEST_FRAME, read_frame, write_frame};
+pub use message::{Cause, Input, Job, Reply, Request, Source, VERSION};

@@ -1,0 +1,60 @@
+//! What stages hand on: one type per kind of artifact.
+
+use crate::stage::artifact;
+
+artifact!(
+    /// A Hugging Face folder: `config.json`, `model.safetensors`, and the tokenizer's files.
+    Model: "model"
+);
+artifact!(
+    /// A sequence classifier with one output, in a Hugging Face folder.
+    RewardModel: "reward_model"
+);
+artifact!(
+    /// `tokenizer.json` and `tokenizer_config.json`; a model's folder has them too.
+    Tokenizer: "tokenizer" | "model"
+);
+artifact!(
+    /// Rows of plain text.
+    Text: "text" | "completions" | "preferences"
+);
+artifact!(
+    /// Prompts; whatever has prompts will do.
+    Prompts: "prompts" | "completions" | "preferences"
+);
+artifact!(
+    /// Prompts with a completion; of a preference the chosen side.
+    Completions: "completions" | "preferences"
+);
+artifact!(
+    /// Prompts with a chosen and a rejected completion.
+    Preferences: "preferences"
+);
+artifact!(
+    /// Rows of any format.
+    Rows: "text" | "prompts" | "completions" | "preferences"
+);
+artifact!(
+    /// A reward in closed form, known because the data is synthetic.
+    TrueReward: "true_reward"
+);
+artifact!(
+    /// What `evaluate.policy` measured, with its samples.
+    Evaluation: "evaluation"
+);
+artifact!(
+    /// A curve of numbers per step, as JSON lines.
+    Metrics: "metrics"
+);
+artifact!(
+    /// A table, as CSV.
+    Table: "table"
+);
+artifact!(
+    /// A plot, as SVG.
+    Plot: "plot"
+);
+artifact!(
+    /// A page of text, as Markdown.
+    Report: "report"
+);

@@ -1,0 +1,106 @@
+//! What a running stage may ask of the world: seed, device, and a way to report.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use gradus_protocol::Reply;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::stage::StageError;
+
+/// Reports at most this often; a step can take a millisecond.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// Given to every stage while it runs.
+pub(crate) struct Context {
+    /// The only source of randomness.
+    pub(crate) seed: u64,
+    pub(crate) device: tch::Device,
+    cancelled: Arc<AtomicBool>,
+    send: Box<dyn FnMut(Reply) + Send>,
+    reported: Option<Instant>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        seed: u64,
+        device: tch::Device,
+        cancelled: Arc<AtomicBool>,
+        send: Box<dyn FnMut(Reply) + Send>,
+    ) -> Self {
+        Self { seed, device, cancelled, send, reported: None }
+    }
+
+    /// A seed of its own for each purpose, so that adding a draw to one changes no other.
+    pub(crate) fn seed_for(&self, purpose: &str) -> u64 {
+        let mut hasher = blake3::Hasher::new_derive_key("gradus 2026 seed of a purpose");
+        hasher.update(&self.seed.to_le_bytes()).update(purpose.as_bytes());
+        let mut seed = [0; 8];
+        seed.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        u64::from_le_bytes(seed)
+    }
+
+    /// Says how far the stage is, and ends it if the person asked for that.
+    pub(crate) fn progress(
+        &mut self,
+        done: usize,
+        total: usize,
+        unit: &str,
+        note: &str,
+    ) -> Result<(), StageError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(StageError::Cancelled);
+        }
+        let due = self.reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY);
+        if due || done == total {
+            self.reported = Some(Instant::now());
+            (self.send)(Reply::Progress {
+                done: done as u64,
+                total: total as u64,
+                unit: unit.to_owned(),
+                note: note.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Reports a number of one step, for a curve.
+    pub(crate) fn metric(&mut self, name: &str, step: usize, value: f64) {
+        self.send_metric(name, Some(step as u64), value);
+    }
+
+    /// Reports a number of the whole stage: it is kept with the action and shown in the summary.
+    pub(crate) fn summary(&mut self, name: &str, value: f64) {
+        self.send_metric(name, None, value);
+    }
+
+    fn send_metric(&mut self, name: &str, step: Option<u64>, value: f64) {
+        let value = value.is_finite().then_some(value);
+        (self.send)(Reply::Metric { name: name.to_owned(), step, value });
+    }
+}
+
+/// A file of the user's as a parameter: the engine puts its content into the fingerprint.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct UserFile(pub(crate) PathBuf);
+
+impl JsonSchema for UserFile {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "UserFile".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "path" })
+    }
+}
