@@ -143,7 +143,12 @@ impl Check<'_> {
                     .iter()
                     .enumerate()
                     .map(|(i, item)| {
-                        self.value(item, of, &format!("item {i} of {what}"), &format!("{pointer}/{i}"))
+                        self.value(
+                            item,
+                            of,
+                            &format!("item {i} of {what}"),
+                            &format!("{pointer}/{i}"),
+                        )
                     })
                     .collect();
                 items.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
