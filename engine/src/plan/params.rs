@@ -30,7 +30,7 @@ pub(super) fn complete(
     };
     if spec.kind == exec::KIND {
         stage.exec = exec::read(instance, pipeline, mistakes);
-        stage.params = stage.exec.as_ref().map(exec::Exec::to_value)?;
+        stage.params = stage.exec.as_ref().map(exec::Exec::to_value).unwrap_or_default();
         return Some(stage);
     }
     let with = interpolate(&spec.with, &instance.scope(pipeline), &pipeline.sources, mistakes)?;

@@ -112,10 +112,12 @@ impl Joiner<'_> {
             return file.map(From::File).into_iter().collect();
         }
         let wanted = Reference::parse(text).map_or(text, |reference| reference.stage);
-        let problem = Problem::UnknownStage {
-            stage: self.stage.to_owned(),
-            wanted: wanted.to_owned(),
-            nearest: nearest(wanted, names()),
+        let nearest = nearest(wanted, names());
+        let problem = if nearest.is_none() && text.contains('.') {
+            Problem::MissingFile(text.to_owned())
+        } else {
+            let (stage, wanted) = (self.stage.to_owned(), wanted.to_owned());
+            Problem::UnknownStage { stage, wanted, nearest }
         };
         self.add(at, problem);
         Vec::new()
