@@ -36,14 +36,16 @@ pub(super) fn complete(
     let with = interpolate(&spec.with, &instance.scope(pipeline), &pipeline.sources, mistakes)?;
     let before = mistakes.list.len();
     let mut check = Check { pipeline, mistakes, stage: &spec.name, files: Vec::new() };
-    if let Some(seed) = with.get(SEED) {
+    // A kind may have a seed of its own, as data kinds do whose rows must not change with other parameters.
+    let own = instance.kind.params.iter().any(|param| param.name == SEED);
+    if let Some(seed) = with.get(SEED).filter(|_| !own) {
         let range = Range { min: Some(0.0), ..Range::default() };
         stage.seed = check
             .value(seed, &Shape::Integer(range), "`seed`", "")
             .and_then(|seed| seed.as_u64())
             .unwrap_or(0);
     }
-    let entries = with.entries().iter().filter(|entry| entry.key != SEED).cloned().collect();
+    let entries = with.entries().iter().filter(|entry| own || entry.key != SEED).cloned().collect();
     let with = Node { data: Data::Map(entries), at: with.at };
     let params = check.fields(&with, &instance.kind.params, &spec.kind, "", spec.at);
     stage.files = check.files;
