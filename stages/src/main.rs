@@ -8,6 +8,9 @@ mod catalog;
 mod context;
 mod device;
 mod families;
+mod nn;
+#[cfg(test)]
+mod oracle_tests;
 mod serve;
 mod stage;
 
