@@ -8,11 +8,14 @@ mod catalog;
 mod context;
 mod device;
 mod families;
+mod feedback;
 mod nn;
 #[cfg(test)]
 mod oracle_tests;
+mod policy;
 mod serve;
 mod stage;
+mod train;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), as PyTorch computes it.
+//! Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), as `PyTorch` computes it.
 //!
 //! Our own, because the moments must be saved with a run and decay must skip norms and biases.
 

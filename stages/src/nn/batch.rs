@@ -5,17 +5,28 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// A row with the length of its prompt; what follows the prompt is trained on.
+/// A row of tokens, and which of them a loss is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Example {
-    pub(crate) input_ids: Vec<u32>,
-    pub(crate) prompt_tokens: usize,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) learn: Vec<bool>,
 }
 
 impl Example {
-    /// Tokens after the prompt that some token predicts.
+    /// A row whose loss is about what follows the first `prompt` tokens.
+    pub(crate) fn after_prompt(ids: Vec<u32>, prompt: usize) -> Self {
+        let learn = (0..ids.len()).map(|i| i >= prompt).collect();
+        Self { ids, learn }
+    }
+
+    /// Places whose next token is to be learnt.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        (1..self.ids.len()).filter(|i| self.learn[*i]).map(|i| i - 1)
+    }
+
+    /// How many tokens are learnt; nothing predicts the first of a row.
     pub(crate) fn labels(&self) -> usize {
-        self.input_ids.len() - self.prompt_tokens.max(1).min(self.input_ids.len())
+        self.places().count()
     }
 }
 
@@ -47,8 +58,9 @@ impl Batch {
     }
 
     /// Bins of sequences laid end to end; no sequence sees another.
-    pub(crate) fn packed(bins: &[Vec<&[u32]>], pad: u32, device: Device) -> Self {
-        let width = bins.iter().map(|bin| bin.iter().map(|row| row.len()).sum()).max().unwrap_or(0);
+    pub(crate) fn packed<R: AsRef<[u32]>>(bins: &[&[R]], pad: u32, device: Device) -> Self {
+        let length = |bin: &&[R]| bin.iter().map(|row| row.as_ref().len()).sum();
+        let width = bins.iter().map(length).max().unwrap_or(0);
         let size = [as_i64(bins.len()), as_i64(width)];
         let mut ids = vec![i64::from(pad); bins.len() * width];
         let mut segments = vec![0_i64; bins.len() * width];
@@ -56,7 +68,7 @@ impl Batch {
         for (b, bin) in bins.iter().enumerate() {
             let mut at = b * width;
             for (r, row) in bin.iter().enumerate() {
-                for (i, id) in row.iter().enumerate() {
+                for (i, id) in row.as_ref().iter().enumerate() {
                     ids[at] = i64::from(*id);
                     segments[at] = as_i64(r + 1);
                     positions[at] = as_i64(i);
@@ -84,22 +96,37 @@ impl Batch {
     }
 }
 
-/// 1 at [row, t] where token t+1 belongs to the completion: [rows, width − 1], for right padding.
-pub(crate) fn completion_mask(rows: &[&Example], width: usize, device: Device) -> Tensor {
-    let mut mask = vec![0_f32; rows.len() * (width - 1)];
+/// 1 at [row, t] where token t+1 is to be learnt: [rows, width − 1], for right padding.
+pub(crate) fn learn_mask(rows: &[&Example], device: Device) -> Tensor {
+    let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(1).max(2) - 1;
+    let mut mask = vec![0_f32; rows.len() * width];
     for (r, row) in rows.iter().enumerate() {
-        let start = row.prompt_tokens.max(1) - 1;
-        let end = row.input_ids.len() - 1;
-        if start < end {
-            mask[r * (width - 1) + start..r * (width - 1) + end].fill(1.0);
+        row.places().for_each(|place| mask[r * width + place] = 1.0);
+    }
+    Tensor::from_slice(&mask).view([as_i64(rows.len()), as_i64(width)]).to_device(device)
+}
+
+/// Where in the flattened [`Batch::packed`] of the same bins the next token is to be learnt, and that
+/// token: both [labels].
+pub(crate) fn targets(bins: &[&[Example]], device: Device) -> (Tensor, Tensor) {
+    let width = bins.iter().map(|bin| bin.iter().map(|row| row.ids.len()).sum()).max().unwrap_or(0);
+    let (mut places, mut ids) = (Vec::new(), Vec::new());
+    for (b, bin) in bins.iter().enumerate() {
+        let mut start = b * width;
+        for row in *bin {
+            for place in row.places() {
+                places.push(as_i64(start + place));
+                ids.push(i64::from(row.ids[place + 1]));
+            }
+            start += row.ids.len();
         }
     }
-    Tensor::from_slice(&mask).view([as_i64(rows.len()), as_i64(width - 1)]).to_device(device)
+    (Tensor::from_slice(&places).to_device(device), Tensor::from_slice(&ids).to_device(device))
 }
 
 impl AsRef<[u32]> for Example {
     fn as_ref(&self) -> &[u32] {
-        &self.input_ids
+        &self.ids
     }
 }
 
@@ -141,18 +168,21 @@ mod tests {
 
     #[test]
     fn no_token_predicts_across_packed_rows_or_into_padding() {
-        let bins = [vec![&[1_u32, 2][..], &[3, 4, 5]], vec![&[6, 7, 8]]];
+        let row = |ids: &[u32]| Example::after_prompt(ids.to_vec(), 0);
+        let bins = [&[row(&[1, 2]), row(&[3, 4, 5])][..], &[row(&[6, 7, 8])]];
         let batch = Batch::packed(&bins, 0, Device::Cpu);
         assert_eq!(values(&batch.positions), [0, 1, 0, 1, 2, 0, 1, 2, 0, 0]);
         assert_eq!(values(&batch.continues()), [1, 0, 1, 1, 1, 1, 0, 0]);
+        let (places, ids) = targets(&bins, Device::Cpu);
+        assert_eq!(values(&places), [0, 2, 3, 5, 6]);
+        assert_eq!(values(&ids), [2, 4, 5, 7, 8]);
     }
 
     #[test]
     fn the_completion_is_what_follows_the_prompt() {
-        let row = |ids: &[u32], prompt_tokens| Example { input_ids: ids.to_vec(), prompt_tokens };
-        let (a, b) = (row(&[1, 2, 3, 4], 2), row(&[1, 2, 3], 0));
-        let mask = completion_mask(&[&a, &b], 4, Device::Cpu);
-        assert_eq!(values(&mask), [0, 1, 1, 1, 1, 0]);
+        let (a, b) =
+            (Example::after_prompt(vec![1, 2, 3, 4], 2), Example::after_prompt(vec![1, 2, 3], 0));
+        assert_eq!(values(&learn_mask(&[&a, &b], Device::Cpu)), [0, 1, 1, 1, 1, 0]);
         assert_eq!((a.labels(), b.labels()), (2, 2));
     }
 }

@@ -93,16 +93,17 @@ fn is_redundant(name: &str, config: &Config) -> bool {
     name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight" && config.tie_embeddings
 }
 
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
 type Shards = Vec<(String, Option<BTreeSet<String>>)>;
 
 /// The files that hold tensors and, where an index says so, which.
 fn shards(files: &Files) -> Result<Shards, StageError> {
     if files.contains_key(WEIGHTS) {
         return Ok(vec![(WEIGHTS.to_owned(), None)]);
-    }
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
     }
     let index: Index = serde_json::from_slice(&read_json(files, INDEX)?)
         .map_err(|error| refused(INDEX, &error.to_string()))?;

@@ -1,4 +1,5 @@
-//! The decoder of Llama, Qwen2 and Qwen3: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
+//! The decoder of Llama, Qwen2 and Qwen3: norms by the root mean square, rotary
+//! positions, grouped-query attention, gated feed-forward layers.
 //!
 //! Parameters are a map by their Hugging Face names; a tied output head is the embedding itself, so it
 //! is saved, counted and stepped once.
@@ -123,20 +124,23 @@ impl Model {
             let prefix = format!("model.layers.{layer}");
             let normed = self.rms_norm(&x, &format!("{prefix}.input_layernorm.weight"));
             let kept = cache.as_deref_mut().map(|cache| cache.layer(layer));
-            x = x + self.attention(&normed, &format!("{prefix}.self_attn"), rotary, mask, kept);
-            let normed = self.rms_norm(&x, &format!("{prefix}.post_attention_layernorm.weight"));
-            x = x + self.swiglu(&normed, &format!("{prefix}.mlp"));
+            // Not `+=`, which is in place and would spoil what the gradient needs.
+            let mixed =
+                x + self.attention(&normed, &format!("{prefix}.self_attn"), rotary, mask, kept);
+            let normed =
+                self.rms_norm(&mixed, &format!("{prefix}.post_attention_layernorm.weight"));
+            x = mixed + self.swiglu(&normed, &format!("{prefix}.mlp"));
         }
         self.rms_norm(&x, "model.norm.weight")
     }
 
-    /// x / √(mean x² + ε) · w (Zhang & Sennrich 2019, eq. 4).
+    /// `x / √(mean x² + ε) · w` (Zhang & Sennrich 2019, eq. 4).
     fn rms_norm(&self, x: &Tensor, weight: &str) -> Tensor {
         let square = x.square().mean_dim(-1, true, Kind::Float);
         x * (square + self.config.rms_norm_eps).rsqrt() * self.parameter(weight)
     }
 
-    /// W_down (silu(W_gate x) ⊙ W_up x) (Shazeer 2020, eq. 6).
+    /// `W_down (silu(W_gate x) ⊙ W_up x)` (Shazeer 2020, eq. 6).
     fn swiglu(&self, x: &Tensor, prefix: &str) -> Tensor {
         let gate = self.linear(x, &format!("{prefix}.gate_proj")).silu();
         self.linear(
@@ -185,7 +189,7 @@ impl Model {
         self.linear(&mixed.transpose(1, 2).reshape([rows, width, -1]), &format!("{prefix}.o_proj"))
     }
 
-    /// cos and sin of position · θ^(−2i/d), each [rows, 1, width, head_dim] (Su et al. 2021, eq. 15).
+    /// cos and sin of position · θ^(−2i/d), each `[rows, 1, width, head_dim]` (Su et al. 2021, eq. 15).
     fn rotary(&self, positions: &Tensor) -> (Tensor, Tensor) {
         let half = Tensor::arange(self.config.head_dim / 2, (Kind::Float, self.device()));
         let frequency = half * (-2.0 * self.config.rope_theta.ln() / self.config.head_dim as f64);
@@ -285,7 +289,7 @@ mod tests {
         let (a, b) = ([2_u32, 3, 4], [5_u32, 6]);
         let alone = model.hidden(&Batch::right(&[&a[..]], 0, Device::Cpu)).i(0);
         let padded = model.hidden(&Batch::left(&[&b[..], &a[..]], 0, Device::Cpu)).i(1);
-        let packed = model.hidden(&Batch::packed(&[vec![&b[..], &a[..]]], 0, Device::Cpu));
+        let packed = model.hidden(&Batch::packed(&[&[&b[..], &a[..]]], 0, Device::Cpu));
         assert!(difference(&alone, &padded) < 1e-6);
         assert!(difference(&alone, &packed.i((0, 2..))) < 1e-6);
     }

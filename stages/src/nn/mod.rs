@@ -1,4 +1,4 @@
-//! Tensor code that two families need: the decoder, its files, log-probabilities, sampling, AdamW and
+//! Tensor code that two families need: the decoder, its files, log-probabilities, sampling, Adam and
 //! the training loop.
 
 pub(crate) mod adamw;

@@ -28,7 +28,7 @@ impl Sampling {
 
     /// All filters; `seen` are the ids so far, [rows, any].
     pub(crate) fn filter(&self, logits: &Tensor, seen: &Tensor) -> Tensor {
-        let mut logits = logits.shallow_clone();
+        let mut logits = logits.copy();
         if (self.repetition_penalty - 1.0).abs() > f64::EPSILON {
             logits = penalise(&logits, seen, self.repetition_penalty);
         }
@@ -36,7 +36,7 @@ impl Sampling {
             return logits;
         }
         if (self.temperature - 1.0).abs() > f64::EPSILON {
-            logits = logits / self.temperature;
+            logits /= self.temperature;
         }
         if self.top_k > 0 {
             logits = keep_top_k(&logits, self.top_k);

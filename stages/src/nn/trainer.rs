@@ -20,7 +20,7 @@ use crate::stage::StageError;
 /// How a model is trained. Kinds flatten this into their own parameters.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub(crate) struct Training {
-    /// The largest step size of AdamW. More learns faster, until it diverges.
+    /// The largest step size of the optimiser, Adam with decoupled decay. More learns faster, until it diverges.
     #[schemars(range(min = 0.0))]
     pub(crate) learning_rate: f64,
     /// Passes over the rows; a fraction stops within a pass.
@@ -196,7 +196,7 @@ pub(crate) fn train(
     };
     let mut stepper = Stepper::new(adam, schedule, training.max_grad_norm);
     let mut curve = Vec::with_capacity(steps);
-    let (started, mut tokens) = (Instant::now(), 0);
+    let (started, mut tokens_seen) = (Instant::now(), 0);
     for step in 0..steps {
         let (epoch, place) = (step / per_epoch, step % per_epoch);
         // Shuffling again is cheaper than keeping the order right when an epoch ends early.
@@ -204,19 +204,19 @@ pub(crate) fn train(
         let end = usable.len().min((place + 1) * training.batch);
         let rows: Vec<usize> =
             order[place * training.batch..end].iter().map(|i| usable[*i]).collect();
-        let parts: Vec<&[usize]> =
+        let pieces: Vec<&[usize]> =
             rows.chunks(training.micro_batch.unwrap_or(rows.len())).collect();
         let weight = rows.iter().map(|row| objective.weight(*row)).sum();
         let point = stepper
-            .step(model, parts.len(), weight, |part| objective.loss(model, parts[part]))
+            .step(model, pieces.len(), weight, |piece| objective.loss(model, pieces[piece]))
             .map_err(|error| with_rows(error, &rows))?;
-        tokens += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
+        tokens_seen += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
         observer.metric("loss", point.step, point.loss);
         observer.metric("grad_norm", point.step, point.grad_norm);
         for (name, value) in &point.metrics {
             observer.metric(name, point.step, value.as_f64().unwrap_or(f64::NAN));
         }
-        let speed = tokens as f64 / started.elapsed().as_secs_f64().max(1e-9);
+        let speed = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
         observer.progress(
             step + 1,
             steps,

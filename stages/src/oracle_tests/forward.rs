@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Fixture, LOG_PROBS, all_close, oracles};
 use crate::nn::{
-    batch::Batch,
+    batch::{Batch, as_i64},
     generate::{Limits, generate},
     llama::Model,
     logprob,
@@ -80,8 +80,8 @@ fn oracle_forward_packed() {
         let ids: Vec<u32> = ids.into_iter().map(|id| u32::try_from(id).unwrap()).collect();
         let ends = Vec::<i64>::try_from(fixture.tensor("packed.cu_seqlens")).unwrap();
         let ends: Vec<usize> = ends.into_iter().map(|end| usize::try_from(end).unwrap()).collect();
-        let bin = ends.windows(2).map(|ends| &ids[ends[0]..ends[1]]).collect();
-        let batch = Batch::packed(&[bin], model.pad(), Device::Cpu);
+        let bin: Vec<&[u32]> = ends.windows(2).map(|ends| &ids[ends[0]..ends[1]]).collect();
+        let batch = Batch::packed(&[&bin], model.pad(), Device::Cpu);
         assert_eq!(&batch.positions, fixture.tensor("packed.position_ids"), "{name}");
         let log_probs = logprob::next_token(&model, &batch);
         let theirs = fixture.tensor("packed.token_logps");
@@ -117,7 +117,7 @@ fn oracle_forward_greedy() {
             let theirs = &sequences[row][start..start + lengths[row]];
             let drawn: Vec<i64> = ours.ids.iter().map(|id| i64::from(*id)).collect();
             assert_eq!(drawn, theirs, "{name}: row {row}");
-            let theirs = log_probs.get(row as i64).narrow(0, 0, lengths[row] as i64);
+            let theirs = log_probs.get(as_i64(row)).narrow(0, 0, as_i64(lengths[row]));
             all_close(&name, &Tensor::from_slice(&ours.log_probs), &theirs, None, LOG_PROBS);
         }
     }

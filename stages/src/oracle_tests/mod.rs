@@ -5,6 +5,8 @@
 
 mod forward;
 mod generation;
+mod losses;
+mod steps;
 
 use std::{
     collections::BTreeMap,
@@ -96,7 +98,6 @@ struct Within {
 }
 
 const LOG_PROBS: Within = Within { relative: 0.0, absolute: 5e-5 };
-#[allow(dead_code, reason = "used by losses")]
 const LOSS: Within = Within { relative: 1e-5, absolute: 1e-6 };
 
 #[track_caller]

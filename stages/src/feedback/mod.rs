@@ -1,0 +1,3 @@
+//! Models of what people prefer.
+
+pub(crate) mod reward_model;

@@ -1,0 +1,4 @@
+//! Learning a policy from preferences.
+
+pub(crate) mod dpo;
+pub(crate) mod pairs;

@@ -1,0 +1,3 @@
+//! Learning from examples: what comes before any feedback.
+
+pub(crate) mod likelihood;
