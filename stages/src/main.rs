@@ -6,8 +6,11 @@
 mod artifact;
 mod catalog;
 mod context;
+mod data;
 mod device;
+mod evaluate;
 mod families;
+mod prepare;
 mod serve;
 mod stage;
 
