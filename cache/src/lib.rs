@@ -1,1 +1,146 @@
-//! Placeholder.
+//! Artifacts by content, and which stage made them.
+//!
+//! [`objects`] holds bytes named by their own [`Digest`]; [`memo`] maps the
+//! [`Fingerprint`] of a stage to the digests it produced. Bytes go in first and
+//! the memo last, so a crash can lose work but never remember missing bytes.
+//! Files are the truth; [`Index`] only makes some answers quick.
+
+mod attempt;
+mod digest;
+mod error;
+mod index;
+mod inputs;
+mod memo;
+mod objects;
+mod tree;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+
+pub use attempt::Attempt;
+pub use digest::{Digest, Fingerprint, ParseHashError};
+pub use error::CacheError;
+pub use index::Index;
+pub use inputs::Stat;
+pub use memo::Action;
+
+use error::IoContext;
+
+/// The layout below the root; another number is another layout.
+const FORMAT: &str = "gradus cache 1\n";
+const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+    # This folder is a cache made by gradus. See https://bford.info/cachedir/\n";
+
+/// Whether an artifact is one file or a folder of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    Blob,
+    Tree,
+}
+
+/// What a stage handed on: the digest of a file, or of a folder's manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artifact {
+    pub digest: Digest,
+    pub form: Form,
+    /// The size of the file, or of all files of the folder together.
+    pub bytes: u64,
+}
+
+/// A store of artifacts under one folder; clones share it.
+#[derive(Debug, Clone)]
+pub struct Cache(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    index: Index,
+    /// Blobs whose content this process has seen to be right, and their stamp then.
+    seen: Mutex<HashMap<Digest, objects::Stamp>>,
+}
+
+impl Cache {
+    /// Opens the cache at `root`, making it when there is none.
+    pub fn open(root: &Path) -> Result<Self, CacheError> {
+        for folder in ["blobs", "actions", "attempts", "quarantine", "index"] {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).doing("make", &path)?;
+        }
+        // Renames and worker processes need paths that do not depend on the current folder.
+        let root = root.canonicalize().doing("resolve", root)?;
+        check_format(&root)?;
+        let tag = root.join("CACHEDIR.TAG");
+        if !tag.exists() {
+            fs::write(&tag, CACHEDIR_TAG).doing("write", &tag)?;
+        }
+        let index = Index::new(&root.join("index"));
+        Ok(Self(Arc::new(Inner { root, index, seen: Mutex::default() })))
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// The quick and forgetful part: explanations, history, stats of input files.
+    pub fn index(&self) -> &Index {
+        &self.0.index
+    }
+
+    /// Makes a fresh folder in the cache's file system for one attempt at a stage.
+    pub fn attempt(&self) -> Result<Attempt, CacheError> {
+        Attempt::new(&self.0.root.join("attempts"))
+    }
+
+    /// Returns what was committed under `fingerprint`, unless any of it is gone.
+    ///
+    /// Sizes are checked here; [`Cache::verify`] checks content.
+    pub fn recall(&self, fingerprint: &Fingerprint) -> Result<Option<Action>, CacheError> {
+        let Some(action) = self.read_action(fingerprint)? else { return Ok(None) };
+        for artifact in action.outputs.values() {
+            if !self.is_whole(artifact)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(action))
+    }
+
+    /// Takes in the files and folders of `staged`, then remembers them as what
+    /// `fingerprint` made.
+    ///
+    /// Moves what is staged into the store where it can: staged paths may be gone afterwards.
+    pub fn commit(
+        &self,
+        fingerprint: &Fingerprint,
+        staged: &BTreeMap<String, PathBuf>,
+        record: serde_json::Value,
+    ) -> Result<Action, CacheError> {
+        let outputs = self.store(staged)?;
+        let action = Action { fingerprint: *fingerprint, outputs, record };
+        self.write_action(&action)?;
+        Ok(action)
+    }
+
+    fn quarantine(&self) -> PathBuf {
+        self.0.root.join("quarantine")
+    }
+}
+
+fn check_format(root: &Path) -> Result<(), CacheError> {
+    let path = root.join("format");
+    match fs::read_to_string(&path) {
+        Ok(found) if found == FORMAT => Ok(()),
+        Ok(found) => {
+            Err(CacheError::Format { path, found: found.trim().chars().take(40).collect() })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            objects::write_durably(&root.join("attempts"), &path, FORMAT.as_bytes())
+        }
+        Err(error) => Err(error).doing("read", &path),
+    }
+}

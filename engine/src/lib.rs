@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Reads, plans and runs Gradus pipelines.
+//!
+//! Three rooms, three types: [`spec::Pipeline`] (written) → [`plan::Plan`] (checked) → a stream of
+//! [`event::Event`] (run). What got to the next room needs no second check. Nothing here prints.
+
+pub mod plan;
+pub mod spec;

@@ -6,13 +6,17 @@
 mod artifact;
 mod catalog;
 mod context;
+mod data;
 mod device;
+mod evaluate;
 mod families;
 mod feedback;
+mod model;
 mod nn;
 #[cfg(test)]
 mod oracle_tests;
 mod policy;
+mod prepare;
 mod serve;
 mod stage;
 mod train;

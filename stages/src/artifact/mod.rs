@@ -1,5 +1,8 @@
 //! What stages hand on: one type per kind of artifact.
 
+pub(crate) mod dataset;
+pub(crate) mod tokenizer;
+
 use crate::stage::artifact;
 
 artifact!(
@@ -49,6 +52,10 @@ artifact!(
 artifact!(
     /// A table, as CSV.
     Table: "table"
+);
+artifact!(
+    /// Evaluations side by side, as JSON.
+    Comparison: "comparison"
 );
 artifact!(
     /// A plot, as SVG.

@@ -3,18 +3,129 @@
 //!
 //! A row's score stands at its last token, so rows should end in the end-of-text token.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
+    artifact::{self, tokenizer::Codec},
+    context::Context,
     nn::{
         batch::Batch,
+        checkpoint::{copy_tokenizer, files_of, load, save},
+        config::Head,
         llama::Model,
-        statistics::calibration_error,
-        trainer::{Loss, Objective},
+        random,
+        statistics::{Ranking, calibration_error},
+        trainer::{Loss, Objective, Training, train, write_curve},
     },
-    policy::dpo::Ranking,
-    stage::StageError,
+    prepare::{
+        examples::{Preference, preferences},
+        rows,
+    },
+    stage::{Out, Stage, StageError, ports},
 };
+
+/// Train a reward model.
+pub(crate) struct TrainRewardModel;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Params {
+    #[serde(flatten)]
+    training: Training,
+    /// Pull of the two scores of a pair towards opposite signs, against drift; more centres harder.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    centring: f64,
+    /// Makes pairs differ by their `margin`, where rows have one.
+    #[serde(default)]
+    use_margin: bool,
+    /// Pairs with a longer text are left out, in tokens; the model's context by default.
+    #[serde(default)]
+    #[schemars(range(min = 2))]
+    max_length: Option<usize>,
+}
+
+ports!(Inputs {
+    /// The language model to start from; its output head gives way to a scalar one.
+    model: artifact::Model,
+    /// Pairs to learn from.
+    preferences: artifact::Preferences,
+    /// Pairs to measure accuracy and calibration on, after training.
+    test: Option<artifact::Preferences>,
+});
+ports!(Outputs {
+    /// The reward model.
+    model: Out<artifact::RewardModel>,
+    /// Loss, accuracy and gradient norm of every step.
+    curve: Out<artifact::Metrics>,
+});
+
+impl Stage for TrainRewardModel {
+    const KIND: &'static str = "feedback.reward_model";
+    const REVISION: u32 = 1;
+    const DOC: &'static str = "Train a model that scores the preferred reply higher.
+
+The Bradley-Terry loss on a scalar head over a language model. With `test`, says how often the \
+preferred reply wins on pairs it has not seen, with a 95 % interval, and how well its odds hold.";
+    type Params = Params;
+    type Inputs = Inputs;
+    type Outputs = Outputs;
+
+    fn run(
+        params: Params,
+        inputs: Inputs,
+        outputs: Outputs,
+        context: &mut Context,
+    ) -> Result<(), StageError> {
+        let files = files_of(&inputs.model.source)?;
+        let codec = Codec::load(&inputs.model.source)?;
+        let base = load(files, context.device)?.expecting(Head::LanguageModel)?;
+        let mut model = base.with_score_head(random::derive(context.seed, "score head"));
+        model.config.pad = Some(codec.pad);
+        let model = model.trainable();
+        let longest = model.longest(params.max_length)?;
+        let read = |source, margins| comparisons(source, &codec, longest, margins);
+        let rows = read(&inputs.preferences.source, params.use_margin)?;
+        let objective = Comparisons { rows, centring: params.centring };
+        let curve = train(&model, &objective, &params.training, context.seed, context)?;
+        if let Some(test) = &inputs.test {
+            let found = quality(&model, &read(&test.source, false)?)?;
+            context.summary("test_accuracy", found.ranking.accuracy);
+            context.summary("test_accuracy_low", found.ranking.interval.low);
+            context.summary("test_accuracy_high", found.ranking.interval.high);
+            context.summary("test_margin", found.ranking.margin);
+            context.summary("test_calibration_error", found.calibration_error);
+        }
+        save(&model, &outputs.model.path)?;
+        copy_tokenizer(files, &outputs.model.path)?;
+        write_curve(&curve, &outputs.curve.path)
+    }
+}
+
+/// Comparisons from rows of preferences; those with a text of more than `longest` tokens are dropped.
+fn comparisons(
+    source: &gradus_protocol::Source,
+    codec: &Codec,
+    longest: usize,
+    margins: bool,
+) -> Result<Vec<Comparison>, StageError> {
+    let mut comparisons = Vec::new();
+    preferences(source, |row: &Preference| {
+        if let Some(row) = rows::scored(codec, row, Some(longest))? {
+            let margin = row.margin.filter(|_| margins).unwrap_or(0.0);
+            comparisons.push(Comparison { chosen: row.chosen, rejected: row.rejected, margin });
+        }
+        Ok(())
+    })?;
+    if comparisons.is_empty() {
+        return Err(StageError::refused(format!(
+            "no pair is as short as {longest} tokens: raise `max_length`"
+        )));
+    }
+    Ok(comparisons)
+}
 
 /// Two whole texts; the first is preferred, by `margin` where that is known.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@ use super::{
     config::{Config, Head},
     random,
 };
+use crate::stage::StageError;
 
 /// Finite, so that a row whose keys are all hidden gives numbers (which nobody reads) and not NaN.
 const HIDDEN: f64 = -1e30;
@@ -63,6 +64,41 @@ impl Model {
         let parameters = self.parameters.into_iter();
         let parameters = parameters.map(|(name, value)| (name, value.set_requires_grad(true)));
         Self { config: self.config, parameters: parameters.collect() }
+    }
+
+    /// Refuses a model with the wrong head.
+    pub(crate) fn expecting(self, head: Head) -> Result<Self, StageError> {
+        match (self.config.head == head, head) {
+            (true, _) => Ok(self),
+            (false, Head::LanguageModel) => {
+                Err(StageError::refused("this is a classifier; a language model is needed"))
+            }
+            (false, Head::Score) => {
+                Err(StageError::refused("this is a language model; a reward model is needed"))
+            }
+        }
+    }
+
+    /// Refuses a model whose token ids cannot mean the same.
+    pub(crate) fn same_vocabulary(self, other: &Self) -> Result<Self, StageError> {
+        let (ours, theirs) = (self.config.vocab_size, other.config.vocab_size);
+        if ours == theirs {
+            return Ok(self);
+        }
+        Err(StageError::refused(format!(
+            "the models have vocabularies of {ours} and {theirs} tokens; they must share a tokenizer"
+        )))
+    }
+
+    /// The longest row: `wanted`, or as long as the context.
+    pub(crate) fn longest(&self, wanted: Option<usize>) -> Result<usize, StageError> {
+        let context = usize::try_from(self.config.context_length).unwrap_or(usize::MAX);
+        match wanted {
+            Some(wanted) if wanted > context => Err(StageError::refused(format!(
+                "`max_length` is {wanted}, but the model's context has {context} tokens"
+            ))),
+            wanted => Ok(wanted.unwrap_or(context)),
+        }
     }
 
     pub(crate) fn device(&self) -> Device {

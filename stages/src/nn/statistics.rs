@@ -59,6 +59,25 @@ pub(crate) fn calibration_error(claims: &[(f64, bool)]) -> f64 {
     gap / claims.len().max(1) as f64
 }
 
+/// How well some score ranks pairs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ranking {
+    pub(crate) accuracy: f64,
+    pub(crate) interval: Interval,
+    pub(crate) margin: f64,
+}
+
+impl Ranking {
+    /// From the chosen side's score less the rejected side's.
+    pub(crate) fn of(margins: &[f64]) -> Self {
+        let won = |margin: &f64| if *margin == 0.0 { 0.5 } else { f64::from(*margin > 0.0) };
+        let wins: f64 = margins.iter().map(won).sum();
+        let count = margins.len().max(1) as f64;
+        let interval = wilson(wins, margins.len());
+        Self { accuracy: wins / count, interval, margin: margins.iter().sum::<f64>() / count }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +98,10 @@ mod tests {
     #[test]
     fn claims_of_eighty_percent_that_hold_half_the_time_are_off_by_thirty() {
         assert!((calibration_error(&[(0.8, true), (0.8, false)]) - 0.3).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_tie_is_half_a_win() {
+        assert!((Ranking::of(&[1.0, 0.0, -1.0, 2.0]).accuracy - 0.625).abs() < 1e-12);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         llama::Model,
         logprob,
     },
-    policy::dpo::{DpoLoss, DpoSettings, Ratios, metrics},
+    policy::losses::{DpoLoss, DpoSettings, Ratios, metrics},
     train::likelihood::{TokenLoss, predictions, token_losses},
 };
 

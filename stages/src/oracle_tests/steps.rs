@@ -13,7 +13,7 @@ use crate::{
         schedule::{Decay, Schedule},
         trainer::{Loss, Stepper},
     },
-    policy::dpo::{DpoLoss, DpoSettings, Ratios, metrics},
+    policy::losses::{DpoLoss, DpoSettings, Ratios, metrics},
     stage::StageError,
 };
 

@@ -1,122 +1,126 @@
 //! `policy.dpo`: direct preference optimisation (Rafailov et al. 2023, eq. 7) and its relatives.
 //!
 //! Widens the gap between chosen and rejected completions, measured against a frozen reference, so no
-//! reward model is needed. The relatives differ in how a pair's two log-ratios become a loss.
+//! reward model is needed. The reference's log-probabilities are computed before the first step.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
 use crate::{
+    artifact::{self, tokenizer::Codec},
+    context::Context,
     nn::{
         batch::Example,
+        checkpoint::{copy_tokenizer, files_of, load, save},
+        config::Head,
         llama::Model,
-        statistics::{Interval, wilson},
-        trainer::{Loss, Objective},
+        statistics::Ranking,
+        trainer::{Loss, Objective, Training, train, write_curve},
     },
-    policy::pairs::{Pair, reference_log_probs, sequence_log_probs},
-    stage::StageError,
+    policy::{
+        losses::{DpoLoss, DpoSettings, Ratios, metrics},
+        pairs::{Pair, read_pairs, reference_log_probs, sequence_log_probs},
+    },
+    stage::{Out, Stage, StageError, ports},
 };
 
-/// How a pair's log-ratios become a loss.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum DpoLoss {
-    /// The original: −log σ(βΔ).
-    #[default]
-    Sigmoid,
-    /// Made unbiased for labels that are flipped with probability `label_smoothing`.
-    Robust,
-    /// A margin: max(0, 1 − βΔ).
-    Hinge,
-    /// Pulls the gap per token to 1 / 2β, so that sure preferences do not run away.
-    Ipo,
-    /// Sigmoid on log-ratios per token.
-    SigmoidNorm,
-    /// Reverse KL divergence from smoothed labels; needs `label_smoothing` above zero.
-    ExoPair,
-    /// Also keeps the chosen completion itself likely.
-    NcaPair,
-    /// Pushes both log-ratios to fixed targets.
-    SppoHard,
-    /// Raises the chosen and lowers the rejected completion.
-    ApoZero,
-    /// Lowers both, the rejected one further.
-    ApoDown,
+/// Direct preference optimisation.
+pub(crate) struct TrainDpo;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Params {
+    #[serde(flatten)]
+    training: Training,
+    /// How strongly the policy is held to the reference: more keeps it closer.
+    #[serde(default = "default_beta")]
+    #[schemars(range(min = 0.0))]
+    beta: f64,
+    /// How the log-ratios of a pair become a loss.
+    #[serde(default)]
+    loss: DpoLoss,
+    /// Share of labels taken to be flipped; more keeps the policy from growing sure. For `sigmoid`,
+    /// `sigmoid_norm`, `robust` and `exo_pair`.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 0.5))]
+    label_smoothing: f64,
+    /// Tokens of prompt and completion that are kept, from the start; the model's context by default.
+    #[serde(default)]
+    #[schemars(range(min = 2))]
+    max_length: Option<usize>,
 }
 
-/// Which loss, and its constants.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DpoSettings {
-    pub(crate) loss: DpoLoss,
-    pub(crate) beta: f64,
-    pub(crate) label_smoothing: f64,
+fn default_beta() -> f64 {
+    0.1
 }
 
-/// Log-ratios of policy to reference and completion lengths, all [pairs].
-pub(crate) struct Ratios {
-    pub(crate) chosen: Tensor,
-    pub(crate) rejected: Tensor,
-    pub(crate) chosen_length: Tensor,
-    pub(crate) rejected_length: Tensor,
-}
+ports!(Inputs {
+    /// The model to be trained.
+    policy: artifact::Model,
+    /// What the policy is held to; the policy as it came in by default.
+    reference: Option<artifact::Model>,
+    /// Pairs to learn from.
+    preferences: artifact::Preferences,
+    /// Pairs to measure the implicit reward's accuracy on, after training.
+    test: Option<artifact::Preferences>,
+});
+ports!(Outputs {
+    /// The trained policy.
+    model: Out<artifact::Model>,
+    /// Loss, implicit rewards and gradient norm of every step.
+    curve: Out<artifact::Metrics>,
+});
 
-impl DpoSettings {
-    /// With Δ = r_c − r_l, the log-ratio of the chosen less that of the rejected completion:
-    ///
-    /// - sigmoid: −(1−ε) log σ(βΔ) − ε log σ(−βΔ) (Rafailov et al. 2023, eq. 7; ε as in their section 4.2
-    ///   of Mitchell 2023), `sigmoid_norm` the same per token
-    /// - robust: [−(1−ε) log σ(βΔ) + ε log σ(−βΔ)] / (1 − 2ε) (Chowdhury et al. 2024, eq. 11)
-    /// - hinge: max(0, 1 − βΔ) (Zhao et al. 2023, eq. 3; Liu et al. 2024)
-    /// - ipo: (Δ per token − 1/2β)² (Azar et al. 2023, eq. 17)
-    /// - `exo_pair`: KL((σ(βΔ), σ(−βΔ)) ‖ (1−ε, ε)) (Ji et al. 2024, eq. 16)
-    /// - `nca_pair`: −log σ(βr_c) − ½ log σ(−βr_c) − ½ log σ(−βr_l) (Chen et al. 2024, eq. 13)
-    /// - `sppo_hard`: (r_c − 1/2β)² + (r_l + 1/2β)² (Wu et al. 2024, eq. 4.7)
-    /// - `apo_zero`: 1 − σ(βr_c) + σ(βr_l); `apo_down`: σ(βr_c) + 1 − σ(βΔ) (D'Oosterlinck et al. 2024)
-    pub(crate) fn losses(&self, ratios: &Ratios) -> Tensor {
-        let (beta, epsilon) = (self.beta, self.label_smoothing);
-        let (r_c, r_l) = (&ratios.chosen, &ratios.rejected);
-        let per_token = || r_c / &ratios.chosen_length - r_l / &ratios.rejected_length;
-        let x = (r_c - r_l) * beta;
-        match self.loss {
-            DpoLoss::Sigmoid => smoothed(&x, epsilon),
-            DpoLoss::SigmoidNorm => smoothed(&(per_token() * beta), epsilon),
-            DpoLoss::Robust => {
-                let noise = (-&x).log_sigmoid() * epsilon;
-                (noise - x.log_sigmoid() * (1.0 - epsilon)) / (1.0 - 2.0 * epsilon)
-            }
-            DpoLoss::Hinge => (-x + 1.0).relu(),
-            DpoLoss::Ipo => (per_token() - 0.5 / beta).square(),
-            DpoLoss::ExoPair => {
-                let won = x.sigmoid() * (x.log_sigmoid() - (1.0 - epsilon).ln());
-                won + (-&x).sigmoid() * ((-&x).log_sigmoid() - epsilon.ln())
-            }
-            DpoLoss::NcaPair => {
-                let (c, l) = (r_c * beta, r_l * beta);
-                -c.log_sigmoid() - ((-&c).log_sigmoid() + (-l).log_sigmoid()) * 0.5
-            }
-            DpoLoss::SppoHard => (r_c - 0.5 / beta).square() + (r_l + 0.5 / beta).square(),
-            DpoLoss::ApoZero => -(r_c * beta).sigmoid() + (r_l * beta).sigmoid() + 1.0,
-            DpoLoss::ApoDown => (r_c * beta).sigmoid() - x.sigmoid() + 1.0,
-        }
-    }
+impl Stage for TrainDpo {
+    const KIND: &'static str = "policy.dpo";
+    const REVISION: u32 = 1;
+    const DOC: &'static str = "Train a policy on preferences directly, without a reward model.
 
-    /// What the loss can be computed with.
-    pub(crate) fn check(&self) -> Result<(), StageError> {
-        let wrong = match self.loss {
-            DpoLoss::ExoPair if self.label_smoothing <= 0.0 => "`exo_pair` needs `label_smoothing`",
-            DpoLoss::Robust if self.label_smoothing >= 0.5 => {
-                "`robust` needs a `label_smoothing` below 0.5"
-            }
-            _ if self.beta <= 0.0 => "`beta` must be above zero",
-            _ => return Ok(()),
+Direct preference optimisation (Rafailov et al. 2023) and its relatives.";
+    type Params = Params;
+    type Inputs = Inputs;
+    type Outputs = Outputs;
+
+    fn run(
+        params: Params,
+        inputs: Inputs,
+        outputs: Outputs,
+        context: &mut Context,
+    ) -> Result<(), StageError> {
+        let files = files_of(&inputs.policy.source)?;
+        let codec = Codec::load(&inputs.policy.source)?;
+        let policy = load(files, context.device)?.expecting(Head::LanguageModel)?;
+        let reference = match &inputs.reference {
+            Some(reference) => load(files_of(&reference.source)?, context.device)?,
+            None => policy.frozen(),
         };
-        Err(StageError::refused(wrong))
+        let reference = reference.expecting(Head::LanguageModel)?.same_vocabulary(&policy)?;
+        let policy = policy.trainable();
+        let longest = policy.longest(params.max_length)?;
+        let settings = DpoSettings {
+            loss: params.loss,
+            beta: params.beta,
+            label_smoothing: params.label_smoothing,
+        };
+        let pairs = read_pairs(&inputs.preferences.source, &codec, longest)?;
+        let objective = Dpo::new(settings, pairs, &reference)?;
+        let curve = train(&policy, &objective, &params.training, context.seed, context)?;
+        if let Some(test) = &inputs.test {
+            let pairs = read_pairs(&test.source, &codec, longest)?;
+            report(&Dpo::new(settings, pairs, &reference)?.ranking(&policy)?, context);
+        }
+        save(&policy, &outputs.model.path)?;
+        copy_tokenizer(files, &outputs.model.path)?;
+        write_curve(&curve, &outputs.curve.path)
     }
 }
 
-fn smoothed(x: &Tensor, epsilon: f64) -> Tensor {
-    -x.log_sigmoid() * (1.0 - epsilon) - (-x).log_sigmoid() * epsilon
+fn report(ranking: &Ranking, context: &mut Context) {
+    context.summary("test_accuracy", ranking.accuracy);
+    context.summary("test_accuracy_low", ranking.interval.low);
+    context.summary("test_accuracy_high", ranking.interval.high);
+    context.summary("test_margin", ranking.margin);
 }
 
 /// Pairs with what the reference thinks of them.
@@ -169,25 +173,6 @@ impl Dpo {
     }
 }
 
-/// How well some score ranks pairs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ranking {
-    pub(crate) accuracy: f64,
-    pub(crate) interval: Interval,
-    pub(crate) margin: f64,
-}
-
-impl Ranking {
-    /// From the chosen side's score less the rejected side's.
-    pub(crate) fn of(margins: &[f64]) -> Self {
-        let won = |margin: &f64| if *margin == 0.0 { 0.5 } else { f64::from(*margin > 0.0) };
-        let wins: f64 = margins.iter().map(won).sum();
-        let count = margins.len().max(1) as f64;
-        let interval = wilson(wins, margins.len());
-        Self { accuracy: wins / count, interval, margin: margins.iter().sum::<f64>() / count }
-    }
-}
-
 impl Objective for Dpo {
     fn rows(&self) -> usize {
         self.pairs.len()
@@ -206,49 +191,5 @@ impl Objective for Dpo {
         let ratios = self.ratios(model, rows);
         let sum = self.settings.losses(&ratios).sum(Kind::Float);
         Ok(Loss { sum, metrics: metrics(&ratios, self.settings.beta) })
-    }
-}
-
-/// Sums over pairs of the implicit rewards β · r, their gap, and how often the chosen one is ahead.
-pub(crate) fn metrics(ratios: &Ratios, beta: f64) -> Vec<(&'static str, Tensor)> {
-    let sum = |x: &Tensor| x.detach().sum(Kind::Float);
-    let (chosen, rejected) = (&ratios.chosen * beta, &ratios.rejected * beta);
-    vec![
-        ("rewards/chosen", sum(&chosen)),
-        ("rewards/rejected", sum(&rejected)),
-        ("rewards/margins", sum(&(&chosen - &rejected))),
-        ("rewards/accuracies", sum(&chosen.gt_tensor(&rejected).to_kind(Kind::Float))),
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn loss(loss: DpoLoss, chosen: f32, rejected: f32) -> f64 {
-        let settings = DpoSettings { loss, beta: 0.5, label_smoothing: 0.1 };
-        let [chosen, rejected, chosen_length, rejected_length] =
-            [chosen, rejected, 2.0, 4.0].map(|x| Tensor::from_slice(&[x]));
-        let ratios = Ratios { chosen, rejected, chosen_length, rejected_length };
-        settings.losses(&ratios).double_value(&[0])
-    }
-
-    #[test]
-    fn loss_is_ln_2_while_policy_equals_reference() {
-        for kind in [DpoLoss::Sigmoid, DpoLoss::SigmoidNorm, DpoLoss::Robust] {
-            assert!((loss(kind, 0.0, 0.0) - 2_f64.ln()).abs() < 1e-6, "{kind:?}");
-        }
-        assert!((loss(DpoLoss::Hinge, 0.0, 0.0) - 1.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn ipo_is_zero_where_the_gap_per_token_is_one_over_two_beta() {
-        // 4 / 2 − 4 / 4 = 1 = 1 / (2 · 0.5)
-        assert!(loss(DpoLoss::Ipo, 4.0, 4.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_tie_is_half_a_win() {
-        assert!((Ranking::of(&[1.0, 0.0, -1.0, 2.0]).accuracy - 0.625).abs() < 1e-12);
     }
 }

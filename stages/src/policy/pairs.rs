@@ -2,13 +2,20 @@
 //!
 //! The reference never changes, so its log-probabilities are computed once, before the first step.
 
+use gradus_protocol::Source;
 use tch::Tensor;
 
 use crate::{
+    artifact::tokenizer::Codec,
     nn::{
         batch::{Batch, Example, learn_mask},
         llama::Model,
         logprob,
+    },
+    prepare::{
+        Truncation,
+        examples::{Preference, preferences},
+        rows,
     },
     stage::StageError,
 };
@@ -17,6 +24,31 @@ use crate::{
 pub(crate) struct Pair {
     pub(crate) chosen: Example,
     pub(crate) rejected: Example,
+}
+
+/// Pairs from rows of preferences, cut to `longest` tokens. A pair without a completion left is dropped.
+pub(crate) fn read_pairs(
+    source: &Source,
+    codec: &Codec,
+    longest: usize,
+) -> Result<Vec<Pair>, StageError> {
+    let mut pairs = Vec::new();
+    preferences(source, |row: &Preference| {
+        let pair = rows::pair(codec, row)?;
+        if pair.fits(longest, Truncation::KeepStart) {
+            let [chosen, rejected] = pair
+                .joined(longest, Truncation::KeepStart)
+                .map(|row| Example::after_prompt(row.ids, row.prompt_length));
+            pairs.push(Pair { chosen, rejected });
+        }
+        Ok(())
+    })?;
+    if pairs.is_empty() {
+        return Err(StageError::refused(format!(
+            "no pair has a completion within {longest} tokens: raise `max_length`"
+        )));
+    }
+    Ok(pairs)
 }
 
 /// Σ log p over the completions: [rows].

@@ -1,0 +1,33 @@
+//! The folder in which one attempt at a stage writes. It lies in the cache's file system, so
+//! that what it holds can be renamed into the store. What a crash leaves here nobody reads.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::CacheError;
+use crate::error::IoContext;
+
+/// A fresh folder, removed on drop unless kept.
+#[derive(Debug)]
+pub struct Attempt(TempDir);
+
+impl Attempt {
+    pub(crate) fn new(parent: &Path) -> Result<Self, CacheError> {
+        let prefix = format!("{}-", std::process::id());
+        tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempdir_in(parent)
+            .map(Self)
+            .doing("make a folder in", parent)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Leaves the folder where it is, for whoever wants to look at a failure.
+    pub fn keep(self) -> PathBuf {
+        self.0.keep()
+    }
+}

@@ -1,0 +1,389 @@
+//! All that knows sled: an index of what files answer slowly. Disposable, one per host.
+//!
+//! Who gets the lock opens it, at first use. Who does not writes its changes to a journal that
+//! the next holder folds in. Whatever fails here costs speed and explanations, never a result.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Stat;
+
+/// A journal beyond this is not worth reading.
+const MOST_JOURNAL: u64 = 256 << 20;
+
+/// What the cache remembers to be quick and to explain itself.
+#[derive(Debug)]
+pub struct Index {
+    /// `index/<host>`: sled's lock and files mean nothing to another machine.
+    folder: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Unopened,
+    Held(Held),
+    /// Another process holds the index: own changes, here and in the journal file.
+    Journal {
+        file: Option<PathBuf>,
+        own: BTreeMap<String, Value>,
+    },
+}
+
+#[derive(Debug)]
+struct Held {
+    // Dropped in this order: the lock outlives the database.
+    db: sled::Db,
+    lock: File,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Change {
+    key: String,
+    value: Value,
+}
+
+impl Index {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { folder: root.join(host()), state: Mutex::default() }
+    }
+
+    /// What was last noted about a stage, to explain what changed since.
+    pub fn last(&self, stage_key: &str) -> Option<Value> {
+        self.get(&format!("last/{stage_key}"))
+    }
+
+    pub fn set_last(&self, stage_key: &str, value: &Value) {
+        self.put(format!("last/{stage_key}"), value.clone());
+    }
+
+    pub fn stat_get(&self, path: &str) -> Option<Stat> {
+        self.get(&format!("stat/{path}")).and_then(|value| serde_json::from_value(value).ok())
+    }
+
+    pub fn stat_put(&self, path: &str, stat: &Stat) {
+        if let Ok(value) = serde_json::to_value(stat) {
+            self.put(format!("stat/{path}"), value);
+        }
+    }
+
+    /// Notes a run in the history; the same `id` again replaces it.
+    pub fn note_run(&self, id: &str, json: &Value) {
+        self.put(format!("run/{id}"), json.clone());
+    }
+
+    /// The history of runs, by id.
+    pub fn runs(&self) -> Vec<(String, Value)> {
+        self.with(|folder, state| match state {
+            State::Held(held) => {
+                fold(folder, &held.db)?;
+                let mut runs = Vec::new();
+                for entry in held.db.scan_prefix("run/") {
+                    let (key, value) = entry?;
+                    if let Ok(value) = serde_json::from_slice(&value) {
+                        runs.push((String::from_utf8_lossy(&key[4..]).into_owned(), value));
+                    }
+                }
+                Ok(runs)
+            }
+            State::Journal { own, .. } => Ok(own
+                .range("run/".to_owned()..)
+                .take_while(|(key, _)| key.starts_with("run/"))
+                .map(|(key, value)| (key[4..].to_owned(), value.clone()))
+                .collect()),
+            State::Unopened => Ok(Vec::new()),
+        })
+        .unwrap_or_default()
+    }
+
+    fn get(&self, key: &str) -> Option<Value> {
+        self.with(|_, state| match state {
+            State::Held(held) => {
+                Ok(held.db.get(key)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+            }
+            State::Journal { own, .. } => Ok(own.get(key).cloned()),
+            State::Unopened => Ok(None),
+        })
+        .flatten()
+    }
+
+    fn put(&self, key: String, value: Value) {
+        let change = Change { key, value };
+        self.with(|folder, state| match state {
+            State::Held(held) => insert(&held.db, &change),
+            State::Journal { file, own } => {
+                note(folder, file, &change)?;
+                own.insert(change.key.clone(), change.value.clone());
+                Ok(())
+            }
+            State::Unopened => Ok(()),
+        });
+    }
+
+    /// Runs `work` on the open index. When that fails, rebuilds the index and tries once more.
+    fn with<T>(&self, work: impl Fn(&Path, &mut State) -> Result<T, Trouble>) -> Option<T> {
+        let mut state = self.state.lock().unwrap_or_else(|poisoned| {
+            self.state.clear_poison();
+            poisoned.into_inner()
+        });
+        for _ in 0..2 {
+            if matches!(*state, State::Unopened) {
+                *state = open(&self.folder);
+            }
+            let trouble = match guarded(|| work(&self.folder, &mut state)) {
+                Ok(found) => return Some(found),
+                Err(trouble) => trouble,
+            };
+            tracing::warn!(folder = %self.folder.display(), %trouble, "index failed");
+            let State::Held(Held { db, lock }) = std::mem::take(&mut *state) else {
+                return None;
+            };
+            drop(db);
+            set_aside(&self.folder);
+            drop(lock);
+        }
+        None
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Sled(#[from] sled::Error),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("sled panicked")]
+    Panic,
+}
+
+/// sled answers some damage by a panic.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Trouble::Panic))
+}
+
+fn open(folder: &Path) -> State {
+    let journal = || State::Journal { file: None, own: BTreeMap::new() };
+    let Some(lock) = lock(folder) else { return journal() };
+    for _ in 0..2 {
+        match guarded(|| open_database(folder)) {
+            Ok(db) => return State::Held(Held { db, lock }),
+            Err(trouble) => {
+                tracing::warn!(folder = %folder.display(), %trouble, "index is rebuilt");
+                set_aside(folder);
+            }
+        }
+    }
+    journal()
+}
+
+fn lock(folder: &Path) -> Option<File> {
+    fs::create_dir_all(folder).ok()?;
+    let path = folder.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).ok()?;
+    file.try_lock().is_ok().then_some(file)
+}
+
+fn open_database(folder: &Path) -> Result<sled::Db, Trouble> {
+    let config = sled::Config::default()
+        .path(folder.join("sled"))
+        .cache_capacity(16 << 20)
+        .mode(sled::Mode::LowSpace);
+    // sled may hold its own lock for a moment after its last user is gone.
+    let mut patience = 20;
+    let db = loop {
+        match config.open() {
+            Ok(db) => break db,
+            Err(sled::Error::Io(error)) if patience > 0 && is_locked(&error) => {
+                patience -= 1;
+                thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    fold(folder, &db)?;
+    Ok(db)
+}
+
+fn is_locked(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::WouldBlock || error.to_string().contains("WouldBlock")
+}
+
+fn insert(db: &sled::Db, change: &Change) -> Result<(), Trouble> {
+    db.insert(&change.key, serde_json::to_vec(&change.value)?)?;
+    Ok(())
+}
+
+/// Moves the database out of the way; only the newest such wreck is kept.
+fn set_aside(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("broken-"))
+    {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis());
+    let _ = fs::rename(folder.join("sled"), folder.join(format!("broken-{now}")));
+}
+
+/// Appends a change to this process's journal, which a holder may take away at any time.
+fn note(folder: &Path, file: &mut Option<PathBuf>, change: &Change) -> Result<(), Trouble> {
+    let mut line = serde_json::to_vec(change)?;
+    line.push(b'\n');
+    let path = match file {
+        Some(path) => path,
+        None => file.insert(new_journal(&folder.join("journal"))?),
+    };
+    loop {
+        let mut journal = OpenOptions::new().create(true).append(true).open(&path)?;
+        journal.lock()?;
+        // Taken away between opening and locking: nobody would read what is written now.
+        if journal.metadata()?.nlink() > 0 {
+            journal.write_all(&line)?;
+            return Ok(());
+        }
+    }
+}
+
+fn new_journal(folder: &Path) -> Result<PathBuf, Trouble> {
+    fs::create_dir_all(folder)?;
+    let mut number = 0_u32;
+    loop {
+        let path = folder.join(format!("{}-{number}.jsonl", std::process::id()));
+        match OpenOptions::new().create_new(true).write(true).open(&path) {
+            Ok(_) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Takes over what others wrote to their journals while they had no index.
+fn fold(folder: &Path, db: &sled::Db) -> Result<(), Trouble> {
+    let mut journals: Vec<_> = fs::read_dir(folder.join("journal"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .collect();
+    journals.sort();
+    for path in journals {
+        let Ok(mut journal) = File::open(&path) else { continue };
+        journal.lock()?;
+        if journal.metadata()?.len() <= MOST_JOURNAL {
+            let mut text = Vec::new();
+            journal.seek(SeekFrom::Start(0))?;
+            journal.read_to_end(&mut text)?;
+            // A line cut off by a kill is left out.
+            for line in text.split(|&byte| byte == b'\n') {
+                if let Ok(change) = serde_json::from_slice::<Change>(line) {
+                    insert(db, &change)?;
+                }
+            }
+            db.flush()?;
+        }
+        let _ = fs::remove_file(&path);
+    }
+    Ok(())
+}
+
+fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name
+        .trim()
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric() || "-_".contains(*letter))
+        .take(64)
+        .collect();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn damage(folder: &Path) {
+        for entry in fs::read_dir(folder.join(host()).join("sled")).unwrap().flatten() {
+            if entry.path().is_file() {
+                fs::write(entry.path(), b"not sled at all").unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_noted_is_there_after_reopening() {
+        let root = tempfile::tempdir().unwrap();
+        let index = Index::new(root.path());
+        index.set_last("train", &json!({"seed": 1}));
+        index.note_run("b", &json!(2));
+        index.note_run("a", &json!(1));
+        drop(index);
+        let index = Index::new(root.path());
+        assert_eq!(index.last("train"), Some(json!({"seed": 1})));
+        assert_eq!(index.runs(), [("a".to_owned(), json!(1)), ("b".to_owned(), json!(2))]);
+        assert_eq!(index.last("other"), None);
+    }
+
+    #[test]
+    fn a_damaged_index_is_moved_aside_and_rebuilt() {
+        let root = tempfile::tempdir().unwrap();
+        let index = Index::new(root.path());
+        index.set_last("train", &json!(1));
+        drop(index);
+        damage(root.path());
+        let index = Index::new(root.path());
+        assert_eq!(index.last("train"), None);
+        index.set_last("train", &json!(2));
+        assert_eq!(index.last("train"), Some(json!(2)));
+        let wrecks = fs::read_dir(root.path().join(host())).unwrap().flatten();
+        assert!(
+            wrecks
+                .into_iter()
+                .any(|entry| entry.file_name().to_string_lossy().starts_with("broken-"))
+        );
+    }
+
+    #[test]
+    fn a_second_opener_writes_a_journal_that_the_next_holder_folds_in() {
+        let root = tempfile::tempdir().unwrap();
+        let holder = Index::new(root.path());
+        holder.set_last("a", &json!(1));
+        let second = Index::new(root.path());
+        assert_eq!(second.last("a"), None);
+        second.set_last("b", &json!(2));
+        second.note_run("r", &json!(3));
+        assert_eq!(second.last("b"), Some(json!(2)));
+        assert_eq!(second.runs().len(), 1);
+        assert_eq!(holder.last("b"), None);
+        assert_eq!(holder.runs().len(), 1, "the holder folds when it is asked for history");
+        second.set_last("c", &json!(4));
+        drop(holder);
+        let next = Index::new(root.path());
+        assert_eq!(next.last("a"), Some(json!(1)));
+        assert_eq!(next.last("b"), Some(json!(2)));
+        assert_eq!(next.last("c"), Some(json!(4)));
+    }
+
+    #[test]
+    fn without_a_folder_everything_is_forgotten_and_nothing_fails() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        let index = Index::new(&root.path().join("file"));
+        index.set_last("a", &json!(1));
+        assert_eq!(index.last("a"), None);
+        assert!(index.runs().is_empty());
+    }
+}

@@ -1,0 +1,87 @@
+//! Which stage made what: one small file per [`Fingerprint`], JSON on the first line and on the
+//! second the BLAKE3 of the first. A file that fails its own check is set aside and is a miss.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::shard;
+use crate::error::IoContext;
+use crate::{Artifact, Cache, CacheError, Fingerprint, objects};
+
+const VERSION: u32 = 1;
+/// Larger than any honest action; a damaged length must not eat the memory.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// What a stage made, as it is remembered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Action {
+    pub fingerprint: Fingerprint,
+    pub outputs: BTreeMap<String, Artifact>,
+    /// The engine's own notes: kind, metrics, timing, provenance.
+    pub record: serde_json::Value,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    gradus_action: u32,
+    fingerprint: Fingerprint,
+    outputs: BTreeMap<String, Artifact>,
+    record: serde_json::Value,
+}
+
+impl Cache {
+    pub(crate) fn read_action(&self, wanted: &Fingerprint) -> Result<Option<Action>, CacheError> {
+        let path = self.action_path(wanted);
+        let bytes = match fs::metadata(&path).and_then(|found| {
+            if found.len() > MOST_BYTES { Ok(Vec::new()) } else { fs::read(&path) }
+        }) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).doing("read", &path),
+        };
+        let action = parse(&bytes).filter(|action| action.fingerprint == *wanted);
+        if action.is_none() {
+            tracing::warn!(path = %path.display(), "damaged action set aside");
+            objects::set_aside(&path, &self.quarantine())?;
+        }
+        Ok(action)
+    }
+
+    pub(crate) fn write_action(&self, action: &Action) -> Result<(), CacheError> {
+        let written = Written {
+            gradus_action: VERSION,
+            fingerprint: action.fingerprint,
+            outputs: action.outputs.clone(),
+            record: action.record.clone(),
+        };
+        let mut bytes = serde_json::to_vec(&written).map_err(CacheError::Record)?;
+        bytes.push(b'\n');
+        let footer = format!("{}\n", blake3::hash(&bytes));
+        bytes.extend_from_slice(footer.as_bytes());
+        objects::write_durably(
+            &self.root().join("attempts"),
+            &self.action_path(&action.fingerprint),
+            &bytes,
+        )
+    }
+
+    pub(crate) fn action_path(&self, fingerprint: &Fingerprint) -> PathBuf {
+        self.root().join("actions").join(shard(fingerprint))
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Action> {
+    let end = bytes.iter().position(|&byte| byte == b'\n')? + 1;
+    let (body, footer) = bytes.split_at(end);
+    if footer != format!("{}\n", blake3::hash(body)).as_bytes() {
+        return None;
+    }
+    let Written { gradus_action, fingerprint, outputs, record } =
+        serde_json::from_slice(body).ok()?;
+    (gradus_action == VERSION).then_some(Action { fingerprint, outputs, record })
+}

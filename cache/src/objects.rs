@@ -1,0 +1,297 @@
+//! Bytes named by their own digest. An object is written once: staged in the same file system,
+//! made read-only, synced, renamed. One that is there already wins, if it is sound.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::digest::shard;
+use crate::error::IoContext;
+use crate::{Artifact, Attempt, Cache, CacheError, Digest, Form, tree};
+
+/// Up to this size a blob is hashed again at its first use in a process.
+const SMALL: u64 = 8 << 20;
+
+/// Changes whenever a file's content may have changed: inode and ctime.
+pub(crate) type Stamp = (u64, i64, i64);
+
+/// A file that is hashed and waits for its place in the store.
+struct Staged {
+    source: PathBuf,
+    digest: Digest,
+}
+
+impl Cache {
+    /// Where the bytes of `digest` lie, if they are there.
+    pub fn file(&self, digest: &Digest) -> PathBuf {
+        self.root().join("blobs").join(shard(digest))
+    }
+
+    /// Checks an artifact's bytes before they are believed; bad ones go to quarantine.
+    ///
+    /// Small blobs are hashed once per process; of large ones only the size is checked.
+    pub fn verify(&self, artifact: &Artifact) -> Result<bool, CacheError> {
+        self.check(artifact, SMALL)
+    }
+
+    /// Checks an artifact like [`Cache::verify`], and hashes the large blobs too.
+    pub fn verify_fully(&self, artifact: &Artifact) -> Result<bool, CacheError> {
+        self.check(artifact, u64::MAX)
+    }
+
+    /// Copies an artifact to `to`, which must be free: a reflink where the file system has
+    /// them. Never a hard link, through which its new owner could write into the store.
+    pub fn materialise(&self, artifact: &Artifact, to: &Path) -> Result<(), CacheError> {
+        if to.symlink_metadata().is_ok() {
+            return Err(CacheError::Exists { path: to.to_owned() });
+        }
+        match artifact.form {
+            Form::Blob => self.copy_out(&artifact.digest, to),
+            Form::Tree => {
+                let files = self.tree(&artifact.digest)?;
+                fs::create_dir_all(to).doing("make", to)?;
+                for (path, file) in &files {
+                    self.copy_out(&file.digest, &to.join(path))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn copy_out(&self, digest: &Digest, to: &Path) -> Result<(), CacheError> {
+        let from = self.file(digest);
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).doing("make", parent)?;
+        }
+        match reflink_copy::reflink_or_copy(&from, to) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(CacheError::Missing { digest: *digest });
+            }
+            Err(error) => return Err(error).doing("copy to", to),
+        }
+        fs::set_permissions(to, Permissions::from_mode(0o644)).doing("make writable", to)
+    }
+
+    /// Says whether all of an artifact is there in its right size.
+    pub(crate) fn is_whole(&self, artifact: &Artifact) -> Result<bool, CacheError> {
+        self.check(artifact, 0)
+    }
+
+    fn check(&self, artifact: &Artifact, hash_up_to: u64) -> Result<bool, CacheError> {
+        if artifact.form == Form::Blob {
+            return self.check_blob(artifact, hash_up_to);
+        }
+        let files = match self.tree(&artifact.digest) {
+            Ok(files) => files,
+            Err(CacheError::Missing { .. }) => return Ok(false),
+            Err(CacheError::Manifest { digest, why }) => {
+                tracing::warn!(%digest, why, "manifest set aside");
+                set_aside(&self.file(&digest), &self.quarantine())?;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        if tree::total(&files) != Some(artifact.bytes) {
+            return Ok(false);
+        }
+        let mut sound = true;
+        for file in files.values() {
+            sound &= self.check_blob(file, hash_up_to)?;
+        }
+        Ok(sound)
+    }
+
+    fn check_blob(&self, artifact: &Artifact, hash_up_to: u64) -> Result<bool, CacheError> {
+        let path = self.file(&artifact.digest);
+        let found = match fs::symlink_metadata(&path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).doing("look at", &path),
+        };
+        let stamp = (found.ino(), found.ctime(), found.ctime_nsec());
+        let mut sound = found.is_file() && found.len() == artifact.bytes;
+        if sound && found.len() <= hash_up_to && self.seen(&artifact.digest) != Some(stamp) {
+            sound = match hash_own(&path) {
+                Ok(digest) => digest == artifact.digest,
+                Err(CacheError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            };
+            if sound {
+                self.remember(artifact.digest, stamp);
+            }
+        }
+        if !sound {
+            tracing::warn!(digest = %artifact.digest, "damaged blob set aside");
+            set_aside(&path, &self.quarantine())?;
+        }
+        Ok(sound)
+    }
+
+    fn seen(&self, digest: &Digest) -> Option<Stamp> {
+        self.0.seen.lock().ok()?.get(digest).copied()
+    }
+
+    fn remember(&self, digest: Digest, stamp: Stamp) {
+        if let Ok(mut seen) = self.0.seen.lock() {
+            seen.insert(digest, stamp);
+        }
+    }
+
+    /// Moves files and folders into the store, synced as one batch.
+    pub(crate) fn store(
+        &self,
+        staged: &BTreeMap<String, PathBuf>,
+    ) -> Result<BTreeMap<String, Artifact>, CacheError> {
+        let scratch = self.attempt()?;
+        let mut queue = Vec::new();
+        let mut outputs = BTreeMap::new();
+        for (name, path) in staged {
+            let artifact = stage(path, &scratch, &mut queue)?;
+            outputs.insert(name.clone(), artifact);
+        }
+        self.place(queue)?;
+        Ok(outputs)
+    }
+
+    fn place(&self, mut queue: Vec<Staged>) -> Result<(), CacheError> {
+        let mut taken = BTreeSet::new();
+        let mut fresh = Vec::new();
+        for staged in queue.drain(..) {
+            if taken.insert(staged.digest) && !self.keeps(&staged)? {
+                fs::set_permissions(&staged.source, Permissions::from_mode(0o444))
+                    .doing("protect", &staged.source)?;
+                sync(&staged.source)?;
+                fresh.push(staged);
+            }
+        }
+        let blobs = self.root().join("blobs");
+        let mut folders = BTreeSet::from([blobs]);
+        for Staged { source, digest } in &fresh {
+            let place = self.file(digest);
+            if let Some(folder) = place.parent() {
+                fs::create_dir_all(folder).doing("make", folder)?;
+                folders.insert(folder.to_owned());
+            }
+            fs::rename(source, &place).doing("move into", &place)?;
+        }
+        folders.iter().try_for_each(|folder| sync(folder))
+    }
+
+    /// Says whether the store already has this object, sound to the last byte.
+    fn keeps(&self, staged: &Staged) -> Result<bool, CacheError> {
+        let place = self.file(&staged.digest);
+        let bytes = fs::metadata(&staged.source).doing("look at", &staged.source)?.len();
+        let wanted = Artifact { digest: staged.digest, form: Form::Blob, bytes };
+        if !self.check_blob(&wanted, u64::MAX)? {
+            return Ok(false);
+        }
+        // A sweep spares what is young; this object is in use again.
+        if let Ok(file) = File::open(&place) {
+            let _ = file.set_modified(std::time::SystemTime::now());
+        }
+        Ok(true)
+    }
+}
+
+fn stage(path: &Path, scratch: &Attempt, queue: &mut Vec<Staged>) -> Result<Artifact, CacheError> {
+    let kind = fs::symlink_metadata(path).doing("look at", path)?.file_type();
+    if !kind.is_dir() {
+        return stage_file(path, scratch, queue);
+    }
+    let mut files = BTreeMap::new();
+    for (relative, path) in tree::walk(path)? {
+        files.insert(relative, stage_file(&path, scratch, queue)?);
+    }
+    let (artifact, manifest) = manifest(&files, path)?;
+    let source = scratch.path().join(queue.len().to_string());
+    fs::write(&source, manifest).doing("write", &source)?;
+    queue.push(Staged { source, digest: artifact.digest });
+    Ok(artifact)
+}
+
+fn stage_file(
+    path: &Path,
+    scratch: &Attempt,
+    queue: &mut Vec<Staged>,
+) -> Result<Artifact, CacheError> {
+    let found = fs::symlink_metadata(path).doing("look at", path)?;
+    if found.is_symlink() {
+        return Err(CacheError::Symlink { path: path.to_owned() });
+    }
+    if !found.is_file() {
+        return Err(CacheError::Special { path: path.to_owned() });
+    }
+    let here = fs::metadata(scratch.path()).doing("look at", scratch.path())?;
+    // Another name of the file could write to it later; another file system cannot rename.
+    let source = if found.nlink() > 1 || found.dev() != here.dev() {
+        let copy = scratch.path().join(queue.len().to_string());
+        reflink_copy::reflink_or_copy(path, &copy).doing("copy", path)?;
+        copy
+    } else {
+        path.to_owned()
+    };
+    fs::set_permissions(&source, Permissions::from_mode(0o444)).doing("protect", &source)?;
+    let digest = hash_own(&source)?;
+    let bytes = fs::metadata(&source).doing("look at", &source)?.len();
+    queue.push(Staged { source, digest });
+    Ok(Artifact { digest, form: Form::Blob, bytes })
+}
+
+/// The artifact of a folder that holds `files`, and its manifest.
+pub(crate) fn manifest(
+    files: &BTreeMap<String, Artifact>,
+    folder: &Path,
+) -> Result<(Artifact, Vec<u8>), CacheError> {
+    let bytes = tree::to_bytes(files).map_err(|_| CacheError::Name { path: folder.to_owned() })?;
+    let digest = Digest::of(&bytes);
+    let size = tree::total(files).unwrap_or(u64::MAX);
+    Ok((Artifact { digest, form: Form::Tree, bytes: size }, bytes))
+}
+
+/// Hashes a file that only gradus writes. Maps it: were it cut short meanwhile, the process
+/// would be killed, so never for a user's file.
+fn hash_own(path: &Path) -> Result<Digest, CacheError> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_mmap_rayon(path).doing("read", path)?;
+    Ok(hasher.finalize().into())
+}
+
+fn sync(path: &Path) -> Result<(), CacheError> {
+    File::open(path).and_then(|file| file.sync_all()).doing("sync", path)
+}
+
+/// Moves a damaged file to where somebody can look at it.
+pub(crate) fn set_aside(path: &Path, quarantine: &Path) -> Result<(), CacheError> {
+    let name = path.iter().rev().take(3).map(|part| part.to_string_lossy()).collect::<Vec<_>>();
+    let name = name.into_iter().rev().collect::<Vec<_>>().join("-");
+    let mut number = 0;
+    let place = loop {
+        let place = quarantine.join(format!("{name}.{number}"));
+        if !place.exists() {
+            break place;
+        }
+        number += 1;
+    };
+    match fs::rename(path, &place) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).doing("set aside", path),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a small file so that it is there whole or not at all, whatever happens.
+pub(crate) fn write_durably(scratch: &Path, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+    let mut file = tempfile::NamedTempFile::new_in(scratch).doing("write in", scratch)?;
+    file.write_all(bytes).doing("write", path)?;
+    file.as_file().set_permissions(Permissions::from_mode(0o444)).doing("protect", path)?;
+    file.as_file().sync_all().doing("sync", path)?;
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder).doing("make", folder)?;
+    file.persist(path).map_err(|error| error.error).doing("write", path)?;
+    sync(folder)?;
+    folder.parent().map_or(Ok(()), sync)
+}

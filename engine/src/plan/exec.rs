@@ -1,0 +1,205 @@
+//! The kind `exec`: any program, with declared inputs and outputs.
+//!
+//! The program runs in a folder of its own with copies of its inputs. In an argument list `${…}` fills one
+//! element; a `shell` text is never filled in, values reach it through its environment alone, so that no
+//! value can become a command.
+
+use std::collections::BTreeMap;
+
+use gradus_protocol::catalog::{Kind, Param, Port, PortType, Shape};
+use serde_json::{Value, json};
+
+use super::instances::Instance;
+use crate::spec::{
+    At, Data, Mistakes, Node, Pipeline, Problem, StageSpec, interpolate, nearest,
+};
+
+pub(crate) const KIND: &str = "exec";
+const REVISION: u32 = 1;
+const DOC: &str = "Runs a program of yours on declared inputs, and keeps its declared outputs.
+
+The program runs in an empty folder of its own. Inputs are copied to `inputs/NAME`; outputs are the
+stage's `outputs: { NAME: PATH }`, a path that ends in `/` being a folder. In `command`, `${inputs.NAME}`
+and `${outputs.NAME}` are those paths; a `shell` text finds them as `$INPUT_NAME` and `$OUTPUT_NAME`.
+The environment holds PATH, HOME, LANG, TMPDIR and what `env` says.";
+
+/// An `exec` stage, ready to run.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    pub command: Command,
+    pub env: BTreeMap<String, String>,
+    /// Output name → path below the stage's folder.
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// How the program is written.
+#[derive(Debug, Clone)]
+pub enum Command {
+    Arguments(Vec<String>),
+    Shell(String),
+}
+
+impl Exec {
+    /// What enters the fingerprint.
+    pub(super) fn to_value(&self) -> Value {
+        let command = match &self.command {
+            Command::Arguments(list) => json!({ "command": list }),
+            Command::Shell(text) => json!({ "shell": text }),
+        };
+        json!({ "run": command, "env": self.env, "outputs": self.outputs })
+    }
+}
+
+/// How an input's name stands in the environment: `INPUT_PAIRS`.
+pub(crate) fn variable(prefix: &str, name: &str) -> String {
+    format!("{prefix}_{}", name.to_uppercase().replace('-', "_"))
+}
+
+/// What `gradus stages show exec` prints.
+pub fn documented() -> Kind {
+    let param = |name: &str, doc: &str, shape, default| Param {
+        name: name.to_owned(),
+        doc: doc.to_owned(),
+        shape,
+        default,
+    };
+    let optional = |of| Shape::Optional { of: Box::new(of) };
+    Kind {
+        kind: KIND.to_owned(),
+        revision: REVISION,
+        doc: DOC.to_owned(),
+        uses_device: false,
+        params: vec![
+            param(
+                "command",
+                "The program and its arguments, one element each; this or `shell`.",
+                optional(Shape::List { of: Box::new(Shape::Text) }),
+                Some(Value::Null),
+            ),
+            param(
+                "shell",
+                "A script for `sh -e`; values reach it through its environment.",
+                optional(Shape::Text),
+                Some(Value::Null),
+            ),
+            param(
+                "env",
+                "Variables for the program; part of the fingerprint.",
+                Shape::Any,
+                Some(json!({})),
+            ),
+        ],
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+    }
+}
+
+/// The kind of one `exec` stage: its ports are what the stage declares.
+pub(super) fn kind(spec: &StageSpec) -> Kind {
+    let port = |name: &str, types: &str| Port {
+        name: name.to_owned(),
+        doc: String::new(),
+        port_type: PortType::Is(vec![types.to_owned()]),
+        optional: false,
+        many: false,
+    };
+    Kind {
+        inputs: spec.inputs.iter().map(|entry| port(&entry.key, "any")).collect(),
+        outputs: spec.outputs.iter().map(|it| port(&it.name, &it.port_type)).collect(),
+        ..documented()
+    }
+}
+
+/// Reads what an `exec` stage says.
+pub(super) fn read(
+    instance: &Instance<'_>,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) -> Option<Exec> {
+    let spec = instance.spec;
+    let before = mistakes.list.len();
+    let mut add = |at, problem| mistakes.add(&pipeline.sources, at, problem);
+    for entry in spec.with.entries() {
+        let known = ["command", "shell", "env"];
+        if !known.contains(&entry.key.as_str()) {
+            let problem = Problem::UnknownParameter {
+                kind: KIND.to_owned(),
+                name: entry.key.clone(),
+                nearest: nearest(&entry.key, known),
+                known: known.join(", "),
+            };
+            add(entry.at, problem);
+        }
+    }
+    let mut outputs = BTreeMap::new();
+    for output in &spec.outputs {
+        let parts = output.path.trim_end_matches('/').split('/');
+        let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
+        if !parts.clone().all(plain) || parts.clone().next() == Some("inputs") {
+            let words = format!("an output lies below the stage's own folder, not at `{}`", output.path);
+            add(output.at, Problem::Exec(words));
+        }
+        outputs.insert(output.name.clone(), output.path.trim_end_matches('/').to_owned());
+    }
+    let mut scope = instance.scope(pipeline);
+    for entry in &spec.inputs {
+        scope.words.insert(format!("inputs.{}", entry.key), format!("inputs/{}", entry.key));
+    }
+    for (name, path) in &outputs {
+        scope.words.insert(format!("outputs.{name}"), path.clone());
+    }
+    let mut env = BTreeMap::new();
+    if let Some(node) = spec.with.get("env") {
+        let filled = interpolate(node, &scope, &pipeline.sources, mistakes)?;
+        for entry in filled.entries() {
+            env.insert(entry.key.clone(), scalar(&entry.value, &entry.key, pipeline, mistakes)?);
+        }
+    }
+    let command = match (spec.with.get("command"), spec.with.get("shell")) {
+        (Some(node), None) => {
+            let filled = interpolate(node, &scope, &pipeline.sources, mistakes)?;
+            Command::Arguments(arguments(&filled, pipeline, mistakes)?)
+        }
+        (None, Some(node)) => Command::Shell(scalar(node, "shell", pipeline, mistakes)?),
+        (Some(_), Some(_)) | (None, None) => {
+            let words = format!("stage `{}` needs either `command` or `shell`", spec.name);
+            mistakes.add(&pipeline.sources, spec.at, Problem::Exec(words));
+            return None;
+        }
+    };
+    (mistakes.list.len() == before).then_some(Exec { command, env, outputs })
+}
+
+fn arguments(node: &Node, pipeline: &Pipeline, mistakes: &mut Mistakes) -> Option<Vec<String>> {
+    match &node.data {
+        Data::List(items) if !items.is_empty() => {
+            items.iter().map(|item| scalar(item, "command", pipeline, mistakes)).collect()
+        }
+        _ => wrong(node.at, "command", "a list of arguments", node, pipeline, mistakes),
+    }
+}
+
+fn scalar(node: &Node, what: &str, pipeline: &Pipeline, mistakes: &mut Mistakes) -> Option<String> {
+    match &node.data {
+        Data::Text(text) => Some(text.clone()),
+        Data::Number(_) | Data::Boolean(_) => Some(node.to_value().to_string()),
+        _ => wrong(node.at, what, "text", node, pipeline, mistakes),
+    }
+}
+
+fn wrong<T>(
+    at: At,
+    what: &str,
+    expected: &str,
+    node: &Node,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) -> Option<T> {
+    let problem = Problem::WrongType {
+        what: format!("`{what}`"),
+        expected: expected.to_owned(),
+        found: node.sort().to_owned(),
+    };
+    mistakes.add(&pipeline.sources, at, problem);
+    None
+}

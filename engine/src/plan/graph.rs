@@ -1,0 +1,164 @@
+//! The order in which stages can run, and the picture of it. The one file that names petgraph.
+
+use petgraph::{
+    algo::{tarjan_scc, toposort},
+    graph::{DiGraph, NodeIndex},
+};
+
+use super::{From, Plan, Stage};
+use crate::spec::{Mistakes, Pipeline, Problem};
+
+/// `stages` so that each stands behind all that it reads from.
+pub(super) fn order(
+    stages: Vec<Stage>,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) -> Vec<Stage> {
+    let mut graph = DiGraph::<(), ()>::new();
+    for _ in &stages {
+        graph.add_node(());
+    }
+    for (index, stage) in stages.iter().enumerate() {
+        for source in stage.sources() {
+            graph.update_edge(NodeIndex::new(source), NodeIndex::new(index), ());
+        }
+    }
+    if toposort(&graph, None).is_err() {
+        for circle in tarjan_scc(&graph) {
+            let lone = circle.len() == 1 && graph.find_edge(circle[0], circle[0]).is_none();
+            if !lone {
+                say_cycle(&circle, &graph, &stages, pipeline, mistakes);
+            }
+        }
+        return Vec::new();
+    }
+    by_depth(stages)
+}
+
+/// Topological, and otherwise as in the file: a stage moves back only as far as it must.
+fn by_depth(stages: Vec<Stage>) -> Vec<Stage> {
+    let mut position = vec![usize::MAX; stages.len()];
+    let mut order = Vec::new();
+    while order.len() < stages.len() {
+        let next = (0..stages.len()).find(|i| {
+            position[*i] == usize::MAX
+                && stages[*i].sources().all(|source| position[source] != usize::MAX)
+        });
+        // There is one: the graph has no cycle.
+        let Some(next) = next else { break };
+        position[next] = order.len();
+        order.push(next);
+    }
+    let mut slots: Vec<_> = stages.into_iter().map(Some).collect();
+    let moved = order.iter().filter_map(|index| slots[*index].take());
+    moved
+        .map(|mut stage| {
+            for wire in &mut stage.inputs {
+                if let From::Stage(index, _) = &mut wire.from {
+                    *index = position[*index];
+                }
+            }
+            stage
+        })
+        .collect()
+}
+
+fn say_cycle(
+    circle: &[NodeIndex],
+    graph: &DiGraph<(), ()>,
+    stages: &[Stage],
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) {
+    // Walk along edges inside the component until a stage comes again.
+    let first = circle.iter().min().copied().unwrap_or_default();
+    let mut path = vec![first];
+    loop {
+        let here = path[path.len() - 1];
+        let next = graph.neighbors(here).filter(|next| circle.contains(next)).min();
+        let Some(next) = next else { break };
+        if let Some(start) = path.iter().position(|seen| *seen == next) {
+            path.drain(..start);
+            path.push(next);
+            break;
+        }
+        path.push(next);
+    }
+    let words: Vec<_> = path.iter().map(|node| stages[node.index()].id.as_str()).collect();
+    let (last, first) = (path[path.len().saturating_sub(2)], path[0]);
+    let closing = stages[first.index()]
+        .inputs
+        .iter()
+        .find(|wire| matches!(wire.from, From::Stage(index, _) if index == last.index()));
+    let at = closing.map_or(stages[first.index()].at, |wire| wire.at);
+    mistakes.add(&pipeline.sources, at, Problem::Cycle(words.join(" → ")));
+}
+
+/// How a graph is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drawing {
+    Text,
+    Mermaid,
+    Dot,
+}
+
+/// The plan as a picture in text.
+pub fn draw(plan: &Plan, drawing: Drawing) -> String {
+    use std::fmt::Write;
+
+    let mut text = String::new();
+    // Writing into a `String` cannot fail.
+    let mut line = |words: String| drop(writeln!(text, "{words}"));
+    let edges = || {
+        plan.stages.iter().enumerate().flat_map(|(to, stage)| {
+            let from = |wire: &super::Wire| match &wire.from {
+                From::Stage(from, output) => Some((*from, output.clone())),
+                From::File(_) => None,
+            };
+            stage.inputs.iter().filter_map(move |w| from(w).map(|(from, out)| (from, to, out)))
+        })
+    };
+    match drawing {
+        Drawing::Text => {
+            for stage in &plan.stages {
+                let inputs: Vec<_> = stage
+                    .inputs
+                    .iter()
+                    .map(|wire| match &wire.from {
+                        From::Stage(index, output) => {
+                            let source = &plan.stages[*index];
+                            let main = source.kind.outputs.first();
+                            let plain = main.is_some_and(|port| port.name == *output);
+                            let dot = if plain { String::new() } else { format!(".{output}") };
+                            format!("{}: {}{dot}", wire.port, source.id)
+                        }
+                        From::File(path) => format!("{}: {}", wire.port, path.display()),
+                    })
+                    .collect();
+                let arrow = if inputs.is_empty() { "" } else { "  ← " };
+                line(format!("{}  ({}){arrow}{}", stage.id, stage.kind.kind, inputs.join(", ")));
+            }
+        }
+        Drawing::Mermaid => {
+            line("graph TD".to_owned());
+            for (index, stage) in plan.stages.iter().enumerate() {
+                line(format!("  s{index}[\"{}<br/><small>{}</small>\"]", stage.id, stage.kind.kind));
+            }
+            for (from, to, output) in edges() {
+                line(format!("  s{from} -->|{output}| s{to}"));
+            }
+        }
+        Drawing::Dot => {
+            line(format!("digraph {:?} {{", plan.name));
+            line("  node [shape=box, fontname=\"sans-serif\"];".to_owned());
+            for (index, stage) in plan.stages.iter().enumerate() {
+                line(format!("  s{index} [label=\"{}\\n{}\"];", stage.id, stage.kind.kind));
+            }
+            for (from, to, output) in edges() {
+                line(format!("  s{from} -> s{to} [label=\"{output}\"];"));
+            }
+            line("}".to_owned());
+        }
+    }
+    text
+}

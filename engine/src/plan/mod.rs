@@ -1,0 +1,121 @@
+//! The same pipeline, checked: edges joined, types agreed, parameters complete.
+//!
+//! [`plan`] turns a [`Pipeline`](crate::spec::Pipeline) into a [`Plan`] or says everything that is wrong.
+//! What stands in a [`Plan`] needs no second check.
+
+mod exec;
+mod files;
+mod fingerprint;
+mod graph;
+mod instances;
+mod params;
+mod typing;
+mod wiring;
+
+use std::{path::PathBuf, sync::Arc};
+
+use gradus_protocol::catalog::{Catalog, Kind};
+use serde_json::Value;
+
+pub use exec::{Command, Exec};
+pub use fingerprint::{Known, Table, seed_of};
+pub use graph::{Drawing, draw};
+
+use crate::spec::{At, Mistakes, Pipeline};
+
+/// A checked pipeline. Stages stand in an order in which they can run.
+#[derive(Debug)]
+pub struct Plan {
+    pub name: String,
+    pub stages: Vec<Stage>,
+}
+
+/// One stage to run: a matrix makes several of one entry.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// Unique, e.g. `dpo[beta=0.1]`.
+    pub id: String,
+    /// The entry in the file, e.g. `dpo`.
+    pub spec: String,
+    pub kind: Arc<Kind>,
+    /// Complete: defaults are filled in.
+    pub params: Value,
+    /// Changes every random choice of this stage.
+    pub seed: u64,
+    /// Files that parameters name: where in `params` (a JSON pointer), and where on the disk.
+    pub files: Vec<(String, PathBuf)>,
+    pub inputs: Vec<Wire>,
+    /// One per output of the kind: its type here.
+    pub output_types: Vec<String>,
+    pub exec: Option<Exec>,
+    pub(crate) at: At,
+}
+
+/// One artifact that goes into a port.
+#[derive(Debug, Clone)]
+pub struct Wire {
+    pub port: String,
+    pub from: From,
+    /// The port takes several, so the name of the stage matters to the outputs.
+    pub fan_in: bool,
+    pub(crate) at: At,
+}
+
+/// Where an artifact comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// Index into [`Plan::stages`], and the output's name.
+    Stage(usize, String),
+    File(PathBuf),
+}
+
+impl Plan {
+    /// Those that `targets` name (by stage or instance), and all that they need. All, for no targets.
+    pub fn select(&self, targets: &[String]) -> Result<Vec<usize>, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let mut wanted = vec![targets.is_empty(); self.stages.len()];
+        for target in targets {
+            let named = |stage: &Stage| stage.id == *target || stage.spec == *target;
+            if !self.stages.iter().any(named) {
+                mistakes.add_unplaced(crate::spec::Problem::UnknownTarget(target.clone()));
+            }
+            for (i, stage) in self.stages.iter().enumerate().filter(|(_, stage)| named(stage)) {
+                tracing::debug!(stage = stage.id, "wanted");
+                wanted[i] = true;
+            }
+        }
+        // Behind each stage come only stages that it needs no more, so one pass backwards is enough.
+        for i in (0..self.stages.len()).rev().filter(|i| *i < wanted.len()) {
+            if wanted[i] {
+                for source in self.stages[i].sources() {
+                    wanted[source] = true;
+                }
+            }
+        }
+        mistakes.or((0..self.stages.len()).filter(|i| wanted[*i]).collect())
+    }
+}
+
+impl Stage {
+    /// The stages that this one reads from; one may come more than once.
+    pub fn sources(&self) -> impl Iterator<Item = usize> + '_ {
+        self.inputs.iter().filter_map(|wire| match wire.from {
+            From::Stage(index, _) => Some(index),
+            From::File(_) => None,
+        })
+    }
+}
+
+/// Checks `pipeline` against `catalog`.
+pub fn plan(pipeline: &Pipeline, catalog: &Catalog) -> Result<Plan, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let instances = instances::instances(pipeline, catalog, &mut mistakes);
+    let mut stages: Vec<Stage> = instances
+        .iter()
+        .filter_map(|instance| params::complete(instance, pipeline, &mut mistakes))
+        .collect();
+    wiring::join(&mut stages, &instances, pipeline, &mut mistakes);
+    let stages = graph::order(stages, pipeline, &mut mistakes);
+    let stages = typing::agree(stages, pipeline, &mut mistakes);
+    mistakes.or(Plan { name: pipeline.name.clone(), stages })
+}

@@ -1,0 +1,210 @@
+//! Parameters against the catalogue: names, types, ranges, and defaults filled in.
+
+use gradus_protocol::catalog::{Param, Range, Shape};
+use serde_json::{Map, Value};
+
+use super::{Stage, exec, files, instances::Instance};
+use crate::spec::{At, Data, Mistakes, Node, Pipeline, Problem, interpolate, nearest};
+
+/// The parameter that every kind has.
+const SEED: &str = "seed";
+
+/// The instance with its parameters, still without inputs.
+pub(super) fn complete(
+    instance: &Instance<'_>,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) -> Option<Stage> {
+    let spec = instance.spec;
+    let mut stage = Stage {
+        id: instance.id.clone(),
+        spec: spec.name.clone(),
+        kind: std::sync::Arc::clone(&instance.kind),
+        params: Value::Null,
+        seed: 0,
+        files: Vec::new(),
+        inputs: Vec::new(),
+        output_types: Vec::new(),
+        exec: None,
+        at: spec.at,
+    };
+    if spec.kind == exec::KIND {
+        stage.exec = exec::read(instance, pipeline, mistakes);
+        stage.params = stage.exec.as_ref().map(exec::Exec::to_value)?;
+        return Some(stage);
+    }
+    let with = interpolate(&spec.with, &instance.scope(pipeline), &pipeline.sources, mistakes)?;
+    let before = mistakes.list.len();
+    let mut check = Check { pipeline, mistakes, stage: &spec.name, files: Vec::new() };
+    if let Some(seed) = with.get(SEED) {
+        let range = Range { min: Some(0.0), ..Range::default() };
+        stage.seed = check
+            .value(seed, &Shape::Integer(range), "`seed`", "")
+            .and_then(|seed| seed.as_u64())
+            .unwrap_or(0);
+    }
+    let entries = with.entries().iter().filter(|entry| entry.key != SEED).cloned().collect();
+    let with = Node { data: Data::Map(entries), at: with.at };
+    let params = check.fields(&with, &instance.kind.params, &spec.kind, "", spec.at);
+    stage.files = check.files;
+    if mistakes.list.len() > before {
+        // The stage stays, so that mistakes in its wiring are found too.
+        return Some(stage);
+    }
+    stage.params = params;
+    Some(stage)
+}
+
+struct Check<'a> {
+    pipeline: &'a Pipeline,
+    mistakes: &'a mut Mistakes,
+    stage: &'a str,
+    files: Vec<(String, std::path::PathBuf)>,
+}
+
+impl Check<'_> {
+    fn add(&mut self, at: At, problem: Problem) {
+        self.mistakes.add(&self.pipeline.sources, at, problem);
+    }
+
+    /// A map of parameters; `pointer` is where it stands inside `with`.
+    fn fields(&mut self, node: &Node, params: &[Param], of: &str, pointer: &str, at: At) -> Value {
+        let mut values = Map::new();
+        for entry in node.entries() {
+            if !params.iter().any(|param| param.name == entry.key) {
+                let names = params.iter().map(|param| param.name.as_str());
+                let problem = Problem::UnknownParameter {
+                    kind: of.to_owned(),
+                    name: entry.key.clone(),
+                    nearest: nearest(&entry.key, names.clone()),
+                    known: names.collect::<Vec<_>>().join(", "),
+                };
+                self.add(entry.at, problem);
+            }
+        }
+        for param in params {
+            let value = match (node.get(&param.name), &param.default) {
+                (Some(node), _) => {
+                    let what = format!("`{}`", param.name);
+                    let pointer = format!("{pointer}/{}", param.name);
+                    self.value(node, &param.shape, &what, &pointer)
+                }
+                (None, Some(default)) => Some(default.clone()),
+                (None, None) => {
+                    let problem = Problem::MissingParameter {
+                        stage: self.stage.to_owned(),
+                        kind: of.to_owned(),
+                        name: param.name.clone(),
+                        doc: param.doc.clone(),
+                    };
+                    self.add(at, problem);
+                    None
+                }
+            };
+            if let Some(value) = value {
+                values.insert(param.name.clone(), value);
+            }
+        }
+        Value::Object(values)
+    }
+
+    fn value(&mut self, node: &Node, shape: &Shape, what: &str, pointer: &str) -> Option<Value> {
+        let value = node.to_value();
+        match (shape, &node.data) {
+            (Shape::Boolean, Data::Boolean(_))
+            | (Shape::Text, Data::Text(_))
+            | (Shape::Any, _)
+            | (Shape::Optional { .. }, Data::Null) => Some(value),
+            (Shape::Optional { of }, _) => self.value(node, of, what, pointer),
+            (Shape::Integer(range), Data::Number(number)) if !number.is_f64() => {
+                self.in_range(node, number.as_f64()?, range, what).then_some(value)
+            }
+            (Shape::Number(range), Data::Number(number)) => {
+                let float = number.as_f64()?;
+                // 1 and 1.0 are one value, and so one fingerprint.
+                self.in_range(node, float, range, what).then(|| Value::from(float))
+            }
+            (Shape::Path, Data::Text(text)) => {
+                let path = files::resolve(text, node.at, self.pipeline, self.mistakes)?;
+                self.files.push((pointer.to_owned(), path.clone()));
+                Some(Value::from(path.to_string_lossy().into_owned()))
+            }
+            (Shape::Choice { options }, Data::Text(word)) => {
+                if options.iter().any(|option| option.value == *word) {
+                    return Some(value);
+                }
+                let words: Vec<_> = options.iter().map(|o| format!("`{}`", o.value)).collect();
+                let rule = format!("one of {}", words.join(", "));
+                self.out_of_range(node, what, rule);
+                None
+            }
+            (Shape::List { of }, Data::List(items)) => {
+                let items: Vec<_> = items
+                    .iter()
+                    .enumerate()
+                    .map(|(i, item)| {
+                        self.value(item, of, &format!("item {i} of {what}"), &format!("{pointer}/{i}"))
+                    })
+                    .collect();
+                items.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
+            }
+            (Shape::Record { fields }, Data::Map(_)) => {
+                Some(self.fields(node, fields, what.trim_matches('`'), pointer, node.at))
+            }
+            _ => {
+                let (what, expected) = (what.to_owned(), expected(shape));
+                let found = described(node);
+                self.add(node.at, Problem::WrongType { what, expected, found });
+                None
+            }
+        }
+    }
+
+    fn in_range(&mut self, node: &Node, number: f64, range: &Range, what: &str) -> bool {
+        let sound = range.min.is_none_or(|min| number >= min)
+            && range.above.is_none_or(|above| number > above)
+            && range.max.is_none_or(|max| number <= max);
+        if !sound {
+            let rules = [
+                range.min.map(|min| format!("at least {min}")),
+                range.above.map(|above| format!("above {above}")),
+                range.max.map(|max| format!("at most {max}")),
+            ];
+            let rule = rules.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+            self.out_of_range(node, what, rule);
+        }
+        sound
+    }
+
+    fn out_of_range(&mut self, node: &Node, what: &str, rule: String) {
+        let (what, found) = (what.to_owned(), described(node));
+        self.add(node.at, Problem::OutOfRange { what, rule, found });
+    }
+}
+
+/// A scalar as it is written, anything else by its sort.
+fn described(node: &Node) -> String {
+    match &node.data {
+        Data::List(_) | Data::Map(_) | Data::Null => node.sort().to_owned(),
+        Data::Text(text) => format!("the text `{text}`"),
+        _ => format!("`{}`", node.to_value()),
+    }
+}
+
+fn expected(shape: &Shape) -> String {
+    match shape {
+        Shape::Boolean => "true or false".to_owned(),
+        Shape::Integer(_) => "a whole number".to_owned(),
+        Shape::Number(_) => "a number".to_owned(),
+        Shape::Text => "text".to_owned(),
+        Shape::Path => "the path of a file".to_owned(),
+        Shape::Choice { options } => {
+            let words: Vec<_> = options.iter().map(|o| format!("`{}`", o.value)).collect();
+            format!("one of {}", words.join(", "))
+        }
+        Shape::List { .. } => "a list".to_owned(),
+        Shape::Record { .. } => "a map".to_owned(),
+        Shape::Optional { of } => format!("{} or null", expected(of)),
+        Shape::Any => "a value".to_owned(),
+    }
+}

@@ -1,0 +1,76 @@
+//! Port types: what every output is here, and whether the port that takes it reads that.
+
+use gradus_protocol::catalog::{Port, PortType};
+
+use super::{From, Stage};
+use crate::spec::{Mistakes, Pipeline, Problem};
+
+/// What a user's own file is: whatever it is needed as; the stage looks when it reads it.
+const ANY: &str = "any";
+/// Ports of these types take every artifact.
+const ALL: [&str; 3] = [ANY, "file", "folder"];
+
+/// Works out output types in order and checks every wire. `stages` are sorted already.
+pub(super) fn agree(
+    mut stages: Vec<Stage>,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) -> Vec<Stage> {
+    for index in 0..stages.len() {
+        let types = {
+            let stage = &stages[index];
+            stage.kind.outputs.iter().map(|port| output_type(port, stage, &stages)).collect()
+        };
+        stages[index].output_types = types;
+        let stage = &stages[index];
+        for wire in &stage.inputs {
+            let Some(port) = stage.kind.inputs.iter().find(|port| port.name == wire.port) else {
+                continue;
+            };
+            let found = carried(&wire.from, &stages);
+            let PortType::Is(accepts) = &port.port_type else { continue };
+            if fits(&found, accepts) {
+                continue;
+            }
+            let accepts: Vec<_> = accepts.iter().map(|name| format!("`{name}`")).collect();
+            let from = match &wire.from {
+                From::Stage(index, output) => format!("{}.{output}", stages[*index].id),
+                From::File(path) => path.display().to_string(),
+            };
+            let problem = Problem::PortType {
+                port: format!("{}.{}", stage.id, wire.port),
+                accepts: accepts.join(" or "),
+                from,
+                found: format!("`{found}`"),
+            };
+            mistakes.add(&pipeline.sources, wire.at, problem);
+        }
+    }
+    stages
+}
+
+fn fits(found: &str, accepts: &[String]) -> bool {
+    found == ANY || accepts.iter().any(|it| it == found || ALL.contains(&it.as_str()))
+}
+
+fn carried(from: &From, stages: &[Stage]) -> String {
+    let From::Stage(index, output) = from else { return ANY.to_owned() };
+    let stage = &stages[*index];
+    let position = stage.kind.outputs.iter().position(|port| port.name == *output);
+    position.and_then(|p| stage.output_types.get(p)).map_or_else(|| ANY.to_owned(), Clone::clone)
+}
+
+fn output_type(port: &Port, stage: &Stage, stages: &[Stage]) -> String {
+    match &port.port_type {
+        PortType::Is(types) => types.first().map_or_else(|| ANY.to_owned(), Clone::clone),
+        PortType::ByParameter { parameter, types } => {
+            let value = stage.params.get(parameter).and_then(|value| value.as_str());
+            let found = types.iter().find(|(word, _)| Some(word.as_str()) == value);
+            found.map_or_else(|| ANY.to_owned(), |(_, name)| name.clone())
+        }
+        PortType::SameAs { input } => {
+            let wire = stage.inputs.iter().find(|wire| wire.port == *input);
+            wire.map_or_else(|| ANY.to_owned(), |wire| carried(&wire.from, stages))
+        }
+    }
+}

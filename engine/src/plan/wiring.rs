@@ -1,0 +1,185 @@
+//! What each input takes: another stage's output, all variants of one, or a file.
+
+use gradus_protocol::catalog::Port;
+
+use super::{From, Stage, Wire, files, instances::Instance};
+use crate::spec::{
+    At, Data, Mistakes, Node, Pipeline, Problem, Reference, interpolate, nearest,
+};
+
+/// Fills in the inputs of every stage.
+pub(super) fn join(
+    stages: &mut [Stage],
+    instances: &[Instance<'_>],
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) {
+    for index in 0..stages.len() {
+        let Some(instance) = instances.iter().find(|it| it.id == stages[index].id) else { continue };
+        let mut joiner = Joiner { stages, pipeline, mistakes, stage: &instance.spec.name };
+        let wires = joiner.wires(instance);
+        stages[index].inputs = wires;
+    }
+}
+
+struct Joiner<'a> {
+    stages: &'a [Stage],
+    pipeline: &'a Pipeline,
+    mistakes: &'a mut Mistakes,
+    stage: &'a str,
+}
+
+impl Joiner<'_> {
+    fn wires(&mut self, instance: &Instance<'_>) -> Vec<Wire> {
+        let (spec, kind) = (instance.spec, &instance.kind);
+        let mut wires = Vec::new();
+        for entry in &spec.inputs {
+            let Some(port) = kind.inputs.iter().find(|port| port.name == entry.key) else {
+                let names = kind.inputs.iter().map(|port| port.name.as_str());
+                let known = names.clone().collect::<Vec<_>>().join(", ");
+                let problem = Problem::UnknownInput {
+                    kind: kind.kind.clone(),
+                    name: entry.key.clone(),
+                    nearest: nearest(&entry.key, names),
+                    known: if known.is_empty() { "none".to_owned() } else { known },
+                };
+                self.add(entry.at, problem);
+                continue;
+            };
+            let scope = instance.scope(self.pipeline);
+            let sources = &self.pipeline.sources;
+            let Some(value) = interpolate(&entry.value, &scope, sources, self.mistakes) else {
+                continue;
+            };
+            wires.extend(self.port(port, &value));
+        }
+        let given = |port: &Port| spec.inputs.iter().any(|entry| entry.key == port.name);
+        for port in kind.inputs.iter().filter(|port| !port.optional && !given(port)) {
+            let problem = Problem::MissingInput {
+                stage: spec.name.clone(),
+                kind: kind.kind.clone(),
+                name: port.name.clone(),
+                doc: port.doc.clone(),
+            };
+            self.add(spec.at, problem);
+        }
+        wires
+    }
+
+    /// All that goes into one port.
+    fn port(&mut self, port: &Port, value: &Node) -> Vec<Wire> {
+        let items = match &value.data {
+            Data::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(value),
+        };
+        let mut wires = Vec::new();
+        for item in items {
+            let Some(text) = item.as_text() else {
+                let problem = Problem::WrongType {
+                    what: format!("the input `{}`", port.name),
+                    expected: "the name of a stage or a file".to_owned(),
+                    found: item.sort().to_owned(),
+                };
+                self.add(item.at, problem);
+                continue;
+            };
+            let froms = self.sources(text, item.at);
+            wires.extend(froms.into_iter().map(|from| Wire {
+                port: port.name.clone(),
+                from,
+                fan_in: port.many,
+                at: item.at,
+            }));
+        }
+        if wires.len() > 1 && !port.many {
+            let from = value.as_text().unwrap_or("the list").to_owned();
+            let problem = Problem::FanIn { port: port.name.clone(), from, count: wires.len() };
+            self.add(value.at, problem);
+        }
+        wires
+    }
+
+    fn sources(&mut self, text: &str, at: At) -> Vec<From> {
+        let reference = Reference::parse(text).filter(|_| !text.contains('/'));
+        let names = || self.pipeline.stages.iter().map(|spec| spec.name.as_str());
+        let stage = reference.filter(|it| names().any(|name| name == it.stage));
+        if let Some(reference) = stage {
+            return self.outputs(&reference, at);
+        }
+        let trusted = self.pipeline.sources.get(at);
+        if text.contains('/') || trusted.trusted || trusted.base.join(text).exists() {
+            let file = files::resolve(text, at, self.pipeline, self.mistakes);
+            return file.map(From::File).into_iter().collect();
+        }
+        let wanted = Reference::parse(text).map_or(text, |reference| reference.stage);
+        let problem = Problem::UnknownStage {
+            stage: self.stage.to_owned(),
+            wanted: wanted.to_owned(),
+            nearest: nearest(wanted, names()),
+        };
+        self.add(at, problem);
+        Vec::new()
+    }
+
+    /// The outputs that a reference to a known stage means.
+    fn outputs(&mut self, reference: &Reference<'_>, at: At) -> Vec<From> {
+        let of_spec = || {
+            let all = self.stages.iter().enumerate();
+            all.filter(|(_, stage)| stage.spec == reference.stage)
+        };
+        let id = reference.variant.map(|variant| format!("{}[{variant}]", reference.stage));
+        let chosen: Vec<usize> = of_spec()
+            .filter(|(_, stage)| {
+                reference.variant.is_none_or(|it| it == "*") || Some(&stage.id) == id.as_ref()
+            })
+            .map(|(index, _)| index)
+            .collect();
+        if chosen.is_empty() && of_spec().next().is_some() {
+            let problem = Problem::UnknownVariant {
+                stage: reference.stage.to_owned(),
+                wanted: reference.variant.unwrap_or_default().to_owned(),
+                known: of_spec().map(|(_, s)| format!("`{}`", s.id)).collect::<Vec<_>>().join(", "),
+            };
+            self.add(at, problem);
+        }
+        let mut froms = Vec::new();
+        for index in chosen {
+            let outputs = &self.stages[index].kind.outputs;
+            let named = match reference.output {
+                Some(name) => outputs.iter().find(|port| port.name == name),
+                None => outputs.first(),
+            };
+            if let Some(port) = named {
+                froms.push(From::Stage(index, port.name.clone()));
+                continue;
+            }
+            let names = outputs.iter().map(|port| port.name.as_str());
+            let known = names.clone().collect::<Vec<_>>().join(", ");
+            let wanted = reference.output.unwrap_or("(main)");
+            let problem = Problem::UnknownOutput {
+                stage: reference.stage.to_owned(),
+                wanted: wanted.to_owned(),
+                nearest: nearest(wanted, names),
+                known: if known.is_empty() { "none".to_owned() } else { known },
+            };
+            self.add(at, problem);
+            // Variants of one stage have the same outputs: saying it once is enough.
+            break;
+        }
+        froms
+    }
+
+    fn add(&mut self, at: At, problem: Problem) {
+        self.mistakes.add(&self.pipeline.sources, at, problem);
+    }
+}
+
+/// The name that a stage's worker sees for a wire.
+pub(crate) fn label(wire: &Wire, stages: &[Stage]) -> String {
+    match &wire.from {
+        _ if !wire.fan_in => wire.port.clone(),
+        From::Stage(index, _) => stages[*index].id.clone(),
+        From::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    }
+}
+

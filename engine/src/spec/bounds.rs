@@ -1,0 +1,217 @@
+//! The pass before `serde_yaml`: bounds the text and remembers where every node stands.
+//!
+//! `serde_yaml` alone takes gigabytes for a small file of aliases and knows no positions. Here events are
+//! counted, aliases as often as they expand, and nothing that breaks a limit is read any further.
+
+use saphyr_parser::{Event, Parser, Span};
+
+use super::{
+    mistake::Problem,
+    node::{At, Sources},
+};
+
+/// Bytes of one text.
+pub(crate) const LARGEST_TEXT: usize = 1 << 20;
+const MOST_NODES: usize = 50_000;
+const MOST_ALIASES: usize = 256;
+const DEEPEST: usize = 64;
+/// Bytes of all scalars, each counted as often as an alias repeats it.
+const MOST_SCALAR_BYTES: usize = 4 << 20;
+
+/// Where the nodes of a text stand.
+#[derive(Debug, Clone)]
+pub(crate) struct Outline {
+    pub(crate) at: At,
+    pub(crate) parts: Parts,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Parts {
+    Scalar(String),
+    List(Vec<Outline>),
+    Map(Vec<(Outline, Outline)>),
+}
+
+impl Outline {
+    /// Nodes, and bytes of scalars, below and with this one.
+    fn weight(&self) -> (usize, usize) {
+        let add = |a: (usize, usize), b: (usize, usize)| (a.0 + b.0, a.1 + b.1);
+        match &self.parts {
+            Parts::Scalar(text) => (1, text.len()),
+            Parts::List(items) => items.iter().map(Self::weight).fold((1, 0), add),
+            Parts::Map(entries) => {
+                entries.iter().map(|(k, v)| add(k.weight(), v.weight())).fold((1, 0), add)
+            }
+        }
+    }
+
+    fn depth(&self) -> usize {
+        match &self.parts {
+            Parts::Scalar(_) => 1,
+            Parts::List(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Parts::Map(entries) => 1 + entries.iter().map(|(_, v)| v.depth()).max().unwrap_or(0),
+        }
+    }
+}
+
+/// Reads the outline of source `source`; `None` for an empty text.
+pub(crate) fn outline(sources: &Sources, source: usize) -> Result<Option<Outline>, (At, Problem)> {
+    let start = At { source, start: 0, end: 0 };
+    let text = &sources.get(start).text;
+    if text.len() > LARGEST_TEXT {
+        return Err((start, Problem::Limit { what: "bytes of text", limit: LARGEST_TEXT }));
+    }
+    let mut builder = Builder::new(source, text);
+    for event in Parser::new_from_str(text) {
+        match event {
+            Ok((event, span)) => builder.take(&event, span)?,
+            Err(error) => {
+                let start = builder.byte(error.marker().index());
+                let at = At { source, start, end: start + 1 };
+                return Err((at, Problem::Syntax(error.info().to_owned())));
+            }
+        }
+    }
+    Ok(builder.root)
+}
+
+struct Builder {
+    source: usize,
+    /// Byte offset of each character, if there are characters of more than one byte.
+    bytes: Option<Vec<usize>>,
+    length: usize,
+    open: Vec<Open>,
+    anchors: std::collections::HashMap<usize, Outline>,
+    root: Option<Outline>,
+    documents: usize,
+    nodes: usize,
+    scalar_bytes: usize,
+    aliases: usize,
+}
+
+struct Open {
+    anchor: usize,
+    start: usize,
+    children: Vec<Outline>,
+    map: bool,
+}
+
+impl Builder {
+    fn new(source: usize, text: &str) -> Self {
+        let bytes =
+            (!text.is_ascii()).then(|| text.char_indices().map(|(byte, _)| byte).collect());
+        Self {
+            source,
+            bytes,
+            length: text.len(),
+            open: Vec::new(),
+            anchors: std::collections::HashMap::new(),
+            root: None,
+            documents: 0,
+            nodes: 0,
+            scalar_bytes: 0,
+            aliases: 0,
+        }
+    }
+
+    fn byte(&self, index: usize) -> usize {
+        let byte = match &self.bytes {
+            Some(bytes) => bytes.get(index).copied().unwrap_or(self.length),
+            None => index,
+        };
+        byte.min(self.length)
+    }
+
+    fn at(&self, span: Span) -> At {
+        let (start, end) = (self.byte(span.start.index()), self.byte(span.end.index()));
+        At { source: self.source, start, end }
+    }
+
+    fn take(&mut self, event: &Event<'_>, span: Span) -> Result<(), (At, Problem)> {
+        let at = self.at(span);
+        match event {
+            Event::DocumentStart(_) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    return Err((at, Problem::Unsupported("a file holds one YAML document")));
+                }
+            }
+            Event::Scalar(text, _, anchor, tag) => {
+                refuse_tag(tag.is_some(), at)?;
+                let outline = Outline { at, parts: Parts::Scalar(text.clone().into_owned()) };
+                self.count(&outline, at)?;
+                self.close(outline, *anchor);
+            }
+            Event::Alias(anchor) => {
+                self.aliases += 1;
+                check("aliases", self.aliases, MOST_ALIASES, at)?;
+                let Some(outline) = self.anchors.get(anchor).cloned() else {
+                    return Err((at, Problem::Unsupported("an alias cannot stand inside its own anchor")));
+                };
+                check("levels of nesting", self.open.len() + outline.depth(), DEEPEST, at)?;
+                self.count(&outline, at)?;
+                self.close(outline, 0);
+            }
+            Event::SequenceStart(anchor, tag) => {
+                refuse_tag(tag.is_some(), at)?;
+                self.start(*anchor, at, false)?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                refuse_tag(tag.is_some(), at)?;
+                self.start(*anchor, at, true)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(at),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, outline: &Outline, at: At) -> Result<(), (At, Problem)> {
+        let (nodes, bytes) = outline.weight();
+        self.nodes += nodes;
+        self.scalar_bytes += bytes;
+        check("values", self.nodes, MOST_NODES, at)?;
+        check("bytes of values", self.scalar_bytes, MOST_SCALAR_BYTES, at)
+    }
+
+    fn start(&mut self, anchor: usize, at: At, map: bool) -> Result<(), (At, Problem)> {
+        self.nodes += 1;
+        check("values", self.nodes, MOST_NODES, at)?;
+        self.open.push(Open { anchor, start: at.start, children: Vec::new(), map });
+        check("levels of nesting", self.open.len(), DEEPEST, at)
+    }
+
+    fn end(&mut self, at: At) {
+        let Some(open) = self.open.pop() else { return };
+        let parts = if open.map {
+            let mut children = open.children.into_iter();
+            let mut entries = Vec::new();
+            while let (Some(key), Some(value)) = (children.next(), children.next()) {
+                entries.push((key, value));
+            }
+            Parts::Map(entries)
+        } else {
+            Parts::List(open.children)
+        };
+        self.close(Outline { at: At { start: open.start, ..at }, parts }, open.anchor);
+    }
+
+    /// Hands a finished node to its parent.
+    fn close(&mut self, outline: Outline, anchor: usize) {
+        if anchor != 0 {
+            self.anchors.insert(anchor, outline.clone());
+        }
+        match self.open.last_mut() {
+            Some(parent) => parent.children.push(outline),
+            None => self.root = Some(outline),
+        }
+    }
+}
+
+fn check(what: &'static str, count: usize, limit: usize, at: At) -> Result<(), (At, Problem)> {
+    if count > limit { Err((at, Problem::Limit { what, limit })) } else { Ok(()) }
+}
+
+fn refuse_tag(tagged: bool, at: At) -> Result<(), (At, Problem)> {
+    if tagged { Err((at, Problem::Unsupported("YAML tags have no meaning here"))) } else { Ok(()) }
+}

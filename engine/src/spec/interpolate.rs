@@ -1,0 +1,187 @@
+//! `${…}`: values from parameters, the matrix, declared environment variables and the stage itself.
+//!
+//! A text that is one `${…}` and nothing else takes the value with its type and its place; inside other
+//! text the value is written out. `$${` stands for `${`.
+
+use std::collections::BTreeMap;
+
+use super::{
+    mistake::{Mistakes, Problem, nearest},
+    node::{At, Data, Entry, Node, Sources},
+};
+
+/// A parameter may refer to a parameter, and so on, this many times.
+const DEEPEST: usize = 16;
+
+/// What `${…}` can reach.
+#[derive(Debug, Clone, Default)]
+pub struct Scope<'a> {
+    pub params: Option<&'a Node>,
+    pub matrix: &'a [(String, Node)],
+    /// Declared variables; `None` for one that is not set.
+    pub env: BTreeMap<String, Option<String>>,
+    /// The instance's own name.
+    pub stage: Option<&'a str>,
+    /// Further words that stand for text: an `exec` stage's `inputs.NAME` and `outputs.NAME`.
+    pub words: BTreeMap<String, String>,
+}
+
+/// `node` with every `${…}` filled in, or `None` if one could not be.
+pub fn interpolate(
+    node: &Node,
+    scope: &Scope<'_>,
+    sources: &Sources,
+    mistakes: &mut Mistakes,
+) -> Option<Node> {
+    Filler { scope, sources, mistakes }.fill(node, 0)
+}
+
+struct Filler<'a> {
+    scope: &'a Scope<'a>,
+    sources: &'a Sources,
+    mistakes: &'a mut Mistakes,
+}
+
+impl Filler<'_> {
+    fn fill(&mut self, node: &Node, depth: usize) -> Option<Node> {
+        let data = match &node.data {
+            Data::Text(text) if text.contains("${") => return self.text(text, node.at, depth),
+            Data::List(items) => {
+                let items: Vec<_> = items.iter().map(|item| self.fill(item, depth)).collect();
+                Data::List(items.into_iter().collect::<Option<_>>()?)
+            }
+            Data::Map(entries) => {
+                let entries: Vec<_> = entries
+                    .iter()
+                    .map(|entry| {
+                        let value = self.fill(&entry.value, depth)?;
+                        Some(Entry { key: entry.key.clone(), at: entry.at, value })
+                    })
+                    .collect();
+                Data::Map(entries.into_iter().collect::<Option<_>>()?)
+            }
+            other => other.clone(),
+        };
+        Some(Node { data, at: node.at })
+    }
+
+    fn text(&mut self, text: &str, at: At, depth: usize) -> Option<Node> {
+        if let Some(expression) = whole(text) {
+            return self.resolve(expression, at, depth);
+        }
+        let mut filled = String::new();
+        let mut rest = text;
+        while let Some(start) = rest.find("${") {
+            if let Some(before) = rest[..start].strip_suffix('$') {
+                filled.push_str(before);
+                filled.push_str("${");
+                rest = &rest[start + 2..];
+                continue;
+            }
+            filled.push_str(&rest[..start]);
+            let Some(length) = rest[start..].find('}') else {
+                let expression = rest[start + 2..].to_owned();
+                return self.fail(at, expression, "the closing `}` is missing".to_owned(), None);
+            };
+            let value = self.resolve(&rest[start + 2..start + length], at, depth)?;
+            match value.data {
+                Data::Text(text) => filled.push_str(&text),
+                Data::List(_) | Data::Map(_) => {
+                    let expression = rest[start + 2..start + length].to_owned();
+                    let why = format!("it is {}, which does not fit into text", value.sort());
+                    return self.fail(at, expression, why, None);
+                }
+                _ => filled.push_str(&value.to_value().to_string()),
+            }
+            rest = &rest[start + length + 1..];
+        }
+        filled.push_str(rest);
+        Some(Node { data: Data::Text(filled), at })
+    }
+
+    fn resolve(&mut self, expression: &str, at: At, depth: usize) -> Option<Node> {
+        let expression = expression.trim();
+        if depth == DEEPEST {
+            let why = "the values refer to each other in a circle".to_owned();
+            return self.fail(at, expression.to_owned(), why, None);
+        }
+        if let Some(word) = self.scope.words.get(expression) {
+            return Some(Node { data: Data::Text(word.clone()), at });
+        }
+        let (root, path) = expression.split_once('.').unwrap_or((expression, ""));
+        match root {
+            "params" => {
+                let params = self.scope.params?;
+                let found = self.walk(params, path, expression, at)?;
+                self.fill(&found, depth + 1)
+            }
+            "matrix" => {
+                let (name, rest) = path.split_once('.').unwrap_or((path, ""));
+                let matrix = self.scope.matrix;
+                match matrix.iter().find(|(known, _)| known == name) {
+                    Some((_, value)) => self.walk(value, rest, expression, at),
+                    None => {
+                        let near = nearest(name, matrix.iter().map(|(name, _)| name.as_str()));
+                        let why = format!("this stage's matrix has no `{name}`");
+                        self.fail(at, expression.to_owned(), why, near.map(|n| format!("matrix.{n}")))
+                    }
+                }
+            }
+            "env" => match self.scope.env.get(path) {
+                Some(Some(value)) => Some(Node { data: Data::Text(value.clone()), at }),
+                Some(None) => {
+                    let why = format!("the environment variable `{path}` is not set");
+                    self.fail(at, expression.to_owned(), why, None)
+                }
+                None => {
+                    let why = format!("declare the variable first: `env: [{path}]`");
+                    self.fail(at, expression.to_owned(), why, None)
+                }
+            },
+            "stage" if path == "name" && self.scope.stage.is_some() => {
+                let name = self.scope.stage.unwrap_or_default().to_owned();
+                Some(Node { data: Data::Text(name), at })
+            }
+            _ => {
+                let words = self.scope.words.keys().map(String::as_str);
+                let near = nearest(expression, words)
+                    .or_else(|| nearest(root, ["params", "matrix", "env", "stage"]));
+                let why = "it must begin with `params.`, `matrix.`, `env.` or be `stage.name`";
+                self.fail(at, expression.to_owned(), why.to_owned(), near)
+            }
+        }
+    }
+
+    /// Follows `a.b.0` from `node`.
+    fn walk(&mut self, node: &Node, path: &str, expression: &str, at: At) -> Option<Node> {
+        let mut node = node;
+        let mut walked = expression.len() - path.len();
+        for part in path.split('.').filter(|part| !part.is_empty()) {
+            let next = match &node.data {
+                Data::List(items) => part.parse::<usize>().ok().and_then(|i| items.get(i)),
+                _ => node.get(part),
+            };
+            let Some(next) = next else {
+                let near = nearest(part, node.entries().iter().map(|entry| entry.key.as_str()));
+                let near = near.map(|near| format!("{}{near}", &expression[..walked]));
+                let parent = expression[..walked].trim_end_matches('.');
+                let why = format!("`{parent}` has no `{part}`");
+                return self.fail(at, expression.to_owned(), why, near);
+            };
+            node = next;
+            walked += part.len() + 1;
+        }
+        Some(node.clone())
+    }
+
+    fn fail(&mut self, at: At, expression: String, why: String, nearest: Option<String>) -> Option<Node> {
+        self.mistakes.add(self.sources, at, Problem::Interpolation { expression, why, nearest });
+        None
+    }
+}
+
+/// The expression of a text that is one `${…}` and nothing else.
+fn whole(text: &str) -> Option<&str> {
+    let inner = text.strip_prefix("${")?.strip_suffix('}')?;
+    (!inner.contains(['{', '}'])).then_some(inner)
+}

@@ -1,0 +1,250 @@
+//! What can be wrong with a pipeline, in words and with its place.
+//!
+//! Everything is gathered in [`Mistakes`] and shown at once. The words of a class stand together in
+//! [`Problem`]; the place comes from the node that is at fault.
+
+use std::fmt;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+use thiserror::Error;
+
+use super::node::{At, Sources};
+
+/// One class of mistake each.
+#[derive(Debug, Error)]
+pub enum Problem {
+    #[error("this is not YAML: {0}")]
+    Syntax(String),
+    #[error("the text goes over a limit: {what} (at most {limit})")]
+    Limit { what: &'static str, limit: usize },
+    #[error("the key `{0}` stands here twice")]
+    DuplicateKey(String),
+    #[error("{0}")]
+    Unsupported(&'static str),
+    #[error("{place} has no key `{key}`")]
+    UnknownKey { place: String, key: String, nearest: Option<String>, known: String },
+    #[error("{place} lacks the key `{key}`")]
+    MissingKey { place: String, key: &'static str },
+    #[error("{what} must be {expected}, and this is {found}")]
+    WrongType { what: String, expected: String, found: String },
+    #[error("{what} must be {rule}, and this is {found}")]
+    OutOfRange { what: String, rule: String, found: String },
+    #[error("{what} is no name")]
+    BadName { what: String },
+    #[error("there is no kind `{kind}`")]
+    UnknownKind { kind: String, nearest: Option<String> },
+    #[error("`{kind}` has no parameter `{name}`")]
+    UnknownParameter { kind: String, name: String, nearest: Option<String>, known: String },
+    #[error("stage `{stage}` does not say `{name}`, which `{kind}` needs")]
+    MissingParameter { stage: String, kind: String, name: String, doc: String },
+    #[error("`{kind}` has no input `{name}`")]
+    UnknownInput { kind: String, name: String, nearest: Option<String>, known: String },
+    #[error("stage `{stage}` lacks the input `{name}`, which `{kind}` needs")]
+    MissingInput { stage: String, kind: String, name: String, doc: String },
+    #[error("stage `{stage}` reads from `{wanted}`, which no stage is called")]
+    UnknownStage { stage: String, wanted: String, nearest: Option<String> },
+    #[error("stage `{stage}` has no output `{wanted}`")]
+    UnknownOutput { stage: String, wanted: String, nearest: Option<String>, known: String },
+    #[error("stage `{stage}` has no variant `{wanted}`")]
+    UnknownVariant { stage: String, wanted: String, known: String },
+    #[error("`{port}` takes {accepts}, and `{from}` is {found}")]
+    PortType { port: String, accepts: String, from: String, found: String },
+    #[error("`{port}` takes one artifact, and `{from}` brings {count}")]
+    FanIn { port: String, from: String, count: usize },
+    #[error("the stages go round in a circle: {0}")]
+    Cycle(String),
+    #[error("`${{{expression}}}` leads nowhere: {why}")]
+    Interpolation { expression: String, why: String, nearest: Option<String> },
+    #[error("there is no file `{0}`")]
+    MissingFile(String),
+    #[error("`{0}` lies outside the pipeline's folder")]
+    OutsideFolder(String),
+    #[error("{0}")]
+    Exec(String),
+    #[error("`{0}` is not called a stage here")]
+    UnknownTarget(String),
+}
+
+impl Problem {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Syntax(_) => "yaml::syntax",
+            Self::Limit { .. } => "yaml::limit",
+            Self::DuplicateKey(_) => "yaml::duplicate_key",
+            Self::Unsupported(_) => "yaml::unsupported",
+            Self::UnknownKey { .. } => "pipeline::unknown_key",
+            Self::MissingKey { .. } => "pipeline::missing_key",
+            Self::WrongType { .. } => "value::wrong_type",
+            Self::OutOfRange { .. } => "value::out_of_range",
+            Self::BadName { .. } => "pipeline::bad_name",
+            Self::UnknownKind { .. } => "stage::unknown_kind",
+            Self::UnknownParameter { .. } => "stage::unknown_parameter",
+            Self::MissingParameter { .. } => "stage::missing_parameter",
+            Self::UnknownInput { .. } => "wiring::unknown_input",
+            Self::MissingInput { .. } => "wiring::missing_input",
+            Self::UnknownStage { .. } => "wiring::unknown_stage",
+            Self::UnknownOutput { .. } => "wiring::unknown_output",
+            Self::UnknownVariant { .. } => "wiring::unknown_variant",
+            Self::PortType { .. } => "wiring::port_type",
+            Self::FanIn { .. } => "wiring::fan_in",
+            Self::Cycle(_) => "wiring::cycle",
+            Self::Interpolation { .. } => "value::interpolation",
+            Self::MissingFile(_) => "file::missing",
+            Self::OutsideFolder(_) => "file::outside",
+            Self::Exec(_) => "stage::exec",
+            Self::UnknownTarget(_) => "run::unknown_stage",
+        }
+    }
+
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Syntax(_) | Self::Limit { .. } => "here",
+            Self::DuplicateKey(_) => "the second one",
+            Self::Unsupported(_) => "not supported",
+            Self::UnknownKey { .. } => "not a key that is known here",
+            Self::MissingKey { .. } => "in this part",
+            Self::WrongType { .. } => "of another type",
+            Self::OutOfRange { .. } => "out of range",
+            Self::BadName { .. } => "not a name",
+            Self::UnknownKind { .. } => "not a kind",
+            Self::UnknownParameter { .. } => "not a parameter",
+            Self::MissingParameter { .. } | Self::MissingInput { .. } => "this stage",
+            Self::UnknownInput { .. } => "not an input",
+            Self::UnknownStage { .. } => "not a stage in this pipeline",
+            Self::UnknownOutput { .. } => "not an output",
+            Self::UnknownVariant { .. } => "not a variant",
+            Self::PortType { .. } => "of another type",
+            Self::FanIn { .. } => "several come in here",
+            Self::Cycle(_) => "this closes the circle",
+            Self::Interpolation { .. } => "cannot be filled in",
+            Self::MissingFile(_) => "not there",
+            Self::OutsideFolder(_) => "outside",
+            Self::Exec(_) => "here",
+            Self::UnknownTarget(_) => "",
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        let or_known = |nearest: &Option<String>, known: &str| {
+            did_you_mean(nearest).or_else(|| Some(format!("known here: {known}")))
+        };
+        match self {
+            Self::DuplicateKey(_) => Some("keep one of the two".to_owned()),
+            Self::UnknownKey { nearest, known, .. }
+            | Self::UnknownParameter { nearest, known, .. }
+            | Self::UnknownInput { nearest, known, .. }
+            | Self::UnknownOutput { nearest, known, .. } => or_known(nearest, known),
+            Self::UnknownVariant { known, .. } => Some(format!("known here: {known}")),
+            Self::UnknownStage { nearest, .. } => did_you_mean(nearest).or_else(|| {
+                Some("a file is written with a slash or an extension, e.g. `./pairs.jsonl`".to_owned())
+            }),
+            Self::UnknownKind { nearest, .. } => did_you_mean(nearest)
+                .or_else(|| Some("`gradus stages` lists the kinds there are".to_owned())),
+            Self::Interpolation { nearest, .. } => did_you_mean(nearest),
+            Self::MissingParameter { name, doc, .. } | Self::MissingInput { name, doc, .. } => {
+                Some(format!("`{name}`: {}", doc.lines().next().unwrap_or_default()))
+            }
+            Self::BadName { .. } => {
+                Some("names are letters, digits, `_` and `-`, and begin with a letter".to_owned())
+            }
+            Self::FanIn { .. } => Some("pick one variant, e.g. `stage[beta=0.1]`".to_owned()),
+            Self::MissingFile(_) => {
+                Some("paths in a pipeline are relative to the pipeline's folder".to_owned())
+            }
+            Self::OutsideFolder(_) => Some(
+                "name the file on the command line (`--set NAME=FILE`), or move it into the folder"
+                    .to_owned(),
+            ),
+            Self::PortType { .. } => Some("`gradus stages show KIND` lists ports and types".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn did_you_mean(nearest: &Option<String>) -> Option<String> {
+    nearest.as_ref().map(|word| format!("did you mean `{word}`?"))
+}
+
+/// The known word that is nearest to `word`, if one is near.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let likeness = |known: &str| strsim::jaro_winkler(&word.to_lowercase(), &known.to_lowercase());
+    let best = known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) >= 0.8).then(|| best.to_owned())
+}
+
+/// One [`Problem`] with its place, ready to be shown.
+#[derive(Debug)]
+pub struct Mistake {
+    pub problem: Problem,
+    source: Option<NamedSource<std::sync::Arc<str>>>,
+    at: At,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem.fmt(f)
+    }
+}
+
+impl std::error::Error for Mistake {}
+
+impl Diagnostic for Mistake {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(format!("gradus::{}", self.problem.name())))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.problem.help().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.source.as_ref()?;
+        let span = (self.at.start, self.at.end - self.at.start);
+        let label = LabeledSpan::new_with_span(Some(self.problem.label().to_owned()), span);
+        Some(Box::new(std::iter::once(label)))
+    }
+}
+
+/// Every mistake found, in the order found.
+#[derive(Debug, Default)]
+pub struct Mistakes {
+    pub list: Vec<Mistake>,
+}
+
+impl Mistakes {
+    pub fn add(&mut self, sources: &Sources, at: At, problem: Problem) {
+        let source = sources.get(at);
+        let text = source.text.clone();
+        let end = at.end.clamp(at.start, text.len());
+        // A value of many lines (a whole stage) is shown by its first.
+        let first = text[at.start..end].lines().next().unwrap_or_default().trim_end().len();
+        let at = At { end: at.start + first, ..at };
+        let source = Some(NamedSource::new(&source.name, text));
+        self.list.push(Mistake { problem, source, at });
+    }
+
+    /// Adds a mistake that stands in no text, such as a word on the command line.
+    pub fn add_unplaced(&mut self, problem: Problem) {
+        self.list.push(Mistake { problem, source: None, at: At::default() });
+    }
+
+    /// `value` if nothing was wrong.
+    pub fn or<T>(self, value: T) -> Result<T, Self> {
+        if self.list.is_empty() { Ok(value) } else { Err(self) }
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.list.len() {
+            1 => f.write_str("the pipeline has a mistake"),
+            count => write!(f, "the pipeline has {count} mistakes"),
+        }
+    }
+}
+
+impl std::error::Error for Mistakes {}

@@ -1,0 +1,18 @@
+//! A pipeline as its author wrote it, with its place in the text.
+//!
+//! The one room that names `serde_yaml`. Text goes through [`bounds`] before anything reads it, becomes
+//! [`Node`]s that know where they stand, and then a [`Pipeline`] in which every key is a known one.
+
+mod bounds;
+mod interpolate;
+mod mistake;
+mod node;
+mod overlay;
+mod pipeline;
+mod read;
+
+pub use interpolate::{Scope, interpolate};
+pub use mistake::{Mistake, Mistakes, Problem, nearest};
+pub use node::{At, Data, Entry, Node, SourceText, Sources};
+pub use overlay::Overrides;
+pub use pipeline::{ExecSpec, Pipeline, Reference, StageSpec, load};

@@ -1,0 +1,117 @@
+//! A value that knows where it was written.
+
+use std::{path::PathBuf, sync::Arc};
+
+use serde_json::{Map, Number, Value};
+
+/// A text that values come from: the pipeline, a parameter file, or one `--set`.
+#[derive(Debug, Clone)]
+pub struct SourceText {
+    pub name: String,
+    pub text: Arc<str>,
+    /// What relative paths in it are relative to.
+    pub base: PathBuf,
+    /// Named on the command line: its paths may lead anywhere.
+    pub trusted: bool,
+}
+
+/// All texts of one pipeline; the first is the pipeline itself.
+#[derive(Debug, Clone, Default)]
+pub struct Sources(Vec<SourceText>);
+
+impl Sources {
+    pub fn add(&mut self, source: SourceText) -> usize {
+        self.0.push(source);
+        self.0.len() - 1
+    }
+
+    /// Shows another text of the same length and places for a source: what was typed.
+    pub(super) fn rename_text(&mut self, source: usize, text: &str) {
+        self.0[source].text = Arc::from(text);
+    }
+
+    pub fn get(&self, at: At) -> &SourceText {
+        &self.0[at.source]
+    }
+}
+
+/// A place in one of the [`Sources`], in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct At {
+    pub source: usize,
+    pub start: usize,
+    pub end: usize,
+}
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub data: Data,
+    pub at: At,
+}
+
+/// What YAML can say that a pipeline may use: no tags, no numbers that are not finite.
+#[derive(Debug, Clone)]
+pub enum Data {
+    Null,
+    Boolean(bool),
+    Number(Number),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// A key, its own place, and its value.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub key: String,
+    pub at: At,
+    pub value: Node,
+}
+
+impl Node {
+    /// The same value without places.
+    pub fn to_value(&self) -> Value {
+        match &self.data {
+            Data::Null => Value::Null,
+            Data::Boolean(it) => Value::Bool(*it),
+            Data::Number(it) => Value::Number(it.clone()),
+            Data::Text(it) => Value::String(it.clone()),
+            Data::List(items) => items.iter().map(Node::to_value).collect(),
+            Data::Map(entries) => Value::Object(
+                entries.iter().map(|e| (e.key.clone(), e.value.to_value())).collect::<Map<_, _>>(),
+            ),
+        }
+    }
+
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.data {
+            Data::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        match &self.data {
+            Data::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// What the value is, as a person would call it.
+    pub fn sort(&self) -> &'static str {
+        match &self.data {
+            Data::Null => "nothing",
+            Data::Boolean(_) => "true or false",
+            Data::Number(number) if number.is_f64() => "a number",
+            Data::Number(_) => "a whole number",
+            Data::Text(_) => "text",
+            Data::List(_) => "a list",
+            Data::Map(_) => "a map",
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The keys of a pipeline file, and nothing about what kinds there are.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    bounds::LARGEST_TEXT,
+    mistake::{Mistakes, Problem, nearest},
+    node::{At, Data, Entry, Node, SourceText, Sources},
+    overlay::{self, Overrides},
+    read::read,
+};
+
+const PIPELINE_KEYS: &[&str] = &["name", "description", "params", "env", "stages"];
+const STAGE_KEYS: &[&str] = &["kind", "description", "with", "inputs", "outputs", "matrix"];
+
+/// A pipeline as written, with the command line's parameters laid over its own.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub name: String,
+    pub description: String,
+    pub params: Node,
+    /// Environment variables that values may use.
+    pub env: Vec<String>,
+    pub stages: Vec<StageSpec>,
+    pub sources: Sources,
+    /// The folder that the pipeline's paths are relative to.
+    pub folder: PathBuf,
+}
+
+/// One entry of `stages`.
+#[derive(Debug)]
+pub struct StageSpec {
+    pub name: String,
+    /// Where the name stands.
+    pub at: At,
+    pub kind: String,
+    pub kind_at: At,
+    pub with: Node,
+    pub inputs: Vec<Entry>,
+    pub matrix: Vec<Entry>,
+    /// Of an `exec` stage: what it leaves behind.
+    pub outputs: Vec<ExecSpec>,
+}
+
+/// An output that an `exec` stage declares.
+#[derive(Debug, Clone)]
+pub struct ExecSpec {
+    pub name: String,
+    pub path: String,
+    /// The port type; `file` or `folder` unless said otherwise.
+    pub port_type: String,
+    pub at: At,
+}
+
+/// What an input's text refers to, once it is known not to be a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference<'a> {
+    pub stage: &'a str,
+    /// `*` or `key=value,…`, without the brackets.
+    pub variant: Option<&'a str>,
+    pub output: Option<&'a str>,
+}
+
+impl<'a> Reference<'a> {
+    /// Reads `stage`, `stage.output`, `stage[*]`, `stage[beta=0.1].output`.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (head, variant, tail) = match text.split_once('[') {
+            Some((head, rest)) => {
+                let (variant, tail) = rest.rsplit_once(']')?;
+                (head, Some(variant), tail)
+            }
+            None => match text.split_once('.') {
+                Some((head, _)) => (head, None, &text[head.len()..]),
+                None => (text, None, ""),
+            },
+        };
+        let output = match tail {
+            "" => None,
+            tail => Some(tail.strip_prefix('.')?),
+        };
+        Some(Self { stage: head, variant, output })
+    }
+}
+
+/// Reads the pipeline at `path`. Everything that is wrong with its keys is in the error.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Pipeline, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let text = match bounded_text(path) {
+        Ok(text) => text,
+        Err(problem) => {
+            mistakes.add_unplaced(problem);
+            return Err(mistakes);
+        }
+    };
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut sources = Sources::default();
+    let source = sources.add(SourceText {
+        name: path.display().to_string(),
+        text: Arc::from(text),
+        base: folder.clone(),
+        trusted: false,
+    });
+    let Some(root) = read(&sources, source, &mut mistakes) else { return Err(mistakes) };
+    let mut reader = Reader { sources: &sources, mistakes: &mut mistakes };
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut pipeline = reader.pipeline(&root, stem, folder);
+    overlay::apply(&mut pipeline.params, overrides, &mut sources, &mut mistakes);
+    pipeline.sources = sources;
+    mistakes.or(pipeline)
+}
+
+fn bounded_text(path: &Path) -> Result<String, Problem> {
+    let missing = |error| Problem::MissingFile(format!("{}: {error}", path.display()));
+    let length = fs::metadata(path).map_err(missing)?.len();
+    if length > LARGEST_TEXT as u64 {
+        return Err(Problem::Limit { what: "bytes of text", limit: LARGEST_TEXT });
+    }
+    let bytes = fs::read(path).map_err(missing)?;
+    String::from_utf8(bytes).map_err(|_| Problem::Unsupported("a pipeline must be UTF-8 text"))
+}
+
+struct Reader<'a> {
+    sources: &'a Sources,
+    mistakes: &'a mut Mistakes,
+}
+
+impl Reader<'_> {
+    fn pipeline(&mut self, root: &Node, stem: String, folder: PathBuf) -> Pipeline {
+        self.keys(root, "the pipeline", PIPELINE_KEYS);
+        let empty = Node { data: Data::Map(Vec::new()), at: root.at };
+        let params = self.map(root.get("params"), "`params`").cloned().unwrap_or(empty);
+        let env = self.list_of_text(root.get("env"), "`env`");
+        let stages = match self.map(root.get("stages"), "`stages`") {
+            Some(stages) => stages.entries().iter().filter_map(|e| self.stage(e)).collect(),
+            None => {
+                if root.get("stages").is_none() {
+                    let place = "the pipeline".to_owned();
+                    self.add(root.at, Problem::MissingKey { place, key: "stages" });
+                }
+                Vec::new()
+            }
+        };
+        Pipeline {
+            name: self.text(root.get("name"), "`name`").unwrap_or(stem),
+            description: self.text(root.get("description"), "`description`").unwrap_or_default(),
+            params,
+            env,
+            stages,
+            sources: Sources::default(),
+            folder,
+        }
+    }
+
+    fn stage(&mut self, entry: &Entry) -> Option<StageSpec> {
+        let place = format!("stage `{}`", entry.key);
+        if !is_name(&entry.key) {
+            self.add(entry.at, Problem::BadName { what: format!("`{}`", entry.key) });
+        }
+        let node = self.map(Some(&entry.value), &place)?;
+        self.keys(node, &place, STAGE_KEYS);
+        let Some(kind_node) = node.get("kind") else {
+            self.add(entry.at, Problem::MissingKey { place, key: "kind" });
+            return None;
+        };
+        let kind = self.text(Some(kind_node), "`kind`")?;
+        self.text(node.get("description"), "`description`");
+        let empty = Node { data: Data::Map(Vec::new()), at: entry.at };
+        let with = self.map(node.get("with"), "`with`").cloned().unwrap_or(empty);
+        Some(StageSpec {
+            name: entry.key.clone(),
+            at: entry.at,
+            kind,
+            kind_at: kind_node.at,
+            with,
+            inputs: self.entries(node.get("inputs"), "`inputs`"),
+            matrix: self.entries(node.get("matrix"), "`matrix`"),
+            outputs: self.outputs(node.get("outputs")),
+        })
+    }
+
+    fn outputs(&mut self, node: Option<&Node>) -> Vec<ExecSpec> {
+        let mut outputs = Vec::new();
+        for Entry { key, at, value } in self.entries(node, "`outputs`") {
+            if !is_name(&key) {
+                self.add(at, Problem::BadName { what: format!("`{key}`") });
+            }
+            let (path, port_type) = match &value.data {
+                Data::Map(_) => {
+                    self.keys(&value, "an output", &["path", "type"]);
+                    let port_type = self.text(value.get("type"), "`type`");
+                    (self.text(value.get("path"), "`path`"), port_type)
+                }
+                _ => (self.text(Some(&value), "an output's path"), None),
+            };
+            let Some(path) = path else { continue };
+            let own = if path.ends_with('/') { "folder" } else { "file" };
+            let port_type = port_type.unwrap_or_else(|| own.to_owned());
+            outputs.push(ExecSpec { name: key, path, port_type, at: value.at });
+        }
+        outputs
+    }
+
+    fn keys(&mut self, node: &Node, place: &str, known: &[&str]) {
+        if let Data::Map(_) = node.data {
+            for entry in node.entries().iter().filter(|e| !known.contains(&e.key.as_str())) {
+                let problem = Problem::UnknownKey {
+                    place: place.to_owned(),
+                    key: entry.key.clone(),
+                    nearest: nearest(&entry.key, known.iter().copied()),
+                    known: known.join(", "),
+                };
+                self.add(entry.at, problem);
+            }
+        } else {
+            self.wrong_type(node, place, "a map");
+        }
+    }
+
+    fn entries(&mut self, node: Option<&Node>, what: &str) -> Vec<Entry> {
+        self.map(node, what).map(|node| node.entries().to_vec()).unwrap_or_default()
+    }
+
+    fn map<'n>(&mut self, node: Option<&'n Node>, what: &str) -> Option<&'n Node> {
+        let node = node.filter(|node| !matches!(node.data, Data::Null))?;
+        if matches!(node.data, Data::Map(_)) {
+            return Some(node);
+        }
+        self.wrong_type(node, what, "a map");
+        None
+    }
+
+    fn text(&mut self, node: Option<&Node>, what: &str) -> Option<String> {
+        let node = node?;
+        if let Some(text) = node.as_text() {
+            return Some(text.to_owned());
+        }
+        self.wrong_type(node, what, "text");
+        None
+    }
+
+    fn list_of_text(&mut self, node: Option<&Node>, what: &str) -> Vec<String> {
+        let Some(node) = node else { return Vec::new() };
+        let Data::List(items) = &node.data else {
+            self.wrong_type(node, what, "a list of names");
+            return Vec::new();
+        };
+        items.iter().filter_map(|item| self.text(Some(item), what)).collect()
+    }
+
+    fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
+        let (what, expected) = (what.to_owned(), expected.to_owned());
+        self.add(node.at, Problem::WrongType { what, expected, found: node.sort().to_owned() });
+    }
+
+    fn add(&mut self, at: At, problem: Problem) {
+        self.mistakes.add(self.sources, at, problem);
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}

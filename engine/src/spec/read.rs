@@ -1,0 +1,127 @@
+//! Text to [`Node`]s: the outline says where things stand, `serde_yaml` says what they are.
+
+use serde_json::Number;
+use serde_yaml::Value;
+
+use super::{
+    bounds::{Outline, Parts, outline},
+    mistake::{Mistakes, Problem},
+    node::{At, Data, Entry, Node, Sources},
+};
+
+/// Reads a whole source; an empty one is an empty map. What is wrong goes to `mistakes`.
+pub(super) fn read(sources: &Sources, source: usize, mistakes: &mut Mistakes) -> Option<Node> {
+    let start = At { source, start: 0, end: 0 };
+    let outline = match outline(sources, source) {
+        Ok(Some(outline)) => outline,
+        Ok(None) => return Some(Node { data: Data::Map(Vec::new()), at: start }),
+        Err((at, problem)) => {
+            mistakes.add(sources, at, problem);
+            return None;
+        }
+    };
+    // Before `serde_yaml`, which refuses duplicates without saying where the second one is.
+    let before = mistakes.list.len();
+    find_duplicates(sources, &outline, mistakes);
+    if mistakes.list.len() > before {
+        return None;
+    }
+    let value = match serde_yaml::from_str::<Value>(&sources.get(start).text) {
+        Ok(value) => value,
+        Err(error) => {
+            let start = error.location().map_or(0, |location| location.index());
+            let at = At { source, start, end: start + 1 };
+            mistakes.add(sources, at, Problem::Syntax(error.to_string()));
+            return None;
+        }
+    };
+    join(sources, &value, &outline, mistakes)
+}
+
+fn find_duplicates(sources: &Sources, outline: &Outline, mistakes: &mut Mistakes) {
+    match &outline.parts {
+        Parts::Scalar(_) => {}
+        Parts::List(items) => {
+            items.iter().for_each(|item| find_duplicates(sources, item, mistakes));
+        }
+        Parts::Map(entries) => {
+            let mut seen = std::collections::HashSet::new();
+            for (key, value) in entries {
+                if let Parts::Scalar(text) = &key.parts
+                    && !seen.insert(text)
+                {
+                    mistakes.add(sources, key.at, Problem::DuplicateKey(text.clone()));
+                }
+                find_duplicates(sources, value, mistakes);
+            }
+        }
+    }
+}
+
+/// Gives every value its place. Both readers saw the same text, so the two trees have one shape.
+fn join(
+    sources: &Sources,
+    value: &Value,
+    outline: &Outline,
+    mistakes: &mut Mistakes,
+) -> Option<Node> {
+    let at = outline.at;
+    let data = match (value, &outline.parts) {
+        (Value::Null, _) => Data::Null,
+        (Value::Bool(it), _) => Data::Boolean(*it),
+        (Value::Number(it), _) => match number(it) {
+            Some(number) => Data::Number(number),
+            None => return wrong(sources, at, "numbers must be finite", mistakes),
+        },
+        (Value::String(it), _) => Data::Text(it.clone()),
+        (Value::Sequence(values), Parts::List(outlines)) if values.len() == outlines.len() => {
+            let nodes = values.iter().zip(outlines);
+            // All of them, so that every mistake is found.
+            let nodes: Vec<_> = nodes.map(|(v, o)| join(sources, v, o, mistakes)).collect();
+            Data::List(nodes.into_iter().collect::<Option<_>>()?)
+        }
+        (Value::Mapping(values), Parts::Map(outlines)) if values.len() == outlines.len() => {
+            let mut entries = Vec::new();
+            let mut sound = true;
+            for ((key, value), (key_outline, value_outline)) in values.iter().zip(outlines) {
+                let value = join(sources, value, value_outline, mistakes);
+                match (key.as_str(), value) {
+                    (Some("<<"), _) => {
+                        let what = "merge keys are not supported: use `params` and `${…}`";
+                        wrong(sources, key_outline.at, what, mistakes);
+                        sound = false;
+                    }
+                    (Some(key), Some(value)) => {
+                        entries.push(Entry { key: key.to_owned(), at: key_outline.at, value });
+                    }
+                    (None, _) => {
+                        wrong(sources, key_outline.at, "keys must be text", mistakes);
+                        sound = false;
+                    }
+                    (_, None) => sound = false,
+                }
+            }
+            if !sound {
+                return None;
+            }
+            Data::Map(entries)
+        }
+        _ => return wrong(sources, at, "the two YAML readers disagree about this", mistakes),
+    };
+    Some(Node { data, at })
+}
+
+fn wrong(sources: &Sources, at: At, what: &'static str, mistakes: &mut Mistakes) -> Option<Node> {
+    mistakes.add(sources, at, Problem::Unsupported(what));
+    None
+}
+
+fn number(number: &serde_yaml::Number) -> Option<Number> {
+    if let Some(whole) = number.as_i64() {
+        return Some(whole.into());
+    }
+    if let Some(whole) = number.as_u64() {
+        return Some(whole.into());
+    }
+    number.as_f64().and_then(Number::from_f64)
+}

@@ -1,0 +1,17 @@
+//! Where rows come from: the user's files, a split of them, or a world made up on purpose.
+
+pub(crate) mod load;
+pub(crate) mod read;
+pub(crate) mod reward;
+pub(crate) mod split;
+pub(crate) mod synthetic;
+pub(crate) mod tokenizer;
+
+use crate::stage::AnyStage;
+
+pub(crate) const STAGES: &[AnyStage] = &[
+    AnyStage::of::<load::Load>(),
+    AnyStage::of::<split::Split>(),
+    AnyStage::of::<synthetic::Synthetic>(),
+    AnyStage::of::<tokenizer::TrainTokenizer>(),
+];

@@ -1,0 +1,55 @@
+//! Small sums. A wrong reply is wrong as people are: by one, by ten, or by the wrong sign.
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Params, World};
+use crate::data::reward::TrueReward;
+
+const SIGNS: [&str; 3] = ["+", "-", "*"];
+
+pub(super) fn world(params: &Params) -> World {
+    let (largest, mistakes) = (params.largest, params.mistakes.clamp(0.0, 1.0));
+    let mut prompts = Vec::new();
+    for sign in SIGNS {
+        for a in 0..=largest {
+            for b in 0..=largest {
+                prompts.push(format!("{a} {sign} {b} ="));
+            }
+        }
+    }
+    World {
+        prompts,
+        reply: Box::new(move |prompt, draw| reply(prompt, mistakes, draw)),
+        reward: TrueReward::Arithmetic {},
+        seek_contrast: true,
+    }
+}
+
+fn reply(prompt: &str, mistakes: f64, draw: &mut ChaCha8Rng) -> String {
+    let mut parts = prompt.split(' ');
+    let mut number = || parts.next().and_then(|part| part.parse::<i64>().ok());
+    let (a, sign, b) = (number().unwrap_or(0), prompt.split(' ').nth(1), {
+        number();
+        number().unwrap_or(0)
+    });
+    let (sum, difference) = (a + b, a - b);
+    let right = match sign {
+        Some("+") => sum,
+        Some("-") => difference,
+        _ => a * b,
+    };
+    let said = if draw.random_bool(mistakes) {
+        let swapped = if right == sum { difference } else { sum };
+        let slips = [right + 1, right - 1, right + 10, swapped];
+        let slip = slips[draw.random_range(0..slips.len())];
+        if slip == right { right + 2 } else { slip }
+    } else {
+        right
+    };
+    match draw.random_range(0..3) {
+        0 => format!(" The answer is {said}."),
+        1 => format!(" It is {said}."),
+        _ => format!(" {said}"),
+    }
+}

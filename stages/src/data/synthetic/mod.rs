@@ -1,0 +1,415 @@
+//! `data.synthetic`: rows of a small made-up world whose true reward is known.
+//!
+//! Replies are of mixed quality on purpose: who imitates them leaves room to improve. Each output
+//! draws from a seed of its own, so that asking for more of one leaves the others as they are.
+
+mod arithmetic;
+mod reviews;
+
+use rand::{Rng, SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    artifact::{
+        self,
+        dataset::{self, CompletionRow, Format, PreferenceRow, PromptRow, Row, TextRow},
+    },
+    context::Context,
+    data::reward::TrueReward,
+    stage::{Out, Stage, StageError, ports},
+};
+
+/// Make up rows.
+pub(crate) struct Synthetic;
+
+/// What the made-up rows are about.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Task {
+    /// Short reviews of products: kind, on the topic and of the right length is good.
+    Reviews,
+    /// Small sums: right is good.
+    Arithmetic,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Params {
+    /// What the rows are about.
+    task: Task,
+    /// Rows of plain text, for pretraining.
+    #[serde(default = "default_rows")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    text: usize,
+    /// Prompts with a reply to imitate, of mixed quality.
+    #[serde(default = "default_rows")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    demonstrations: usize,
+    /// Pairs of replies to learn from.
+    #[serde(default = "default_rows")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    preferences: usize,
+    /// Pairs of replies to test on.
+    #[serde(default = "default_test")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    test_preferences: usize,
+    /// Prompts to evaluate on, all different and not in any other output.
+    #[serde(default = "default_prompts")]
+    #[schemars(range(min = 1))]
+    prompts: usize,
+    /// Temperature of the Bradley-Terry model that labels the pairs: 0 never errs, more errs more
+    /// where the true rewards are close.
+    #[serde(default = "default_label_noise")]
+    #[schemars(range(min = 0.0))]
+    label_noise: f64,
+    /// Reviews: weight of kind words.
+    #[serde(default = "default_weight")]
+    w_sentiment: f64,
+    /// Reviews: weight of naming the product and the attributes asked for.
+    #[serde(default = "default_weight")]
+    w_topic: f64,
+    /// Reviews: weight against replies that are too short or too long.
+    #[serde(default = "default_w_length")]
+    w_length: f64,
+    /// Reviews: the length that costs nothing, in words.
+    #[serde(default = "default_target_words")]
+    #[schemars(range(min = 1, max = 1000))]
+    target_words: u32,
+    /// Arithmetic: the largest number in a sum. More make the task harder.
+    #[serde(default = "default_largest")]
+    #[schemars(range(min = 9, max = 999))]
+    largest: u32,
+    /// Arithmetic: share of the replies that are wrong.
+    #[serde(default = "default_mistakes")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    mistakes: f64,
+    /// Decides every draw.
+    #[serde(default)]
+    seed: u64,
+}
+
+fn default_rows() -> usize {
+    4000
+}
+fn default_test() -> usize {
+    400
+}
+fn default_prompts() -> usize {
+    128
+}
+fn default_label_noise() -> f64 {
+    0.2
+}
+fn default_weight() -> f64 {
+    1.0
+}
+fn default_w_length() -> f64 {
+    0.5
+}
+fn default_target_words() -> u32 {
+    20
+}
+fn default_largest() -> u32 {
+    20
+}
+fn default_mistakes() -> f64 {
+    0.4
+}
+
+ports!(Inputs {});
+ports!(Outputs {
+    /// Plain text: prompts with replies, to learn the language from.
+    text: Out<artifact::Text>,
+    /// Prompts with replies of mixed quality.
+    demonstrations: Out<artifact::Completions>,
+    /// Pairs of replies, labelled by the true reward with noise.
+    preferences_train: Out<artifact::Preferences>,
+    /// Pairs of replies to prompts that `preferences_train` has not.
+    preferences_test: Out<artifact::Preferences>,
+    /// Prompts that no other output has.
+    prompts: Out<artifact::Prompts>,
+    /// The reward that decides what is better.
+    true_reward: Out<artifact::TrueReward>,
+});
+
+impl Stage for Synthetic {
+    const KIND: &'static str = "data.synthetic";
+    const REVISION: u32 = 1;
+    const DOC: &'static str = "Make up rows whose true reward is known.
+
+`reviews` are short product reviews from a random grammar, `arithmetic` small sums with an answer \
+that can be checked.";
+    const USES_DEVICE: bool = false;
+    type Params = Params;
+    type Inputs = Inputs;
+    type Outputs = Outputs;
+
+    fn run(
+        params: Params,
+        _: Inputs,
+        outputs: Outputs,
+        context: &mut Context,
+    ) -> Result<(), StageError> {
+        let made = make(&params)?;
+        dataset::write_all(&outputs.text.path, Format::Text, &made.text)?;
+        let format = Format::PromptCompletion;
+        dataset::write_all(&outputs.demonstrations.path, format, &made.demonstrations)?;
+        let format = Format::Preference;
+        dataset::write_all(&outputs.preferences_train.path, format, &made.preferences_train)?;
+        dataset::write_all(&outputs.preferences_test.path, format, &made.preferences_test)?;
+        dataset::write_all(&outputs.prompts.path, Format::Prompt, &made.prompts)?;
+        made.reward.save(&outputs.true_reward.path)?;
+        context.summary("demonstration_reward", mean_reward(&made.reward, &made.demonstrations));
+        Ok(())
+    }
+}
+
+/// Draws a reply to a prompt.
+type Reply = Box<dyn Fn(&str, &mut ChaCha8Rng) -> String>;
+
+/// What a task can say.
+struct World {
+    prompts: Vec<String>,
+    reply: Reply,
+    reward: TrueReward,
+    /// Pairs with equal rewards teach nothing where most rewards are equal.
+    seek_contrast: bool,
+}
+
+struct Made {
+    text: Vec<Row>,
+    demonstrations: Vec<Row>,
+    preferences_train: Vec<Row>,
+    preferences_test: Vec<Row>,
+    prompts: Vec<Row>,
+    reward: TrueReward,
+}
+
+fn make(params: &Params) -> Result<Made, StageError> {
+    let mut world = match params.task {
+        Task::Reviews => reviews::world(params),
+        Task::Arithmetic => arithmetic::world(params),
+    };
+    let draws = |purpose: &str| draws(params.seed, purpose);
+    world.prompts.shuffle(&mut draws("prompts"));
+    // A tenth to evaluate on and a tenth for the test pairs; the rest is seen in training.
+    let tenth = world.prompts.len() / 10;
+    if params.prompts > tenth {
+        return Err(StageError::refused(format!(
+            "`prompts` may be {tenth} at most: a tenth of the {} that this task has",
+            world.prompts.len()
+        )));
+    }
+    let (evaluate, rest) = world.prompts.split_at(tenth);
+    let (test, train) = rest.split_at(tenth);
+    let prompts = evaluate[..params.prompts]
+        .iter()
+        .map(|prompt| Row::Prompt(PromptRow { prompt: prompt.clone() }))
+        .collect();
+    let noise = params.label_noise;
+    Ok(Made {
+        text: rows(params.text, train, &mut draws("text"), |prompt, draw| {
+            let reply = (world.reply)(prompt, draw);
+            Row::Text(TextRow { text: format!("{prompt}{reply}") })
+        }),
+        demonstrations: rows(
+            params.demonstrations,
+            train,
+            &mut draws("demonstrations"),
+            |prompt, draw| {
+                let completion = (world.reply)(prompt, draw);
+                Row::PromptCompletion(CompletionRow { prompt: prompt.to_owned(), completion })
+            },
+        ),
+        preferences_train: rows(params.preferences, train, &mut draws("train"), |prompt, draw| {
+            world.pair(prompt, noise, draw)
+        }),
+        preferences_test: rows(
+            params.test_preferences,
+            test,
+            &mut draws("test"),
+            |prompt, draw| world.pair(prompt, noise, draw),
+        ),
+        prompts,
+        reward: world.reward.clone(),
+    })
+}
+
+fn draws(seed: u64, purpose: &str) -> ChaCha8Rng {
+    let mut hasher = blake3::Hasher::new_derive_key("gradus 2026 synthetic draws");
+    hasher.update(&seed.to_le_bytes()).update(purpose.as_bytes());
+    ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
+}
+
+fn rows(
+    count: usize,
+    prompts: &[String],
+    draw: &mut ChaCha8Rng,
+    row: impl Fn(&str, &mut ChaCha8Rng) -> Row,
+) -> Vec<Row> {
+    (0..count).map(|_| row(pick(draw, prompts), draw)).collect()
+}
+
+fn pick<'a, T: AsRef<str>>(draw: &mut ChaCha8Rng, from: &'a [T]) -> &'a str {
+    from[draw.random_range(0..from.len())].as_ref()
+}
+
+impl World {
+    /// Two different replies, the better one chosen with probability σ(Δ reward / noise).
+    fn pair(&self, prompt: &str, noise: f64, draw: &mut ChaCha8Rng) -> Row {
+        let score = |reply: &str| self.reward.score(prompt, reply);
+        let one = (self.reply)(prompt, draw);
+        let mut other = (self.reply)(prompt, draw);
+        for _ in 0..20 {
+            let equal = (score(&one) - score(&other)).abs() < 1e-9;
+            if one != other && !(equal && self.seek_contrast) {
+                break;
+            }
+            other = (self.reply)(prompt, draw);
+        }
+        let better = preferred(score(&one) - score(&other), noise);
+        let (chosen, rejected) =
+            if draw.random::<f64>() < better { (one, other) } else { (other, one) };
+        Row::Preference(PreferenceRow { prompt: prompt.to_owned(), chosen, rejected, margin: None })
+    }
+}
+
+/// Bradley-Terry: the probability that the first of two is preferred.
+fn preferred(difference: f64, noise: f64) -> f64 {
+    if difference == 0.0 {
+        0.5
+    } else if noise > 0.0 {
+        1.0 / (1.0 + (-difference / noise).exp())
+    } else {
+        f64::from(difference > 0.0)
+    }
+}
+
+fn mean_reward(reward: &TrueReward, rows: &[Row]) -> f64 {
+    let scores = rows.iter().filter_map(|row| {
+        row.completion().map(|completion| reward.score(row.prompt(), completion))
+    });
+    scores.sum::<f64>() / rows.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn params(json: &str) -> Params {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn made(json: &str) -> Made {
+        make(&params(json)).unwrap()
+    }
+
+    const TASKS: [&str; 2] = [r#"{"task": "reviews"}"#, r#"{"task": "arithmetic"}"#];
+
+    fn prompts(rows: &[Row]) -> HashSet<&str> {
+        rows.iter().map(Row::prompt).collect()
+    }
+
+    /// The share of pairs whose chosen reply truly is no worse.
+    fn agreement(reward: &TrueReward, rows: &[Row]) -> f64 {
+        let right = rows.iter().filter(|row| match row {
+            Row::Preference(row) => {
+                reward.score(&row.prompt, &row.chosen) >= reward.score(&row.prompt, &row.rejected)
+            }
+            _ => false,
+        });
+        right.count() as f64 / rows.len() as f64
+    }
+
+    #[test]
+    fn held_out_prompts_are_nowhere_else() {
+        for task in TASKS {
+            let made = made(task);
+            let train: HashSet<_> = prompts(&made.demonstrations)
+                .union(&prompts(&made.preferences_train))
+                .copied()
+                .collect();
+            let test = prompts(&made.preferences_test);
+            let held_out = prompts(&made.prompts);
+            assert_eq!(held_out.len(), 128);
+            assert!(train.is_disjoint(&test) && train.is_disjoint(&held_out));
+            assert!(test.is_disjoint(&held_out));
+            assert!(
+                made.text.iter().all(|row| !held_out.iter().any(|p| row.prompt().starts_with(p)))
+            );
+        }
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_rows_and_another_makes_others() {
+        for task in TASKS {
+            let (one, two) = (made(task), made(task));
+            assert_eq!(one.preferences_train, two.preferences_train);
+            let other = made(&task.replace('}', r#", "seed": 1}"#));
+            assert_ne!(one.preferences_train, other.preferences_train);
+        }
+    }
+
+    #[test]
+    fn without_noise_every_label_is_right_and_with_it_some_are_wrong() {
+        for task in TASKS {
+            let exact = made(&task.replace('}', r#", "label_noise": 0}"#));
+            assert!((agreement(&exact.reward, &exact.preferences_train) - 1.0).abs() < 1e-12);
+            let noisy = made(&task.replace('}', r#", "label_noise": 0.5}"#));
+            let right = agreement(&noisy.reward, &noisy.preferences_train);
+            assert!((0.6..0.95).contains(&right), "{task}: {right}");
+        }
+    }
+
+    #[test]
+    fn demonstrations_leave_room_to_improve() {
+        let made = made(TASKS[0]);
+        let scores: Vec<_> = made
+            .demonstrations
+            .iter()
+            .map(|row| made.reward.score(row.prompt(), row.completion().unwrap()))
+            .collect();
+        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+        let variance =
+            scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / scores.len() as f64;
+        let best = scores.iter().copied().fold(f64::MIN, f64::max);
+        assert!(
+            variance.sqrt() > 0.3 && best - mean > 0.8,
+            "{mean} ± {} ≤ {best}",
+            variance.sqrt()
+        );
+    }
+
+    #[test]
+    fn too_many_held_out_prompts_are_refused() {
+        let error = make(&params(r#"{"task": "arithmetic", "prompts": 1000}"#)).err().unwrap();
+        assert!(error.to_string().contains("at most"), "{error}");
+    }
+
+    #[test]
+    fn the_rows_can_be_read() {
+        let show = |made: &Made| {
+            let replies = made.demonstrations[..4].iter();
+            let lines: Vec<_> = replies
+                .map(|row| format!("{}{}", row.prompt(), row.completion().unwrap()))
+                .collect();
+            lines.join("\n")
+        };
+        insta::assert_snapshot!(show(&made(TASKS[0])), @"
+        Review of the kettle (quality, design, manual): The kettle is bad for me. The size is superb.
+        Review of the knife (quality, size, delivery): I find the delivery excellent. There was a long box around it. The colour is blue.
+        Review of the kettle (design, delivery, manual): This kettle is superb. The delivery is great.
+        Review of the pillow (quality, design): I find the pillow superb. Its quality is really poor. The design is handy.
+        ");
+        insta::assert_snapshot!(show(&made(TASKS[1])), @"
+        4 - 15 = -12
+        7 - 17 = The answer is -10.
+        13 - 5 = It is 18.
+        12 + 20 = The answer is 32.
+        ");
+    }
+}
