@@ -2,11 +2,18 @@
 //!
 //! To add a kind: its file, its `mod` line in the family, its entry in the family's `STAGES`.
 
-use crate::{data, evaluate, stage::AnyStage};
+use crate::{data, evaluate, feedback, model, policy, stage::AnyStage, train};
 
 /// All kinds, in no particular order.
 pub(crate) fn stages() -> impl Iterator<Item = AnyStage> {
-    let families = [data::STAGES, evaluate::STAGES];
+    let families = [
+        data::STAGES,
+        model::STAGES,
+        train::STAGES,
+        feedback::STAGES,
+        policy::STAGES,
+        evaluate::STAGES,
+    ];
     families.into_iter().flatten().copied()
 }
 

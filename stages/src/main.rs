@@ -10,9 +10,16 @@ mod data;
 mod device;
 mod evaluate;
 mod families;
+mod feedback;
+mod model;
+mod nn;
+#[cfg(test)]
+mod oracle_tests;
+mod policy;
 mod prepare;
 mod serve;
 mod stage;
+mod train;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,7 @@
 //! `rows.rs` has the rules for one row, `packing.rs` puts short rows together. Pure functions;
 //! the `oracle_*` tests hold them to what TRL itself makes of the same rows.
 
+pub(crate) mod examples;
 #[cfg(test)]
 pub(crate) mod oracles;
 pub(crate) mod packing;

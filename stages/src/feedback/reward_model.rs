@@ -1,0 +1,242 @@
+//! `feedback.reward_model`: a scalar head that scores the preferred reply higher (Bradley & Terry 1952;
+//! Ouyang et al. 2022, eq. 1).
+//!
+//! A row's score stands at its last token, so rows should end in the end-of-text token.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+use crate::{
+    artifact::{self, tokenizer::Codec},
+    context::Context,
+    nn::{
+        batch::Batch,
+        checkpoint::{copy_tokenizer, files_of, load, save},
+        config::Head,
+        llama::Model,
+        random,
+        statistics::{Ranking, calibration_error},
+        trainer::{Loss, Objective, Training, train, write_curve},
+    },
+    prepare::{
+        examples::{Preference, preferences},
+        rows,
+    },
+    stage::{Out, Stage, StageError, ports},
+};
+
+/// Train a reward model.
+pub(crate) struct TrainRewardModel;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Params {
+    #[serde(flatten)]
+    training: Training,
+    /// Pull of the two scores of a pair towards opposite signs, against drift; more centres harder.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    centring: f64,
+    /// Makes pairs differ by their `margin`, where rows have one.
+    #[serde(default)]
+    use_margin: bool,
+    /// Pairs with a longer text are left out, in tokens; the model's context by default.
+    #[serde(default)]
+    #[schemars(range(min = 2))]
+    max_length: Option<usize>,
+}
+
+ports!(Inputs {
+    /// The language model to start from; its output head gives way to a scalar one.
+    model: artifact::Model,
+    /// Pairs to learn from.
+    preferences: artifact::Preferences,
+    /// Pairs to measure accuracy and calibration on, after training.
+    test: Option<artifact::Preferences>,
+});
+ports!(Outputs {
+    /// The reward model.
+    model: Out<artifact::RewardModel>,
+    /// Loss, accuracy and gradient norm of every step.
+    curve: Out<artifact::Metrics>,
+});
+
+impl Stage for TrainRewardModel {
+    const KIND: &'static str = "feedback.reward_model";
+    const REVISION: u32 = 1;
+    const DOC: &'static str = "Train a model that scores the preferred reply higher.
+
+The Bradley-Terry loss on a scalar head over a language model. With `test`, says how often the \
+preferred reply wins on pairs it has not seen, with a 95 % interval, and how well its odds hold.";
+    type Params = Params;
+    type Inputs = Inputs;
+    type Outputs = Outputs;
+
+    fn run(
+        params: Params,
+        inputs: Inputs,
+        outputs: Outputs,
+        context: &mut Context,
+    ) -> Result<(), StageError> {
+        let files = files_of(&inputs.model.source)?;
+        let codec = Codec::load(&inputs.model.source)?;
+        let base = load(files, context.device)?.expecting(Head::LanguageModel)?;
+        let mut model = base.with_score_head(random::derive(context.seed, "score head"));
+        model.config.pad = Some(codec.pad);
+        let model = model.trainable();
+        let longest = model.longest(params.max_length)?;
+        let read = |source, margins| comparisons(source, &codec, longest, margins);
+        let rows = read(&inputs.preferences.source, params.use_margin)?;
+        let objective = Comparisons { rows, centring: params.centring };
+        let curve = train(&model, &objective, &params.training, context.seed, context)?;
+        if let Some(test) = &inputs.test {
+            let found = quality(&model, &read(&test.source, false)?)?;
+            context.summary("test_accuracy", found.ranking.accuracy);
+            context.summary("test_accuracy_low", found.ranking.interval.low);
+            context.summary("test_accuracy_high", found.ranking.interval.high);
+            context.summary("test_margin", found.ranking.margin);
+            context.summary("test_calibration_error", found.calibration_error);
+        }
+        save(&model, &outputs.model.path)?;
+        copy_tokenizer(files, &outputs.model.path)?;
+        write_curve(&curve, &outputs.curve.path)
+    }
+}
+
+/// Comparisons from rows of preferences; those with a text of more than `longest` tokens are dropped.
+fn comparisons(
+    source: &gradus_protocol::Source,
+    codec: &Codec,
+    longest: usize,
+    margins: bool,
+) -> Result<Vec<Comparison>, StageError> {
+    let mut comparisons = Vec::new();
+    preferences(source, |row: &Preference| {
+        if let Some(row) = rows::scored(codec, row, Some(longest))? {
+            let margin = row.margin.filter(|_| margins).unwrap_or(0.0);
+            comparisons.push(Comparison { chosen: row.chosen, rejected: row.rejected, margin });
+        }
+        Ok(())
+    })?;
+    if comparisons.is_empty() {
+        return Err(StageError::refused(format!(
+            "no pair is as short as {longest} tokens: raise `max_length`"
+        )));
+    }
+    Ok(comparisons)
+}
+
+/// Two whole texts; the first is preferred, by `margin` where that is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Comparison {
+    pub(crate) chosen: Vec<u32>,
+    pub(crate) rejected: Vec<u32>,
+    pub(crate) margin: f64,
+}
+
+/// −log σ(s_c − s_l − m) (Bradley & Terry 1952; m as in Touvron et al. 2023, eq. 2), plus c (s_c + s_l)²
+/// against drift (Eisenstein et al. 2023, eq. 7): [pairs].
+pub(crate) fn comparison_losses(
+    chosen: &Tensor,
+    rejected: &Tensor,
+    margin: Option<&Tensor>,
+    centring: f64,
+) -> Tensor {
+    let gap = chosen - rejected;
+    let losses = match margin {
+        Some(margin) => -(gap - margin).log_sigmoid(),
+        None => -gap.log_sigmoid(),
+    };
+    if centring > 0.0 { losses + (chosen + rejected).square() * centring } else { losses }
+}
+
+/// Comparisons to be explained by scores.
+pub(crate) struct Comparisons {
+    pub(crate) rows: Vec<Comparison>,
+    /// Weight of (s_c + s_l)².
+    pub(crate) centring: f64,
+}
+
+impl Objective for Comparisons {
+    fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn weight(&self, _: usize) -> f64 {
+        1.0
+    }
+
+    fn tokens(&self, row: usize) -> usize {
+        self.rows[row].chosen.len() + self.rows[row].rejected.len()
+    }
+
+    fn loss(&self, model: &Model, rows: &[usize]) -> Result<Loss, StageError> {
+        let ids: Vec<&[u32]> = (rows.iter().map(|row| self.rows[*row].chosen.as_slice()))
+            .chain(rows.iter().map(|row| self.rows[*row].rejected.as_slice()))
+            .collect();
+        let scores = model.scores(&Batch::right(&ids, model.pad(), model.device())).chunk(2, 0);
+        let (chosen, rejected) = (&scores[0], &scores[1]);
+        #[expect(clippy::cast_possible_truncation, reason = "scores are float32")]
+        let margins: Vec<f32> = rows.iter().map(|row| self.rows[*row].margin as f32).collect();
+        let margins = Tensor::from_slice(&margins).to_device(model.device());
+        let losses = comparison_losses(chosen, rejected, Some(&margins), self.centring);
+        let sum = |x: Tensor| x.detach().sum(Kind::Float);
+        Ok(Loss {
+            sum: losses.sum(Kind::Float),
+            metrics: vec![
+                ("accuracy", sum(chosen.gt_tensor(rejected).to_kind(Kind::Float))),
+                ("margin", sum(chosen - rejected)),
+            ],
+        })
+    }
+}
+
+/// Scores of any number of texts.
+pub(crate) fn scores(model: &Model, texts: &[&[u32]]) -> Result<Vec<f64>, StageError> {
+    let _no_grad = tch::no_grad_guard();
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|text| texts[*text].len());
+    let mut scores = vec![0.0; texts.len()];
+    for part in order.chunks(64) {
+        let ids: Vec<&[u32]> = part.iter().map(|text| texts[*text]).collect();
+        let values = model.scores(&Batch::right(&ids, model.pad(), model.device()));
+        let values = Vec::<f64>::try_from(values.to_kind(Kind::Double).to_device(Device::Cpu))?;
+        part.iter().zip(values).for_each(|(text, value)| scores[*text] = value);
+    }
+    Ok(scores)
+}
+
+/// How well a reward model does on comparisons it has not seen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quality {
+    pub(crate) ranking: Ranking,
+    /// How far σ(s_c − s_l) lies from how often that reply is preferred; each pair is asked about from
+    /// both sides.
+    pub(crate) calibration_error: f64,
+}
+
+pub(crate) fn quality(model: &Model, rows: &[Comparison]) -> Result<Quality, StageError> {
+    let texts: Vec<&[u32]> =
+        rows.iter().flat_map(|row| [row.chosen.as_slice(), row.rejected.as_slice()]).collect();
+    let scores = scores(model, &texts)?;
+    let margins: Vec<f64> = scores.chunks(2).map(|pair| pair[0] - pair[1]).collect();
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let claims: Vec<(f64, bool)> =
+        margins.iter().flat_map(|m| [(sigmoid(*m), true), (sigmoid(-*m), false)]).collect();
+    Ok(Quality { ranking: Ranking::of(&margins), calibration_error: calibration_error(&claims) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_scores_cost_ln_2_and_centring_adds_the_square_of_their_sum() {
+        let one = Tensor::from_slice(&[1_f32]);
+        let plain = comparison_losses(&one, &one, None, 0.0).double_value(&[0]);
+        assert!((plain - 2_f64.ln()).abs() < 1e-6);
+        let centred = comparison_losses(&one, &one, None, 0.5).double_value(&[0]);
+        assert!((centred - plain - 2.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,188 @@
+//! Rows of token ids as the tensors that a decoder takes.
+//!
+//! A token attends to earlier tokens of its own segment; segment 0 is padding. Plain rows have one
+//! segment each, packed rows several, so one rule masks both.
+
+use tch::{Device, Kind, Tensor};
+
+/// A row of tokens, and which of them a loss is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Example {
+    pub(crate) ids: Vec<u32>,
+    pub(crate) learn: Vec<bool>,
+}
+
+impl Example {
+    /// A row whose loss is about what follows the first `prompt` tokens.
+    pub(crate) fn after_prompt(ids: Vec<u32>, prompt: usize) -> Self {
+        let learn = (0..ids.len()).map(|i| i >= prompt).collect();
+        Self { ids, learn }
+    }
+
+    /// Places whose next token is to be learnt.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        (1..self.ids.len()).filter(|i| self.learn[*i]).map(|i| i - 1)
+    }
+
+    /// How many tokens are learnt; nothing predicts the first of a row.
+    pub(crate) fn labels(&self) -> usize {
+        self.places().count()
+    }
+}
+
+/// Token ids with their segments and positions, all [rows, width].
+pub(crate) struct Batch {
+    pub(crate) ids: Tensor,
+    pub(crate) segments: Tensor,
+    pub(crate) positions: Tensor,
+}
+
+impl Batch {
+    /// One row per sequence; `mask` is 1 where a token is real. Positions count real tokens.
+    pub(crate) fn masked(ids: Tensor, mask: &Tensor) -> Self {
+        let segments = mask.to_kind(Kind::Int64);
+        let positions = (segments.cumsum(1, Kind::Int64) - 1).clamp_min(0);
+        Self { ids, segments, positions }
+    }
+
+    /// Pads on the right.
+    pub(crate) fn right<R: AsRef<[u32]>>(rows: &[R], pad: u32, device: Device) -> Self {
+        let (ids, mask) = padded(rows, pad, false);
+        Self::masked(ids.to_device(device), &mask.to_device(device))
+    }
+
+    /// Pads on the left, for generation.
+    pub(crate) fn left<R: AsRef<[u32]>>(rows: &[R], pad: u32, device: Device) -> Self {
+        let (ids, mask) = padded(rows, pad, true);
+        Self::masked(ids.to_device(device), &mask.to_device(device))
+    }
+
+    /// Bins of sequences laid end to end; no sequence sees another.
+    pub(crate) fn packed<R: AsRef<[u32]>>(bins: &[&[R]], pad: u32, device: Device) -> Self {
+        let length = |bin: &&[R]| bin.iter().map(|row| row.as_ref().len()).sum();
+        let width = bins.iter().map(length).max().unwrap_or(0);
+        let size = [as_i64(bins.len()), as_i64(width)];
+        let mut ids = vec![i64::from(pad); bins.len() * width];
+        let mut segments = vec![0_i64; bins.len() * width];
+        let mut positions = vec![0_i64; bins.len() * width];
+        for (b, bin) in bins.iter().enumerate() {
+            let mut at = b * width;
+            for (r, row) in bin.iter().enumerate() {
+                for (i, id) in row.as_ref().iter().enumerate() {
+                    ids[at] = i64::from(*id);
+                    segments[at] = as_i64(r + 1);
+                    positions[at] = as_i64(i);
+                    at += 1;
+                }
+            }
+        }
+        let tensor = |values: &[i64]| Tensor::from_slice(values).view(size).to_device(device);
+        Self { ids: tensor(&ids), segments: tensor(&segments), positions: tensor(&positions) }
+    }
+
+    pub(crate) fn rows(&self) -> i64 {
+        self.ids.size()[0]
+    }
+
+    pub(crate) fn width(&self) -> i64 {
+        self.ids.size()[1]
+    }
+
+    /// True at [row, t] where token t+1 continues the segment of token t: [rows, width − 1].
+    pub(crate) fn continues(&self) -> Tensor {
+        let last = self.width() - 1;
+        let (now, next) = (self.segments.narrow(1, 0, last), self.segments.narrow(1, 1, last));
+        now.eq_tensor(&next).logical_and(&next.gt(0))
+    }
+}
+
+/// 1 at [row, t] where token t+1 is to be learnt: [rows, width − 1], for right padding.
+pub(crate) fn learn_mask(rows: &[&Example], device: Device) -> Tensor {
+    let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(1).max(2) - 1;
+    let mut mask = vec![0_f32; rows.len() * width];
+    for (r, row) in rows.iter().enumerate() {
+        row.places().for_each(|place| mask[r * width + place] = 1.0);
+    }
+    Tensor::from_slice(&mask).view([as_i64(rows.len()), as_i64(width)]).to_device(device)
+}
+
+/// Where in the flattened [`Batch::packed`] of the same bins the next token is to be learnt, and that
+/// token: both [labels].
+pub(crate) fn targets(bins: &[&[Example]], device: Device) -> (Tensor, Tensor) {
+    let width = bins.iter().map(|bin| bin.iter().map(|row| row.ids.len()).sum()).max().unwrap_or(0);
+    let (mut places, mut ids) = (Vec::new(), Vec::new());
+    for (b, bin) in bins.iter().enumerate() {
+        let mut start = b * width;
+        for row in *bin {
+            for place in row.places() {
+                places.push(as_i64(start + place));
+                ids.push(i64::from(row.ids[place + 1]));
+            }
+            start += row.ids.len();
+        }
+    }
+    (Tensor::from_slice(&places).to_device(device), Tensor::from_slice(&ids).to_device(device))
+}
+
+impl AsRef<[u32]> for Example {
+    fn as_ref(&self) -> &[u32] {
+        &self.ids
+    }
+}
+
+fn padded<R: AsRef<[u32]>>(rows: &[R], pad: u32, left: bool) -> (Tensor, Tensor) {
+    let width = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+    let mut ids = vec![i64::from(pad); rows.len() * width];
+    let mut mask = vec![0_i64; rows.len() * width];
+    for (r, row) in rows.iter().enumerate() {
+        let row = row.as_ref();
+        let start = r * width + if left { width - row.len() } else { 0 };
+        for (i, id) in row.iter().enumerate() {
+            ids[start + i] = i64::from(*id);
+            mask[start + i] = 1;
+        }
+    }
+    let size = [as_i64(rows.len()), as_i64(width)];
+    (Tensor::from_slice(&ids).view(size), Tensor::from_slice(&mask).view(size))
+}
+
+/// Lengths here are far below 2^63.
+pub(crate) fn as_i64(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(tensor: &Tensor) -> Vec<i64> {
+        Vec::try_from(tensor.to_kind(Kind::Int64).flatten(0, -1)).unwrap()
+    }
+
+    #[test]
+    fn left_padding_starts_positions_at_the_first_real_token() {
+        let batch = Batch::left(&[vec![5, 6], vec![7, 8, 9]], 0, Device::Cpu);
+        assert_eq!(values(&batch.ids), [0, 5, 6, 7, 8, 9]);
+        assert_eq!(values(&batch.positions), [0, 0, 1, 0, 1, 2]);
+    }
+
+    #[test]
+    fn no_token_predicts_across_packed_rows_or_into_padding() {
+        let row = |ids: &[u32]| Example::after_prompt(ids.to_vec(), 0);
+        let bins = [&[row(&[1, 2]), row(&[3, 4, 5])][..], &[row(&[6, 7, 8])]];
+        let batch = Batch::packed(&bins, 0, Device::Cpu);
+        assert_eq!(values(&batch.positions), [0, 1, 0, 1, 2, 0, 1, 2, 0, 0]);
+        assert_eq!(values(&batch.continues()), [1, 0, 1, 1, 1, 1, 0, 0]);
+        let (places, ids) = targets(&bins, Device::Cpu);
+        assert_eq!(values(&places), [0, 2, 3, 5, 6]);
+        assert_eq!(values(&ids), [2, 4, 5, 7, 8]);
+    }
+
+    #[test]
+    fn the_completion_is_what_follows_the_prompt() {
+        let (a, b) =
+            (Example::after_prompt(vec![1, 2, 3, 4], 2), Example::after_prompt(vec![1, 2, 3], 0));
+        assert_eq!(values(&learn_mask(&[&a, &b], Device::Cpu)), [0, 1, 1, 1, 1, 0]);
+        assert_eq!((a.labels(), b.labels()), (2, 2));
+    }
+}

@@ -1,0 +1,298 @@
+//! Models as Hugging Face folders: `config.json` and `model.safetensors`, or shards with an index.
+//!
+//! Files come from strangers: everything is checked against the configuration before a tensor is made.
+//! What is saved has the same bytes whenever the numbers are the same.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use gradus_protocol::Source;
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use tch::{Device, Kind, Tensor};
+
+use super::{config::Config, llama::Model};
+use crate::stage::StageError;
+
+const LARGEST_HEADER: usize = 16 << 20;
+const MOST_TENSORS: usize = 100_000;
+const LONGEST_NAME: usize = 256;
+const LARGEST_JSON: u64 = 16 << 20;
+
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const TOKENIZER: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"];
+
+/// Relative name → where that file's bytes lie.
+pub(crate) type Files = BTreeMap<String, PathBuf>;
+
+/// The files of an artifact that is a folder.
+pub(crate) fn files_of(source: &Source) -> Result<&Files, StageError> {
+    match source {
+        Source::Tree(files) => Ok(files),
+        Source::File(_) => Err(StageError::refused("a file came in where a folder was expected")),
+    }
+}
+
+/// Loads a model in float32, whatever it is stored as.
+pub(crate) fn load(files: &Files, device: Device) -> Result<Model, StageError> {
+    let config = Config::parse(&read_json(files, "config.json")?)?;
+    let wanted = config.shapes();
+    let mut parameters = BTreeMap::new();
+    for (file, names) in shards(files)? {
+        let tensors = read_tensors(at(files, &file)?, |name, shape| match wanted.get(name) {
+            Some(expected) if *expected == shape => Ok(true),
+            Some(expected) => Err(format!("`{name}` has shape {shape:?}, not {expected:?}")),
+            None if is_redundant(name, &config) => Ok(false),
+            None => Err(format!("`{name}` is no tensor of this architecture")),
+        })?;
+        for (name, tensor) in tensors {
+            if names.as_ref().is_some_and(|names| !names.contains(&name)) {
+                return Err(refused(&file, &format!("the index puts `{name}` elsewhere")));
+            }
+            parameters.insert(name, tensor.to_device(device));
+        }
+    }
+    match wanted.keys().find(|name| !parameters.contains_key(*name)) {
+        Some(name) => {
+            Err(StageError::refused(format!("the model's files lack the tensor `{name}`")))
+        }
+        None => Ok(Model { config, parameters }),
+    }
+}
+
+/// Writes `config.json` and `model.safetensors` into `folder`, which it makes.
+pub(crate) fn save(model: &Model, folder: &Path) -> Result<(), StageError> {
+    std::fs::create_dir_all(folder).map_err(StageError::file(folder))?;
+    let mut config = serde_json::to_vec_pretty(&model.config.to_json()).expect("a value is JSON");
+    config.push(b'\n');
+    let path = folder.join("config.json");
+    std::fs::write(&path, config).map_err(StageError::file(&path))?;
+    write_tensors(&model.parameters, &folder.join(WEIGHTS))
+}
+
+/// Copies the tokenizer's files from one model to the next.
+pub(crate) fn copy_tokenizer(files: &Files, folder: &Path) -> Result<(), StageError> {
+    for (name, from) in files.iter().filter(|(name, _)| TOKENIZER.contains(&name.as_str())) {
+        let to = folder.join(name);
+        // Bytes only: an object of the cache is read-only, and its copy must not be.
+        let bytes = std::fs::read(from).map_err(StageError::file(from))?;
+        std::fs::write(&to, bytes).map_err(StageError::file(&to))?;
+    }
+    Ok(())
+}
+
+/// Tensors that some checkpoints carry though nothing reads them.
+fn is_redundant(name: &str, config: &Config) -> bool {
+    name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight" && config.tie_embeddings
+}
+
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+type Shards = Vec<(String, Option<BTreeSet<String>>)>;
+
+/// The files that hold tensors and, where an index says so, which.
+fn shards(files: &Files) -> Result<Shards, StageError> {
+    if files.contains_key(WEIGHTS) {
+        return Ok(vec![(WEIGHTS.to_owned(), None)]);
+    }
+    let index: Index = serde_json::from_slice(&read_json(files, INDEX)?)
+        .map_err(|error| refused(INDEX, &error.to_string()))?;
+    let mut shards = BTreeMap::<_, BTreeSet<_>>::new();
+    for (tensor, file) in index.weight_map {
+        if file.contains(['/', '\\']) || !file.ends_with(".safetensors") {
+            return Err(refused(
+                INDEX,
+                &format!("`{file}` is no plain name of a safetensors file"),
+            ));
+        }
+        shards.entry(file).or_default().insert(tensor);
+    }
+    Ok(shards.into_iter().map(|(file, names)| (file, Some(names))).collect())
+}
+
+fn at<'files>(files: &'files Files, name: &str) -> Result<&'files Path, StageError> {
+    let path = files.get(name).map(PathBuf::as_path);
+    path.ok_or_else(|| StageError::refused(format!("the model's folder has no `{name}`")))
+}
+
+fn read_json(files: &Files, name: &str) -> Result<Vec<u8>, StageError> {
+    let path = at(files, name)?;
+    let length = std::fs::metadata(path).map_err(StageError::file(path))?.len();
+    if length > LARGEST_JSON {
+        return Err(refused(name, &format!("{length} bytes are too many")));
+    }
+    std::fs::read(path).map_err(StageError::file(path))
+}
+
+fn refused(file: &str, why: &str) -> StageError {
+    StageError::refused(format!("`{file}`: {why}"))
+}
+
+/// Reads those tensors of a safetensors file that `wanted` (name, shape) lets through. Floats become
+/// float32, integers and booleans int64.
+pub(crate) fn read_tensors(
+    path: &Path,
+    wanted: impl Fn(&str, &[i64]) -> Result<bool, String>,
+) -> Result<Vec<(String, Tensor)>, StageError> {
+    let file = File::open(path).map_err(StageError::file(path))?;
+    // SAFETY: objects of the cache and files of a fetched model are never written in place.
+    let bytes = unsafe { Mmap::map(&file) }.map_err(StageError::file(path))?;
+    let shown = path.display().to_string();
+    check_header(&bytes).map_err(|why| refused(&shown, &why))?;
+    let stored =
+        SafeTensors::deserialize(&bytes).map_err(|error| refused(&shown, &error.to_string()))?;
+    let mut tensors = Vec::with_capacity(stored.len());
+    for (name, view) in stored.tensors() {
+        let shape: Option<Vec<i64>> = view.shape().iter().map(|n| i64::try_from(*n).ok()).collect();
+        let shape = shape.ok_or_else(|| refused(&shown, &format!("`{name}` is too large")))?;
+        if wanted(&name, &shape).map_err(|why| refused(&shown, &why))? {
+            let tensor = to_tensor(&view, &shape)
+                .map_err(|why| refused(&shown, &format!("`{name}`: {why}")))?;
+            tensors.push((name, tensor));
+        }
+    }
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(tensors)
+}
+
+fn to_tensor(view: &TensorView, shape: &[i64]) -> Result<Tensor, String> {
+    let (kind, target) = match view.dtype() {
+        Dtype::F32 => (Kind::Float, Kind::Float),
+        Dtype::F16 => (Kind::Half, Kind::Float),
+        Dtype::BF16 => (Kind::BFloat16, Kind::Float),
+        Dtype::F64 => (Kind::Double, Kind::Float),
+        Dtype::I64 => (Kind::Int64, Kind::Int64),
+        Dtype::I32 => (Kind::Int, Kind::Int64),
+        Dtype::U8 | Dtype::BOOL => (Kind::Uint8, Kind::Int64),
+        other => return Err(format!("the type {other:?} cannot be read")),
+    };
+    let tensor = Tensor::f_from_data_size(view.data(), shape, kind);
+    tensor.and_then(|tensor| tensor.f_to_kind(target)).map_err(|error| error.to_string())
+}
+
+/// The parts of the header that the safetensors crate does not limit: its size, the number of tensors,
+/// and names, which must be plain and given once.
+fn check_header(bytes: &[u8]) -> Result<(), String> {
+    let length = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
+    let length = usize::try_from(length.ok_or("the file is shorter than its header")?);
+    let length = length.ok().filter(|length| *length <= LARGEST_HEADER);
+    let length =
+        length.ok_or_else(|| format!("the header is larger than {LARGEST_HEADER} bytes"))?;
+    let header = bytes.get(8..8 + length).ok_or("the file is shorter than its header")?;
+    let mut json = serde_json::Deserializer::from_slice(header);
+    json.deserialize_map(Names).map_err(|error| format!("the header is damaged: {error}"))
+}
+
+/// Visits the keys of the header.
+struct Names;
+
+impl<'de> Visitor<'de> for Names {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        use serde::de::Error;
+        let mut seen = BTreeSet::new();
+        while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(plain) {
+                let name: String = name.escape_debug().take(40).collect();
+                return Err(A::Error::custom(format!("`{name}` is no plain name")));
+            }
+            if seen.len() == MOST_TENSORS {
+                return Err(A::Error::custom(format!("more than {MOST_TENSORS} tensors")));
+            }
+            if let Some(name) = seen.replace(name) {
+                return Err(A::Error::custom(format!("`{name}` is there twice")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes float32 tensors in the order of their names.
+pub(crate) fn write_tensors(
+    tensors: &BTreeMap<String, Tensor>,
+    path: &Path,
+) -> Result<(), StageError> {
+    let mut stored = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
+        let tensor = tensor.f_contiguous()?;
+        let mut bytes = vec![0; tensor.numel() * 4];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        let shape: Vec<usize> =
+            tensor.size().iter().map(|n| usize::try_from(*n).unwrap_or(0)).collect();
+        stored.push((name.as_str(), shape, bytes));
+    }
+    let views = stored.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+        (*name, view.expect("the bytes are as many as the shape says"))
+    });
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(views, Some(metadata), path)
+        .map_err(|error| refused(&path.display().to_string(), &error.to_string()))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::nn::config::tests::tiny;
+
+    /// A folder's files by name.
+    pub(crate) fn folder(path: &Path) -> Files {
+        let entries = std::fs::read_dir(path).unwrap().map(Result::unwrap);
+        entries.map(|e| (e.file_name().into_string().unwrap(), e.path())).collect()
+    }
+
+    fn header_error(header: &str) -> String {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        check_header(&bytes).unwrap_err()
+    }
+
+    #[test]
+    fn a_saved_model_loads_and_saves_to_the_same_bytes() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        save(&Model::fresh(tiny(), 3, Device::Cpu), one.path()).unwrap();
+        save(&load(&folder(one.path()), Device::Cpu).unwrap(), two.path()).unwrap();
+        for name in ["config.json", WEIGHTS] {
+            let bytes = |at: &Path| std::fs::read(at.join(name)).unwrap();
+            assert_eq!(bytes(one.path()), bytes(two.path()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_missing_or_misshapen_tensor_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let mut model = Model::fresh(tiny(), 3, Device::Cpu);
+        let norm = model.parameters.remove("model.norm.weight").unwrap();
+        save(&model, place.path()).unwrap();
+        let problem = || load(&folder(place.path()), Device::Cpu).err().unwrap().to_string();
+        assert!(problem().contains("lack the tensor `model.norm.weight`"));
+        model.parameters.insert("model.norm.weight".to_owned(), norm.repeat([2]));
+        save(&model, place.path()).unwrap();
+        assert!(problem().contains("shape [16], not [8]"));
+    }
+
+    #[test]
+    fn a_hostile_header_is_refused_before_any_tensor_is_read() {
+        assert!(header_error(r#"{"a":{},"a":{}}"#).contains("`a` is there twice"));
+        assert!(header_error(r#"{"../a":{}}"#).contains("no plain name"));
+        assert!(check_header(&u64::MAX.to_le_bytes()).unwrap_err().contains("larger than"));
+        assert!(check_header(&9_u64.to_le_bytes()).unwrap_err().contains("shorter"));
+    }
+}

@@ -1,0 +1,187 @@
+//! Completions of many prompts at once, with a key-value cache.
+//!
+//! Each prompt has random numbers of its own, so what one row draws does not hang on its neighbours.
+
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    batch::{Batch, as_i64},
+    llama::{Cache, Model},
+    logprob, random,
+    sampling::{Sampling, draw},
+};
+use crate::stage::StageError;
+
+/// Rows that ended are dropped at most this often: each time, the host waits for the device.
+const DROP_EVERY: usize = 8;
+
+pub(crate) struct Limits<'a> {
+    pub(crate) max_new_tokens: usize,
+    pub(crate) eos: &'a [u32],
+    /// Prompts that are completed side by side; more of them need more memory.
+    pub(crate) rows: usize,
+    pub(crate) seed: u64,
+}
+
+/// What followed a prompt, the end token included.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Completion {
+    pub(crate) ids: Vec<u32>,
+    /// log p of each token under the model's own distribution, before temperature and filters.
+    pub(crate) log_probs: Vec<f32>,
+}
+
+/// Completes every prompt. `report` hears how many rows are done.
+pub(crate) fn generate(
+    model: &Model,
+    prompts: &[&[u32]],
+    sampling: &Sampling,
+    limits: &Limits,
+    mut report: impl FnMut(usize) -> Result<(), StageError>,
+) -> Result<Vec<Completion>, StageError> {
+    let _no_grad = tch::no_grad_guard();
+    if let Some(empty) = prompts.iter().position(|prompt| prompt.is_empty()) {
+        return Err(StageError::refused(format!(
+            "prompt {} is empty: it needs a token",
+            empty + 1
+        )));
+    }
+    let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+    let context = model.config.context_length;
+    if as_i64(longest + limits.max_new_tokens) > context {
+        return Err(StageError::refused(format!(
+            "a prompt of {longest} tokens and {} new ones do not fit the model's context of {context}",
+            limits.max_new_tokens
+        )));
+    }
+    let mut completions = Vec::with_capacity(prompts.len());
+    for rows in prompts.chunks(limits.rows.max(1)) {
+        completions.extend(complete(model, rows, completions.len(), sampling, limits));
+        report(completions.len())?;
+    }
+    Ok(completions)
+}
+
+fn complete(
+    model: &Model,
+    prompts: &[&[u32]],
+    first: usize,
+    sampling: &Sampling,
+    limits: &Limits,
+) -> Vec<Completion> {
+    let device = model.device();
+    let batch = Batch::left(prompts, model.pad(), device);
+    let new = limits.max_new_tokens;
+    let mut cache = Cache::new(model, batch.rows(), batch.width() + as_i64(new));
+    let mut uniforms = uniforms(first, prompts.len(), new, limits.seed).to_device(device);
+    let mut live: Vec<usize> = (0..prompts.len()).collect();
+    let mut ended = Tensor::zeros([batch.rows()], (Kind::Bool, device));
+    let mut position = batch.positions.narrow(1, batch.width() - 1, 1);
+    let mut seen = batch.ids.shallow_clone();
+    // Padding counts as seen by the repetition penalty, as it does in transformers.
+    let mut hidden = model.hidden_after(&batch, &mut cache);
+    let mut pending: Vec<(Tensor, Tensor)> = Vec::new();
+    let mut completions =
+        vec![Completion { ids: Vec::new(), log_probs: Vec::new() }; prompts.len()];
+    for step in 0..new {
+        let logits = model.logits(&hidden.narrow(1, hidden.size()[1] - 1, 1)).squeeze_dim(1);
+        let filtered = sampling.filter(&logits, &seen);
+        let ids = if sampling.is_greedy() {
+            filtered.argmax(1, false)
+        } else {
+            draw(&filtered, &uniforms.narrow(1, as_i64(step), 1).squeeze_dim(1))
+        };
+        let log_probs = logprob::of_tokens(&logits, &ids);
+        pending.push((ids.shallow_clone(), log_probs));
+        for eos in limits.eos {
+            ended = ended.logical_or(&ids.eq(i64::from(*eos)));
+        }
+        let last = step + 1 == new;
+        let mut ids = ids.unsqueeze(1);
+        if last || (step + 1) % DROP_EVERY == 0 {
+            flush(&mut pending, &live, limits.eos, &mut completions);
+            let going = ended.logical_not().nonzero().squeeze_dim(1);
+            let count = going.size()[0];
+            if last || count == 0 {
+                break;
+            }
+            if count < as_i64(live.len()) {
+                let kept = Vec::<i64>::try_from(&going).expect("indices are int64");
+                live = kept.iter().map(|i| live[usize::try_from(*i).unwrap_or(0)]).collect();
+                cache.select(&going);
+                let select = |x: &Tensor| x.index_select(0, &going);
+                (ids, seen, position) = (select(&ids), select(&seen), select(&position));
+                (uniforms, ended) = (select(&uniforms), select(&ended));
+            }
+        }
+        position += 1;
+        seen = Tensor::cat(&[&seen, &ids], 1);
+        let next = Batch {
+            segments: Tensor::ones(ids.size(), (Kind::Int64, device)),
+            positions: position.shallow_clone(),
+            ids,
+        };
+        hidden = model.hidden_after(&next, &mut cache);
+    }
+    completions
+}
+
+/// Moves the tokens drawn since the last time to their rows, up to the first end token.
+fn flush(
+    pending: &mut Vec<(Tensor, Tensor)>,
+    live: &[usize],
+    eos: &[u32],
+    completions: &mut [Completion],
+) {
+    let (ids, log_probs): (Vec<_>, Vec<_>) = pending.drain(..).unzip();
+    let steps = ids.len();
+    let ids = Tensor::stack(&ids, 1).to_device(Device::Cpu).flatten(0, -1);
+    let log_probs = Tensor::stack(&log_probs, 1).to_device(Device::Cpu).flatten(0, -1);
+    let ids = Vec::<i64>::try_from(ids).expect("ids are int64");
+    let log_probs = Vec::<f32>::try_from(log_probs).expect("log-probabilities are float32");
+    for (i, (id, log_prob)) in ids.into_iter().zip(log_probs).enumerate() {
+        let row = &mut completions[live[i / steps]];
+        if row.ids.last().is_none_or(|last| !eos.contains(last)) {
+            row.ids.push(u32::try_from(id).expect("ids fit 32 bits"));
+            row.log_probs.push(log_prob);
+        }
+    }
+}
+
+/// A stream of uniform numbers per prompt, named by its place among all prompts: [rows, steps].
+fn uniforms(first: usize, rows: usize, steps: usize, seed: u64) -> Tensor {
+    let stream = |row: usize| random::uniforms(steps, random::derive(seed, &format!("row {row}")));
+    let values: Vec<f64> = (first..first + rows).flat_map(stream).collect();
+    Tensor::from_slice(&values).view([as_i64(rows), as_i64(steps)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::config::tests::tiny;
+
+    fn sample(rows: usize, sampling: &Sampling) -> Vec<Vec<u32>> {
+        let model = Model::fresh(tiny(), 5, Device::Cpu);
+        let prompts: Vec<Vec<u32>> = (0..20).map(|i| vec![2 + i % 9; 1 + i as usize % 3]).collect();
+        let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let limits = Limits { max_new_tokens: 20, eos: &[1], rows, seed: 4 };
+        let completions = generate(&model, &prompts, sampling, &limits, |_| Ok(())).unwrap();
+        completions.into_iter().map(|completion| completion.ids).collect()
+    }
+
+    #[test]
+    fn a_row_draws_the_same_tokens_in_any_company() {
+        assert_eq!(sample(20, &Sampling::PLAIN), sample(3, &Sampling::PLAIN));
+        assert_eq!(sample(20, &Sampling::GREEDY), sample(1, &Sampling::GREEDY));
+    }
+
+    #[test]
+    fn a_row_ends_with_its_first_end_token() {
+        let rows = sample(20, &Sampling::PLAIN);
+        assert!(rows.iter().any(|row| row.len() < 20));
+        for row in rows {
+            let end = row.iter().position(|id| *id == 1);
+            assert_eq!(row.len(), end.map_or(20, |end| end + 1));
+        }
+    }
+}

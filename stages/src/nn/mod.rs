@@ -1,0 +1,15 @@
+//! Tensor code that two families need: the decoder, its files, log-probabilities, sampling, Adam and
+//! the training loop.
+
+pub(crate) mod adamw;
+pub(crate) mod batch;
+pub(crate) mod checkpoint;
+pub(crate) mod config;
+pub(crate) mod generate;
+pub(crate) mod llama;
+pub(crate) mod logprob;
+pub(crate) mod random;
+pub(crate) mod sampling;
+pub(crate) mod schedule;
+pub(crate) mod statistics;
+pub(crate) mod trainer;

@@ -1,0 +1,270 @@
+//! The training loop that all fine-tuning shares: shuffle, split into micro-batches, step.
+//!
+//! A step's loss is a sum over its rows divided by the weight of the whole step (labels, or pairs), so
+//! one batch of eight rows and eight batches of one row take the same step.
+
+use std::time::Instant;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::{
+    adamw::{AdamSettings, AdamW, gradient_norm},
+    llama::Model,
+    random,
+    schedule::{Decay, Schedule},
+};
+use crate::stage::StageError;
+
+/// How a model is trained. Kinds flatten this into their own parameters.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub(crate) struct Training {
+    /// The largest step size of the optimiser, Adam with decoupled decay. More learns faster, until it diverges.
+    #[schemars(range(min = 0.0))]
+    pub(crate) learning_rate: f64,
+    /// Passes over the rows; a fraction stops within a pass.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    pub(crate) epochs: f64,
+    /// Rows (or pairs) in one step. More makes steps steadier and fewer.
+    #[serde(default = "default_batch")]
+    #[schemars(range(min = 1))]
+    pub(crate) batch: usize,
+    /// Rows (or pairs) that are in memory at once; the default is the whole batch. Results do not
+    /// depend on it beyond rounding.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub(crate) micro_batch: Option<usize>,
+    /// How the step size falls after the warm-up.
+    #[serde(default = "default_decay")]
+    pub(crate) schedule: Decay,
+    /// Steps over which the step size climbs to `learning_rate`.
+    #[serde(default)]
+    pub(crate) warmup_steps: usize,
+    /// Pull of the weights towards zero; norms and biases are left out.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub(crate) weight_decay: f64,
+    /// Gradients longer than this are shortened to it; zero leaves them.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    pub(crate) max_grad_norm: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn default_batch() -> usize {
+    16
+}
+
+fn default_decay() -> Decay {
+    Decay::Linear
+}
+
+/// A line of the training curve.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Point {
+    pub(crate) step: usize,
+    pub(crate) loss: f64,
+    pub(crate) grad_norm: f64,
+    pub(crate) learning_rate: f64,
+    #[serde(flatten)]
+    pub(crate) metrics: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What rows cost. Everything is a sum over the rows given.
+pub(crate) struct Loss {
+    pub(crate) sum: Tensor,
+    /// Further sums to be shown, divided like the loss.
+    pub(crate) metrics: Vec<(&'static str, Tensor)>,
+}
+
+/// What is being minimised over a list of rows.
+pub(crate) trait Objective {
+    fn rows(&self) -> usize;
+    /// What the loss of this row is divided by, summed over a step.
+    fn weight(&self, row: usize) -> f64;
+    fn tokens(&self, row: usize) -> usize;
+    fn loss(&self, model: &Model, rows: &[usize]) -> Result<Loss, StageError>;
+}
+
+/// Hears about training; [`crate::context::Context`] is one.
+pub(crate) trait Observer {
+    fn progress(&mut self, done: usize, total: usize, note: &str) -> Result<(), StageError>;
+    fn metric(&mut self, name: &str, step: usize, value: f64);
+}
+
+impl Observer for crate::context::Context {
+    fn progress(&mut self, done: usize, total: usize, note: &str) -> Result<(), StageError> {
+        Self::progress(self, done, total, "steps", note)
+    }
+
+    fn metric(&mut self, name: &str, step: usize, value: f64) {
+        Self::metric(self, name, step, value);
+    }
+}
+
+/// One optimiser with its clock.
+pub(crate) struct Stepper {
+    optimizer: AdamW,
+    schedule: Schedule,
+    max_grad_norm: f64,
+    step: usize,
+}
+
+impl Stepper {
+    pub(crate) fn new(adam: AdamSettings, schedule: Schedule, max_grad_norm: f64) -> Self {
+        Self { optimizer: AdamW::new(adam), schedule, max_grad_norm, step: 0 }
+    }
+
+    /// Adds up the gradients of `parts` losses divided by `weight`, then takes a step.
+    pub(crate) fn step(
+        &mut self,
+        model: &Model,
+        parts: usize,
+        weight: f64,
+        mut loss: impl FnMut(usize) -> Result<Loss, StageError>,
+    ) -> Result<Point, StageError> {
+        let mut shown: Vec<(&'static str, Tensor)> = Vec::new();
+        for part in 0..parts {
+            let Loss { sum, metrics } = loss(part)?;
+            let sum = sum / weight;
+            sum.f_backward()?;
+            let all = std::iter::once(("loss", sum.detach()))
+                .chain(metrics.into_iter().map(|(name, sum)| (name, sum.detach() / weight)));
+            for (name, value) in all {
+                match shown.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, total)) => *total += value,
+                    None => shown.push((name, value)),
+                }
+            }
+        }
+        shown.push(("grad_norm", gradient_norm(&model.parameters)));
+        // One wait for the device per step.
+        let values: Vec<Tensor> =
+            shown.iter().map(|(_, v)| v.to_kind(Kind::Double).view([])).collect();
+        let values = Vec::<f64>::try_from(Tensor::stack(&values, 0))?;
+        let mut metrics: serde_json::Map<String, serde_json::Value> = shown
+            .iter()
+            .map(|(name, _)| name.to_string())
+            .zip(values.iter().map(|v| (*v).into()))
+            .collect();
+        let (value, norm) = (values[0], values[values.len() - 1]);
+        self.step += 1;
+        if !value.is_finite() || !norm.is_finite() {
+            return Err(StageError::refused(format!(
+                "step {}: the loss is {value} and the gradient's norm {norm}; a lower `learning_rate` \
+                 may help",
+                self.step
+            )));
+        }
+        let clip = self.max_grad_norm / (norm + 1e-6);
+        let scale = if self.max_grad_norm > 0.0 && clip < 1.0 { clip } else { 1.0 };
+        let rate = self.schedule.at(self.step - 1);
+        self.optimizer.step(&model.parameters, rate, scale);
+        metrics.remove("loss");
+        metrics.remove("grad_norm");
+        Ok(Point { step: self.step, loss: value, grad_norm: norm, learning_rate: rate, metrics })
+    }
+}
+
+/// Trains `model`, whose parameters must be [`Model::trainable`].
+pub(crate) fn train(
+    model: &Model,
+    objective: &dyn Objective,
+    training: &Training,
+    seed: u64,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Point>, StageError> {
+    let usable: Vec<usize> =
+        (0..objective.rows()).filter(|row| objective.weight(*row) > 0.0).collect();
+    if usable.is_empty() {
+        return Err(StageError::refused("there is no row with a token to learn"));
+    }
+    let per_epoch = usable.len().div_ceil(training.batch);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^52")]
+    let steps = ((training.epochs * per_epoch as f64).round() as usize).max(1);
+    let adam = AdamSettings { weight_decay: training.weight_decay, ..AdamSettings::default() };
+    let schedule = Schedule {
+        peak: training.learning_rate,
+        decay: training.schedule,
+        warmup: training.warmup_steps,
+        steps,
+    };
+    let mut stepper = Stepper::new(adam, schedule, training.max_grad_norm);
+    let mut curve = Vec::with_capacity(steps);
+    let (started, mut tokens_seen) = (Instant::now(), 0);
+    for step in 0..steps {
+        let (epoch, place) = (step / per_epoch, step % per_epoch);
+        // Shuffling again is cheaper than keeping the order right when an epoch ends early.
+        let order = random::order(usable.len(), random::derive(seed, &format!("epoch {epoch}")));
+        let end = usable.len().min((place + 1) * training.batch);
+        let rows: Vec<usize> =
+            order[place * training.batch..end].iter().map(|i| usable[*i]).collect();
+        let pieces: Vec<&[usize]> =
+            rows.chunks(training.micro_batch.unwrap_or(rows.len())).collect();
+        let weight = rows.iter().map(|row| objective.weight(*row)).sum();
+        let point = stepper
+            .step(model, pieces.len(), weight, |piece| objective.loss(model, pieces[piece]))
+            .map_err(|error| with_rows(error, &rows))?;
+        tokens_seen += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
+        observer.metric("loss", point.step, point.loss);
+        observer.metric("grad_norm", point.step, point.grad_norm);
+        for (name, value) in &point.metrics {
+            observer.metric(name, point.step, value.as_f64().unwrap_or(f64::NAN));
+        }
+        let speed = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
+        observer.progress(
+            step + 1,
+            steps,
+            &format!("loss {:.4}, {speed:.0} tokens/s", point.loss),
+        )?;
+        curve.push(point);
+    }
+    Ok(curve)
+}
+
+fn with_rows(error: StageError, rows: &[usize]) -> StageError {
+    match error {
+        StageError::Refused(words) => {
+            let rows: Vec<String> = rows.iter().take(16).map(|row| (row + 1).to_string()).collect();
+            StageError::Refused(format!("{words} (rows {})", rows.join(", ")))
+        }
+        other => other,
+    }
+}
+
+/// Writes the curve as JSON lines.
+pub(crate) fn write_curve(curve: &[Point], path: &std::path::Path) -> Result<(), StageError> {
+    let mut text = String::new();
+    for point in curve {
+        text += &serde_json::to_string(point).expect("a point is JSON");
+        text.push('\n');
+    }
+    std::fs::write(path, text).map_err(StageError::file(path))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Hears nothing.
+    pub(crate) struct Silent;
+
+    impl Observer for Silent {
+        fn progress(&mut self, _: usize, _: usize, _: &str) -> Result<(), StageError> {
+            Ok(())
+        }
+
+        fn metric(&mut self, _: &str, _: usize, _: f64) {}
+    }
+
+    pub(crate) fn training(batch: usize, micro_batch: usize) -> Training {
+        let micro_batch = Some(micro_batch);
+        let text = serde_json::json!({ "learning_rate": 0.01, "epochs": 2, "batch": batch });
+        Training { micro_batch, ..serde_json::from_value(text).unwrap() }
+    }
+}

@@ -1,0 +1,213 @@
+//! Losses, their gradients and what is shown beside them.
+
+use serde_json::Value;
+use tch::{Kind, Tensor};
+
+use super::{Fixture, LOG_PROBS, LOSS, Within, all_close, close, number};
+use crate::{
+    feedback::reward_model::comparison_losses,
+    nn::{
+        adamw::gradient_norm,
+        batch::{Batch, Example},
+        llama::Model,
+        logprob,
+    },
+    policy::losses::{DpoLoss, DpoSettings, Ratios, metrics},
+    train::likelihood::{TokenLoss, predictions, token_losses},
+};
+
+const NORM: Within = Within { relative: 2e-4, absolute: 1e-9 };
+
+/// Backs up from `loss` and compares it and the gradients with the case.
+fn check(name: &str, case: &Value, model: &Model, loss: &Tensor, within: Within) {
+    close(&format!("{name}: loss"), loss.double_value(&[]), number(&case["loss"]), within);
+    loss.backward();
+    let norm = gradient_norm(&model.parameters).double_value(&[]);
+    close(&format!("{name}: grad_norm"), norm, number(&case["grad_norm"]), NORM);
+    for (parameter, theirs) in case["grad_l2"].as_object().into_iter().flatten() {
+        let gradient = model.parameters[parameter].grad().norm().double_value(&[]);
+        close(&format!("{name}: {parameter}"), gradient, number(theirs), NORM);
+    }
+    for parameter in model.parameters.values() {
+        parameter.shallow_clone().zero_grad();
+    }
+}
+
+/// The kind of loss by its name, or None, with a word about it.
+fn named<T: serde::de::DeserializeOwned>(fixture: &str, name: &str, kind: &Value) -> Option<T> {
+    let known = serde_json::from_value(kind.clone()).ok();
+    if known.is_none() {
+        println!("skipped: {fixture}: {name}: the loss {kind} is not ours");
+    }
+    known
+}
+
+/// True, with a word about it, if the case sets something that we do not have.
+fn has_more(fixture: &str, name: &str, case: &Value, known: &[&str]) -> bool {
+    let keys = case.as_object().unwrap().iter();
+    let more: Vec<&String> = keys
+        .filter(|(key, value)| !known.contains(&key.as_str()) && !value.is_null())
+        .map(|(key, _)| key)
+        .collect();
+    if !more.is_empty() {
+        println!("skipped: {fixture}: {name}: {more:?} is not ours");
+    }
+    !more.is_empty()
+}
+
+fn examples(fixture: &Fixture, batch: &str) -> Vec<Vec<Example>> {
+    let rows =
+        |name: &str| Vec::<Vec<i64>>::try_from(fixture.tensor(&format!("{batch}.{name}"))).unwrap();
+    let ids = |ids: &[i64]| ids.iter().map(|id| u32::try_from(*id).unwrap()).collect();
+    let labels = |labels: &[i64]| labels.iter().map(|label| *label != -100).collect();
+    let (input_ids, learn) = (rows("input_ids"), rows("labels"));
+    if fixture.tensors.contains_key(&format!("{batch}.cu_seq_lens_q")) {
+        let ends = fixture.tensor(&format!("{batch}.cu_seq_lens_q"));
+        let ends: Vec<usize> = Vec::<i64>::try_from(ends)
+            .unwrap()
+            .iter()
+            .map(|end| usize::try_from(*end).unwrap())
+            .collect();
+        let cut = |ends: &[usize]| Example {
+            ids: ids(&input_ids[0][ends[0]..ends[1]]),
+            learn: labels(&learn[0][ends[0]..ends[1]]),
+        };
+        return vec![ends.windows(2).map(cut).collect()];
+    }
+    let masks = rows("attention_mask");
+    let row = |r: usize| {
+        let length = masks[r].iter().filter(|real| **real == 1).count();
+        Example { ids: ids(&input_ids[r][..length]), learn: labels(&learn[r][..length]) }
+    };
+    (0..masks.len()).map(|r| vec![row(r)]).collect()
+}
+
+#[test]
+fn oracle_losses_sft() {
+    let Some(fixture) = Fixture::open("losses/sft") else { return };
+    let Some(model) = fixture.model(fixture.json["policy"].as_str().unwrap()) else { return };
+    let known = [
+        "name",
+        "batch",
+        "num_items_in_batch",
+        "loss_type",
+        "label_smoothing_factor",
+        "loss",
+        "grad_norm",
+        "grad_l2",
+        "entropy",
+        "mean_token_accuracy",
+    ];
+    for (name, case) in fixture.cases() {
+        let kind = case.get("loss_type").cloned().unwrap_or("nll".into());
+        let Some(kind) = named::<TokenLoss>("losses/sft", name, &kind) else { continue };
+        if has_more("losses/sft", name, case, &known) {
+            continue;
+        }
+        let rows = examples(&fixture, case["batch"].as_str().unwrap());
+        let bins: Vec<&[Example]> = rows.iter().map(Vec::as_slice).collect();
+        let (logits, ids) = predictions(&model, &bins);
+        let smoothing = case["label_smoothing_factor"].as_f64().unwrap_or(0.0);
+        let losses = token_losses(&logits, &ids, kind, smoothing);
+        let count = case["num_items_in_batch"].as_f64().unwrap_or(losses.numel() as f64);
+        check(name, case, &model, &(losses.sum(Kind::Float) / count), LOSS);
+        let entropy = logprob::entropy(&logits).mean(Kind::Float).double_value(&[]);
+        close(name, entropy, number(&case["entropy"]), LOG_PROBS);
+        let right = logits.argmax(-1, false).eq_tensor(&ids).to_kind(Kind::Float);
+        let accuracy = right.mean(Kind::Float).double_value(&[]);
+        close(name, accuracy, number(&case["mean_token_accuracy"]), LOSS);
+    }
+}
+
+#[test]
+fn oracle_losses_reward() {
+    let Some(fixture) = Fixture::open("losses/reward") else { return };
+    let Some(model) = fixture.model(fixture.json["model"].as_str().unwrap()) else { return };
+    let batch = |side: &str| {
+        let ids = fixture.tensor(&format!("{side}.input_ids")).shallow_clone();
+        Batch::masked(ids, fixture.tensor(&format!("{side}.attention_mask")))
+    };
+    let theirs = fixture.tensor("left.rewards");
+    all_close("left", &model.scores(&batch("left")), theirs, None, LOG_PROBS);
+    let known =
+        ["name", "center_rewards_coefficient", "margin", "loss", "grad_norm", "grad_l2", "metrics"];
+    for (name, case) in fixture.cases() {
+        if has_more("losses/reward", name, case, &known) {
+            continue;
+        }
+        let scores = model.scores(&batch("batch"));
+        all_close(name, &scores, fixture.tensor("rewards"), None, LOG_PROBS);
+        let sides = scores.chunk(2, 0);
+        let margin = (case["margin"] == true).then(|| fixture.tensor("batch.margin"));
+        let centring = case["center_rewards_coefficient"].as_f64().unwrap_or(0.0);
+        let losses = comparison_losses(&sides[0], &sides[1], margin, centring);
+        check(name, case, &model, &losses.mean(Kind::Float), LOSS);
+        let gap = &sides[0] - &sides[1];
+        for (metric, ours) in [
+            ("accuracy", gap.gt(0.0).to_kind(Kind::Float).mean(Kind::Float)),
+            ("margin", gap.mean(Kind::Float)),
+            ("max_reward", scores.max()),
+            ("mean_reward", scores.mean(Kind::Float)),
+            ("min_reward", scores.min()),
+        ] {
+            let theirs = number(&case["metrics"][metric]);
+            close(&format!("{name}: {metric}"), ours.double_value(&[]), theirs, LOG_PROBS);
+        }
+    }
+}
+
+#[test]
+fn oracle_losses_dpo() {
+    let Some(fixture) = Fixture::open("losses/dpo") else { return };
+    let role = |role: &str| fixture.model(fixture.json[role].as_str().unwrap());
+    let (Some(policy), Some(reference)) = (role("policy"), role("reference")) else { return };
+    let mask = fixture.tensor("batch.attention_mask");
+    let batch = Batch::masked(fixture.tensor("batch.input_ids").shallow_clone(), mask);
+    let completion = fixture.tensor("batch.completion_mask").narrow(1, 1, batch.width() - 1);
+    let sums = |model: &Model, who: &str| {
+        let log_probs = logprob::next_token(model, &batch);
+        let theirs = fixture.tensor(&format!("{who}.token_logps"));
+        all_close(who, &log_probs, theirs, Some(&completion), LOG_PROBS);
+        let sums = logprob::sum(&log_probs, &completion);
+        // A sum of n log-probabilities may be off by n times what one may be.
+        let sum_within = Within { absolute: 5e-5 * batch.width() as f64, ..LOG_PROBS };
+        all_close(who, &sums, fixture.tensor(&format!("{who}.seq_logps")), None, sum_within);
+        sums
+    };
+    let reference = tch::no_grad(|| sums(&reference, "reference"));
+    let lengths = completion.sum_dim_intlist(1, false, Kind::Float).chunk(2, 0);
+    let beta = number(&fixture.json["beta"]);
+    let known =
+        ["name", "loss_type", "label_smoothing", "beta", "loss", "grad_norm", "grad_l2", "metrics"];
+    for (name, case) in fixture.cases() {
+        let kinds = case["loss_type"].as_array().unwrap();
+        let kind = if kinds.len() == 1 { &kinds[0] } else { &case["loss_type"] };
+        let Some(loss) = named::<DpoLoss>("losses/dpo", name, kind) else { continue };
+        if has_more("losses/dpo", name, case, &known) {
+            continue;
+        }
+        let beta = case["beta"].as_f64().unwrap_or(beta);
+        let label_smoothing = case["label_smoothing"].as_f64().unwrap_or(0.0);
+        let settings = DpoSettings { loss, beta, label_smoothing };
+        let sums = sums(&policy, "policy");
+        let sides = (&sums - &reference).chunk(2, 0);
+        let [chosen, rejected] = [0, 1].map(|i| sides[i].shallow_clone());
+        let [chosen_length, rejected_length] = [0, 1].map(|i| lengths[i].shallow_clone());
+        let ratios = Ratios { chosen, rejected, chosen_length, rejected_length };
+        let squares = matches!(loss, DpoLoss::Ipo | DpoLoss::SppoHard);
+        let within = Within { relative: if squares { 1e-4 } else { 1e-5 }, ..LOSS };
+        check(name, case, &policy, &settings.losses(&ratios).mean(Kind::Float), within);
+        let pairs = sides[0].numel() as f64;
+        let shown = metrics(&ratios, beta).into_iter().map(|(metric, sum)| (metric, sum / pairs));
+        let mut log_probs = sums.chunk(2, 0);
+        let rejected = log_probs.remove(1).mean(Kind::Float);
+        let shown = shown.chain([
+            ("logps/chosen", log_probs.remove(0).mean(Kind::Float)),
+            ("logps/rejected", rejected),
+        ]);
+        for (metric, ours) in shown {
+            let theirs = number(&case["metrics"][metric]);
+            close(&format!("{name}: {metric}"), ours.double_value(&[]), theirs, LOG_PROBS);
+        }
+    }
+}

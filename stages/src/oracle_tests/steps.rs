@@ -1,0 +1,146 @@
+//! Whole runs of a few steps: the loss, the gradient's norm and the rate of each, and the weights after.
+
+use serde_json::Value;
+use tch::{Kind, Tensor};
+
+use super::{Fixture, LOSS, Within, all_close, close, number};
+use crate::{
+    nn::{
+        adamw::{AdamSettings, decays},
+        batch::Batch,
+        llama::Model,
+        logprob,
+        schedule::{Decay, Schedule},
+        trainer::{Loss, Stepper},
+    },
+    policy::losses::{DpoLoss, DpoSettings, Ratios, metrics},
+    stage::StageError,
+};
+
+const WEIGHTS: Within = Within { relative: 2e-4, absolute: 2e-4 };
+
+/// Takes the fixture's steps, with `loss` giving each micro-batch's summed loss and `weight` what a
+/// step's sum is divided by, and compares.
+fn run(
+    name: &str,
+    fixture: &Fixture,
+    model: &Model,
+    weight: impl Fn(&[usize]) -> f64,
+    loss: impl Fn(usize) -> Result<Loss, StageError>,
+) {
+    let settings = &fixture.json["hyperparameters"];
+    let get = |key: &str| number(&settings[key]);
+    let count = |key: &str| usize::try_from(settings[key].as_u64().unwrap()).unwrap();
+    let Ok(decay) = serde_json::from_value::<Decay>(settings["sched"].clone()) else {
+        return println!("skipped: {name}: the schedule {} is not ours", settings["sched"]);
+    };
+    check_decay(fixture, model);
+    let adam = AdamSettings {
+        beta1: get("beta1"),
+        beta2: get("beta2"),
+        epsilon: get("eps"),
+        weight_decay: get("wd"),
+    };
+    let schedule =
+        Schedule { peak: get("lr"), decay, warmup: count("warmup"), steps: count("steps") };
+    let mut stepper = Stepper::new(adam, schedule, get("clip"));
+    let accumulate = count("accum");
+    for (step, logged) in fixture.json["logged"].as_array().unwrap().iter().enumerate() {
+        let parts: Vec<usize> = (step * accumulate..(step + 1) * accumulate).collect();
+        let point =
+            stepper.step(model, accumulate, weight(&parts), |part| loss(parts[part])).unwrap();
+        let what = |key: &str| format!("{name}: step {}: {key}", step + 1);
+        close(&what("loss"), point.loss, number(&logged["loss"]), LOSS);
+        let norm = Within { relative: 2e-4, absolute: 0.0 };
+        close(&what("grad_norm"), point.grad_norm, number(&logged["grad_norm"]), norm);
+        close(&what("learning_rate"), point.learning_rate, number(&logged["learning_rate"]), LOSS);
+        if let Some(margin) = logged.get("rewards/margins") {
+            let ours = number(&point.metrics["rewards/margins"]);
+            close(&what("rewards/margins"), ours, number(margin), super::LOG_PROBS);
+        }
+    }
+    check_weights(name, fixture, model);
+}
+
+fn check_decay(fixture: &Fixture, model: &Model) {
+    let groups = fixture.json["weight_decay_groups"].as_array().unwrap();
+    let names =
+        |group: &Value| serde_json::from_value::<Vec<String>>(group["names"].clone()).unwrap();
+    for group in groups.iter().filter(|group| number(&group["weight_decay"]) > 0.0) {
+        let ours: Vec<String> =
+            model.parameters.keys().filter(|name| decays(name)).cloned().collect();
+        assert_eq!(ours, names(group), "parameters that decay");
+    }
+}
+
+fn check_weights(name: &str, fixture: &Fixture, model: &Model) {
+    for (tensor, theirs) in &fixture.tensors {
+        if let Some(parameter) = tensor.strip_prefix("final.") {
+            all_close(tensor, &model.parameters[parameter], theirs, None, WEIGHTS);
+        }
+    }
+    for (parameter, theirs) in fixture.json["final_checksums"].as_object().unwrap() {
+        let x = model.parameters[parameter].detach().to_kind(Kind::Double).flatten(0, -1);
+        let cosines = Tensor::arange(x.size()[0], (Kind::Double, x.device())).cos();
+        for (sum, ours) in [
+            ("sum", x.sum(Kind::Double)),
+            ("l2", x.norm()),
+            ("dotcos", (&x * cosines).sum(Kind::Double)),
+        ] {
+            let what = format!("{name}: {parameter}: {sum}");
+            close(&what, ours.double_value(&[]), number(&theirs[sum]), WEIGHTS);
+        }
+    }
+}
+
+fn batch(fixture: &Fixture, part: usize) -> Batch {
+    let ids = fixture.tensor(&format!("micro_batch.{part}.input_ids")).shallow_clone();
+    Batch::masked(ids, fixture.tensor(&format!("micro_batch.{part}.attention_mask")))
+}
+
+#[test]
+fn oracle_steps_sft() {
+    let Some(fixture) = Fixture::open("steps/sft") else { return };
+    let Some(model) = fixture.model(fixture.json["policy"].as_str().unwrap()) else { return };
+    let mask = |part: usize| {
+        let labels = fixture.tensor(&format!("micro_batch.{part}.labels"));
+        labels.narrow(1, 1, labels.size()[1] - 1).not_equal(-100)
+    };
+    let labels = |parts: &[usize]| {
+        let count = |part: &usize| mask(*part).sum(Kind::Double).double_value(&[]);
+        let sum: f64 = parts.iter().map(count).sum();
+        let given = fixture.tensor(&format!("micro_batch.{}.num_items_in_batch", parts[0]));
+        close("num_items_in_batch", sum, given.double_value(&[]), LOSS);
+        sum
+    };
+    run("steps/sft", &fixture, &model, labels, |part| {
+        let log_probs = logprob::next_token(&model, &batch(&fixture, part));
+        Ok(Loss { sum: -(log_probs * mask(part)).sum(Kind::Float), metrics: Vec::new() })
+    });
+}
+
+#[test]
+fn oracle_steps_dpo() {
+    let Some(fixture) = Fixture::open("steps/dpo") else { return };
+    let Some(model) = fixture.model(fixture.json["policy"].as_str().unwrap()) else { return };
+    let reference = fixture.json["reference"].as_str().unwrap();
+    let reference = reference.split_whitespace().next().unwrap();
+    let Some(reference) = fixture.model(reference) else { return };
+    let beta = number(&fixture.json["beta"]);
+    let settings = DpoSettings { loss: DpoLoss::Sigmoid, beta, label_smoothing: 0.0 };
+    let pairs = |part: &usize| batch(&fixture, *part).rows() as f64 / 2.0;
+    let weight = |parts: &[usize]| parts.iter().map(pairs).sum();
+    run("steps/dpo", &fixture, &model, weight, |part| {
+        let batch = batch(&fixture, part);
+        let mask = fixture.tensor(&format!("micro_batch.{part}.completion_mask"));
+        let mask = mask.narrow(1, 1, batch.width() - 1);
+        let sums = |model: &Model| logprob::sum(&logprob::next_token(model, &batch), &mask);
+        let ratios = (sums(&model) - sums(&reference).detach()).chunk(2, 0);
+        let lengths = mask.sum_dim_intlist(1, false, Kind::Float).chunk(2, 0);
+        let [chosen, rejected] = [0, 1].map(|i| ratios[i].shallow_clone());
+        let [chosen_length, rejected_length] = [0, 1].map(|i| lengths[i].shallow_clone());
+        let ratios = Ratios { chosen, rejected, chosen_length, rejected_length };
+        let sum = settings.losses(&ratios).sum(Kind::Float);
+        Ok(Loss { sum, metrics: metrics(&ratios, beta) })
+    });
+}

@@ -1,0 +1,147 @@
+//! How the two log-ratios of a pair become a loss: the sigmoid of DPO and its relatives.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tch::{Kind, Tensor};
+
+use crate::stage::StageError;
+
+/// How a pair's log-ratios become a loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DpoLoss {
+    /// The original: −log σ(βΔ).
+    #[default]
+    Sigmoid,
+    /// Made unbiased for labels that are flipped with probability `label_smoothing`.
+    Robust,
+    /// A margin: max(0, 1 − βΔ).
+    Hinge,
+    /// Pulls the gap per token to 1 / 2β, so that sure preferences do not run away.
+    Ipo,
+    /// Sigmoid on log-ratios per token.
+    SigmoidNorm,
+    /// Reverse KL divergence from smoothed labels; needs `label_smoothing` above zero.
+    ExoPair,
+    /// Also keeps the chosen completion itself likely.
+    NcaPair,
+    /// Pushes both log-ratios to fixed targets.
+    SppoHard,
+    /// Raises the chosen and lowers the rejected completion.
+    ApoZero,
+    /// Lowers both, the rejected one further.
+    ApoDown,
+}
+
+/// Which loss, and its constants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DpoSettings {
+    pub(crate) loss: DpoLoss,
+    pub(crate) beta: f64,
+    pub(crate) label_smoothing: f64,
+}
+
+/// Log-ratios of policy to reference and completion lengths, all [pairs].
+pub(crate) struct Ratios {
+    pub(crate) chosen: Tensor,
+    pub(crate) rejected: Tensor,
+    pub(crate) chosen_length: Tensor,
+    pub(crate) rejected_length: Tensor,
+}
+
+impl DpoSettings {
+    /// With Δ = r_c − r_l, the log-ratio of the chosen less that of the rejected completion:
+    ///
+    /// - sigmoid: −(1−ε) log σ(βΔ) − ε log σ(−βΔ) (Rafailov et al. 2023, eq. 7; ε as in their section 4.2
+    ///   of Mitchell 2023), `sigmoid_norm` the same per token
+    /// - robust: [−(1−ε) log σ(βΔ) + ε log σ(−βΔ)] / (1 − 2ε) (Chowdhury et al. 2024, eq. 11)
+    /// - hinge: max(0, 1 − βΔ) (Zhao et al. 2023, eq. 3; Liu et al. 2024)
+    /// - ipo: (Δ per token − 1/2β)² (Azar et al. 2023, eq. 17)
+    /// - `exo_pair`: KL((σ(βΔ), σ(−βΔ)) ‖ (1−ε, ε)) (Ji et al. 2024, eq. 16)
+    /// - `nca_pair`: −log σ(βr_c) − ½ log σ(−βr_c) − ½ log σ(−βr_l) (Chen et al. 2024, eq. 13)
+    /// - `sppo_hard`: (r_c − 1/2β)² + (r_l + 1/2β)² (Wu et al. 2024, eq. 4.7)
+    /// - `apo_zero`: 1 − σ(βr_c) + σ(βr_l); `apo_down`: σ(βr_c) + 1 − σ(βΔ) (D'Oosterlinck et al. 2024)
+    pub(crate) fn losses(&self, ratios: &Ratios) -> Tensor {
+        let (beta, epsilon) = (self.beta, self.label_smoothing);
+        let (r_c, r_l) = (&ratios.chosen, &ratios.rejected);
+        let per_token = || r_c / &ratios.chosen_length - r_l / &ratios.rejected_length;
+        let x = (r_c - r_l) * beta;
+        match self.loss {
+            DpoLoss::Sigmoid => smoothed(&x, epsilon),
+            DpoLoss::SigmoidNorm => smoothed(&(per_token() * beta), epsilon),
+            DpoLoss::Robust => {
+                let noise = (-&x).log_sigmoid() * epsilon;
+                (noise - x.log_sigmoid() * (1.0 - epsilon)) / (1.0 - 2.0 * epsilon)
+            }
+            DpoLoss::Hinge => (-x + 1.0).relu(),
+            DpoLoss::Ipo => (per_token() - 0.5 / beta).square(),
+            DpoLoss::ExoPair => {
+                let won = x.sigmoid() * (x.log_sigmoid() - (1.0 - epsilon).ln());
+                won + (-&x).sigmoid() * ((-&x).log_sigmoid() - epsilon.ln())
+            }
+            DpoLoss::NcaPair => {
+                let (c, l) = (r_c * beta, r_l * beta);
+                -c.log_sigmoid() - ((-&c).log_sigmoid() + (-l).log_sigmoid()) * 0.5
+            }
+            DpoLoss::SppoHard => (r_c - 0.5 / beta).square() + (r_l + 0.5 / beta).square(),
+            DpoLoss::ApoZero => -(r_c * beta).sigmoid() + (r_l * beta).sigmoid() + 1.0,
+            DpoLoss::ApoDown => (r_c * beta).sigmoid() - x.sigmoid() + 1.0,
+        }
+    }
+
+    /// What the loss can be computed with.
+    pub(crate) fn check(&self) -> Result<(), StageError> {
+        let wrong = match self.loss {
+            DpoLoss::ExoPair if self.label_smoothing <= 0.0 => "`exo_pair` needs `label_smoothing`",
+            DpoLoss::Robust if self.label_smoothing >= 0.5 => {
+                "`robust` needs a `label_smoothing` below 0.5"
+            }
+            _ if self.beta <= 0.0 => "`beta` must be above zero",
+            _ => return Ok(()),
+        };
+        Err(StageError::refused(wrong))
+    }
+}
+
+fn smoothed(x: &Tensor, epsilon: f64) -> Tensor {
+    -x.log_sigmoid() * (1.0 - epsilon) - (-x).log_sigmoid() * epsilon
+}
+
+/// Sums over pairs of the implicit rewards β · r, their gap, and how often the chosen one is ahead.
+pub(crate) fn metrics(ratios: &Ratios, beta: f64) -> Vec<(&'static str, Tensor)> {
+    let sum = |x: &Tensor| x.detach().sum(Kind::Float);
+    let (chosen, rejected) = (&ratios.chosen * beta, &ratios.rejected * beta);
+    vec![
+        ("rewards/chosen", sum(&chosen)),
+        ("rewards/rejected", sum(&rejected)),
+        ("rewards/margins", sum(&(&chosen - &rejected))),
+        ("rewards/accuracies", sum(&chosen.gt_tensor(&rejected).to_kind(Kind::Float))),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loss(loss: DpoLoss, chosen: f32, rejected: f32) -> f64 {
+        let settings = DpoSettings { loss, beta: 0.5, label_smoothing: 0.1 };
+        let [chosen, rejected, chosen_length, rejected_length] =
+            [chosen, rejected, 2.0, 4.0].map(|x| Tensor::from_slice(&[x]));
+        let ratios = Ratios { chosen, rejected, chosen_length, rejected_length };
+        settings.losses(&ratios).double_value(&[0])
+    }
+
+    #[test]
+    fn loss_is_ln_2_while_policy_equals_reference() {
+        for kind in [DpoLoss::Sigmoid, DpoLoss::SigmoidNorm, DpoLoss::Robust] {
+            assert!((loss(kind, 0.0, 0.0) - 2_f64.ln()).abs() < 1e-6, "{kind:?}");
+        }
+        assert!((loss(DpoLoss::Hinge, 0.0, 0.0) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn ipo_is_zero_where_the_gap_per_token_is_one_over_two_beta() {
+        // 4 / 2 − 4 / 4 = 1 = 1 / (2 · 0.5)
+        assert!(loss(DpoLoss::Ipo, 4.0, 4.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,88 @@
+//! Pairs of completions and their log-probabilities under a policy and its reference.
+//!
+//! The reference never changes, so its log-probabilities are computed once, before the first step.
+
+use gradus_protocol::Source;
+use tch::Tensor;
+
+use crate::{
+    artifact::tokenizer::Codec,
+    nn::{
+        batch::{Batch, Example, learn_mask},
+        llama::Model,
+        logprob,
+    },
+    prepare::{
+        Truncation,
+        examples::{Preference, preferences},
+        rows,
+    },
+    stage::StageError,
+};
+
+/// A better and a worse row; what is learnt in both is the completion.
+pub(crate) struct Pair {
+    pub(crate) chosen: Example,
+    pub(crate) rejected: Example,
+}
+
+/// Pairs from rows of preferences, cut to `longest` tokens. A pair without a completion left is dropped.
+pub(crate) fn read_pairs(
+    source: &Source,
+    codec: &Codec,
+    longest: usize,
+) -> Result<Vec<Pair>, StageError> {
+    let mut pairs = Vec::new();
+    preferences(source, |row: &Preference| {
+        let pair = rows::pair(codec, row)?;
+        if pair.fits(longest, Truncation::KeepStart) {
+            let [chosen, rejected] = pair
+                .joined(longest, Truncation::KeepStart)
+                .map(|row| Example::after_prompt(row.ids, row.prompt_length));
+            pairs.push(Pair { chosen, rejected });
+        }
+        Ok(())
+    })?;
+    if pairs.is_empty() {
+        return Err(StageError::refused(format!(
+            "no pair has a completion within {longest} tokens: raise `max_length`"
+        )));
+    }
+    Ok(pairs)
+}
+
+/// Σ log p over the completions: [rows].
+pub(crate) fn sequence_log_probs(model: &Model, rows: &[&Example]) -> Tensor {
+    let batch = Batch::right(rows, model.pad(), model.device());
+    logprob::sum(&logprob::next_token(model, &batch), &learn_mask(rows, model.device()))
+}
+
+/// The same as numbers and without gradients, for any number of rows.
+pub(crate) fn sequence_log_probs_of(
+    model: &Model,
+    rows: &[&Example],
+) -> Result<Vec<f32>, StageError> {
+    let _no_grad = tch::no_grad_guard();
+    // Rows of like length side by side need little padding.
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|row| rows[*row].ids.len());
+    let mut log_probs = vec![0.0; rows.len()];
+    for part in order.chunks(64) {
+        let batch: Vec<&Example> = part.iter().map(|row| rows[*row]).collect();
+        let values =
+            Vec::<f32>::try_from(sequence_log_probs(model, &batch).to_device(tch::Device::Cpu))?;
+        part.iter().zip(values).for_each(|(row, value)| log_probs[*row] = value);
+    }
+    Ok(log_probs)
+}
+
+/// Log-probabilities of `[chosen, rejected]` for every pair.
+pub(crate) fn reference_log_probs(
+    reference: &Model,
+    pairs: &[Pair],
+) -> Result<Vec<[f32; 2]>, StageError> {
+    let rows: Vec<&Example> =
+        pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
+    let log_probs = sequence_log_probs_of(reference, &rows)?;
+    Ok(log_probs.chunks(2).map(|pair| [pair[0], pair[1]]).collect())
+}

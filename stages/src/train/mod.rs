@@ -1,0 +1,10 @@
+//! Learning from examples: what comes before any feedback.
+
+pub(crate) mod likelihood;
+pub(crate) mod pretrain;
+pub(crate) mod sft;
+
+use crate::stage::AnyStage;
+
+pub(crate) const STAGES: &[AnyStage] =
+    &[AnyStage::of::<pretrain::Pretrain>(), AnyStage::of::<sft::Sft>()];

@@ -1,0 +1,105 @@
+//! `train.pretrain`: next-token prediction on plain text (Radford et al. 2018, eq. 1).
+//!
+//! Texts are packed into rows of one length, so little is wasted on padding; they cannot see each other.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::likelihood::{Likelihood, TokenLoss};
+use crate::{
+    artifact::{self, tokenizer::Codec},
+    context::Context,
+    nn::{
+        batch::Example,
+        checkpoint::{copy_tokenizer, files_of, load, save},
+        config::Head,
+        trainer::{Training, train, write_curve},
+    },
+    prepare::{
+        examples::texts,
+        packing::{Packed, Strategy, pack},
+    },
+    stage::{Out, Stage, StageError, ports},
+};
+
+/// Learn a language from plain text.
+pub(crate) struct Pretrain;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Params {
+    #[serde(flatten)]
+    training: Training,
+    /// Tokens in a packed row; the model's context by default. A longer text goes on in another row.
+    #[serde(default)]
+    #[schemars(range(min = 2))]
+    max_length: Option<usize>,
+}
+
+ports!(Inputs {
+    /// The model to be trained.
+    model: artifact::Model,
+    /// Texts to learn from.
+    text: artifact::Text,
+});
+ports!(Outputs {
+    /// The trained model.
+    model: Out<artifact::Model>,
+    /// Loss, accuracy and gradient norm of every step.
+    curve: Out<artifact::Metrics>,
+});
+
+impl Stage for Pretrain {
+    const KIND: &'static str = "train.pretrain";
+    const REVISION: u32 = 1;
+    const DOC: &'static str = "Teach a model a language from plain text, by next-token prediction.
+
+A row of a batch is `max_length` tokens with as many texts as fit.";
+    type Params = Params;
+    type Inputs = Inputs;
+    type Outputs = Outputs;
+
+    fn run(
+        params: Params,
+        inputs: Inputs,
+        outputs: Outputs,
+        context: &mut Context,
+    ) -> Result<(), StageError> {
+        let files = files_of(&inputs.model.source)?;
+        let codec = Codec::load(&inputs.model.source)?;
+        let model = load(files, context.device)?.expecting(Head::LanguageModel)?.trainable();
+        let longest = model.longest(params.max_length)?;
+        let rows = pack(&texts(&inputs.text.source, &codec)?, longest, Strategy::BfdSplit);
+        let bins = rows.iter().map(bin).collect();
+        let objective = Likelihood { bins, token_loss: TokenLoss::Nll, smoothing: 0.0 };
+        let curve = train(&model, &objective, &params.training, context.seed, context)?;
+        save(&model, &outputs.model.path)?;
+        copy_tokenizer(files, &outputs.model.path)?;
+        write_curve(&curve, &outputs.curve.path)
+    }
+}
+
+/// A packed row as its examples.
+fn bin(packed: &Packed) -> Vec<Example> {
+    let mut start = 0;
+    let cut = |length: &usize| {
+        let ids = packed.row.ids[start..start + length].to_vec();
+        start += length;
+        Example::after_prompt(ids, 0)
+    };
+    packed.lengths.iter().map(cut).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prepare::rows::Labelled;
+
+    #[test]
+    fn a_packed_row_comes_apart_where_its_texts_meet() {
+        let row = Labelled { ids: vec![1, 2, 3, 4, 5], labels: vec![1, 2, 3, 4, 5] };
+        let ids: Vec<_> =
+            bin(&Packed { row, lengths: vec![2, 3] }).into_iter().map(|example| example.ids).collect();
+        assert_eq!(ids, [vec![1, 2], vec![3, 4, 5]]);
+    }
+}

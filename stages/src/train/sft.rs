@@ -1,0 +1,99 @@
+//! `train.sft`: supervised fine-tuning on completions (Ouyang et al. 2022, section 3.5).
+//!
+//! The loss is on the completion and the token that ends it; the prompt is only read.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::likelihood::{Likelihood, TokenLoss, perplexity};
+use crate::{
+    artifact::{self, tokenizer::Codec},
+    context::Context,
+    nn::{
+        checkpoint::{copy_tokenizer, files_of, load, save},
+        config::Head,
+        trainer::{Training, train, write_curve},
+    },
+    prepare::examples::completions,
+    stage::{Out, Stage, StageError, ports},
+};
+
+/// Supervised fine-tuning.
+pub(crate) struct Sft;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Params {
+    #[serde(flatten)]
+    training: Training,
+    /// What a token costs.
+    #[serde(default)]
+    loss: TokenLoss,
+    /// Share of the target spread evenly over the vocabulary; more keeps the model from growing sure.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    label_smoothing: f64,
+    /// Leaves the prompt out of the loss.
+    #[serde(default = "yes")]
+    completion_only: bool,
+    /// Tokens of prompt and completion that are kept, from the start; the model's context by default.
+    #[serde(default)]
+    #[schemars(range(min = 2))]
+    max_length: Option<usize>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+ports!(Inputs {
+    /// The model to be trained.
+    model: artifact::Model,
+    /// Completions to imitate; of a preference the chosen one.
+    completions: artifact::Completions,
+    /// Completions to measure perplexity on, after training.
+    test: Option<artifact::Completions>,
+});
+ports!(Outputs {
+    /// The trained model.
+    model: Out<artifact::Model>,
+    /// Loss, accuracy and gradient norm of every step.
+    curve: Out<artifact::Metrics>,
+});
+
+impl Stage for Sft {
+    const KIND: &'static str = "train.sft";
+    const REVISION: u32 = 1;
+    const DOC: &'static str = "Teach a model to reply as the completions do.
+
+Supervised fine-tuning: the loss is on the completion and the token that ends it.";
+    type Params = Params;
+    type Inputs = Inputs;
+    type Outputs = Outputs;
+
+    fn run(
+        params: Params,
+        inputs: Inputs,
+        outputs: Outputs,
+        context: &mut Context,
+    ) -> Result<(), StageError> {
+        let files = files_of(&inputs.model.source)?;
+        let codec = Codec::load(&inputs.model.source)?;
+        let model = load(files, context.device)?.expecting(Head::LanguageModel)?.trainable();
+        let longest = model.longest(params.max_length)?;
+        let rows = completions(&inputs.completions.source, &codec, longest, params.completion_only)?;
+        let objective = Likelihood {
+            token_loss: params.loss,
+            smoothing: params.label_smoothing,
+            ..Likelihood::plain(rows)
+        };
+        let curve = train(&model, &objective, &params.training, context.seed, context)?;
+        if let Some(test) = &inputs.test {
+            let rows = completions(&test.source, &codec, longest, true)?;
+            context.summary("test_perplexity", perplexity(&model, &rows)?);
+        }
+        save(&model, &outputs.model.path)?;
+        copy_tokenizer(files, &outputs.model.path)?;
+        write_curve(&curve, &outputs.curve.path)
+    }
+}
