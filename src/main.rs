@@ -1,1 +1,7 @@
-fn main() {}
+//! `gradus`: parse, dispatch, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gradus::main()
+}

@@ -124,14 +124,14 @@ fn listen(cancelled: Arc<AtomicBool>) -> mpsc::Receiver<Box<Job>> {
                     }
                 }
                 Ok(Some(Request::Cancel)) => cancelled.store(true, Ordering::Relaxed),
-                Ok(None) => return,
+                // The engine closes stdin when it wants no more, or has died: either way there is
+                // nobody left to work for.
+                Ok(None) => std::process::exit(0),
                 Err(error) => {
                     log(&format!("the engine sent what is no request: {error}"));
                     return;
                 }
             }
-            // A closed stdin ends the loop above, then the channel, then the worker, after its stage:
-            // an engine that died also closed the frames, and the next report ends the process.
         }
     });
     receiver

@@ -10,9 +10,7 @@ use gradus_protocol::catalog::{Kind, Param, Port, PortType, Shape};
 use serde_json::{Value, json};
 
 use super::instances::Instance;
-use crate::spec::{
-    At, Data, Mistakes, Node, Pipeline, Problem, StageSpec, interpolate, nearest,
-};
+use crate::spec::{At, Data, Mistakes, Node, Pipeline, Problem, StageSpec, interpolate, nearest};
 
 pub(crate) const KIND: &str = "exec";
 const REVISION: u32 = 1;
@@ -134,9 +132,11 @@ pub(super) fn read(
     let mut outputs = BTreeMap::new();
     for output in &spec.outputs {
         let parts = output.path.trim_end_matches('/').split('/');
-        let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
+        let plain =
+            |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
         if !parts.clone().all(plain) || parts.clone().next() == Some("inputs") {
-            let words = format!("an output lies below the stage's own folder, not at `{}`", output.path);
+            let words =
+                format!("an output lies below the stage's own folder, not at `{}`", output.path);
             add(output.at, Problem::Exec(words));
         }
         outputs.insert(output.name.clone(), output.path.trim_end_matches('/').to_owned());

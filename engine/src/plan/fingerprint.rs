@@ -48,9 +48,7 @@ impl Table {
             }
             files.insert(pointer, artifact.digest.to_string());
         }
-        let named = |port: &str| {
-            stage.inputs.iter().any(|wire| wire.port == port && wire.fan_in)
-        };
+        let named = |port: &str| stage.inputs.iter().any(|wire| wire.port == port && wire.fan_in);
         let inputs: BTreeMap<_, Vec<Value>> = known
             .inputs
             .iter()
@@ -95,9 +93,12 @@ impl Table {
                     names.extend(keys(then));
                     names.sort();
                     names.dedup();
-                    words.extend(names.iter().filter(|name| now[*name] != then[*name]).map(|name| {
-                        format!("{name} {} → {}", then[name], now[name])
-                    }));
+                    words.extend(
+                        names
+                            .iter()
+                            .filter(|name| now[*name] != then[*name])
+                            .map(|name| format!("{name} {} → {}", then[name], now[name])),
+                    );
                 }
                 "inputs" => words.extend(
                     keys(now).iter().filter(|n| now[*n] != then[*n]).map(|n| format!("input {n}")),
@@ -117,7 +118,8 @@ impl Table {
 
 /// The seed of every random choice in a stage.
 pub fn seed_of(fingerprint: &Fingerprint) -> u64 {
-    let digest = blake3::derive_key("gradus 2026 seed of a stage", fingerprint.to_string().as_bytes());
+    let digest =
+        blake3::derive_key("gradus 2026 seed of a stage", fingerprint.to_string().as_bytes());
     let mut seed = [0; 8];
     seed.copy_from_slice(&digest[..8]);
     u64::from_le_bytes(seed)

@@ -104,11 +104,11 @@ pub enum Drawing {
 
 /// The plan as a picture in text.
 pub fn draw(plan: &Plan, drawing: Drawing) -> String {
-    use std::fmt::Write;
-
     let mut text = String::new();
-    // Writing into a `String` cannot fail.
-    let mut line = |words: String| drop(writeln!(text, "{words}"));
+    let mut line = |words: String| {
+        text.push_str(&words);
+        text.push('\n');
+    };
     let edges = || {
         plan.stages.iter().enumerate().flat_map(|(to, stage)| {
             let from = |wire: &super::Wire| match &wire.from {
@@ -142,7 +142,10 @@ pub fn draw(plan: &Plan, drawing: Drawing) -> String {
         Drawing::Mermaid => {
             line("graph TD".to_owned());
             for (index, stage) in plan.stages.iter().enumerate() {
-                line(format!("  s{index}[\"{}<br/><small>{}</small>\"]", stage.id, stage.kind.kind));
+                line(format!(
+                    "  s{index}[\"{}<br/><small>{}</small>\"]",
+                    stage.id, stage.kind.kind
+                ));
             }
             for (from, to, output) in edges() {
                 line(format!("  s{from} -->|{output}| s{to}"));

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use gradus_protocol::catalog::{Catalog, Kind};
 
 use super::exec;
-use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, Scope, StageSpec, interpolate, nearest};
+use crate::spec::{
+    Data, Mistakes, Node, Pipeline, Problem, Scope, StageSpec, interpolate, nearest,
+};
 
 /// A stage of the file at one point of its matrix.
 pub(super) struct Instance<'a> {
@@ -89,11 +91,8 @@ fn points(
     pipeline: &Pipeline,
     mistakes: &mut Mistakes,
 ) -> Vec<Vec<(String, Node)>> {
-    let scope = Scope {
-        params: Some(&pipeline.params),
-        env: environment(pipeline),
-        ..Scope::default()
-    };
+    let scope =
+        Scope { params: Some(&pipeline.params), env: environment(pipeline), ..Scope::default() };
     let mut points = vec![Vec::new()];
     for entry in &spec.matrix {
         let Some(values) = interpolate(&entry.value, &scope, &pipeline.sources, mistakes) else {

@@ -17,9 +17,11 @@ use std::{path::PathBuf, sync::Arc};
 use gradus_protocol::catalog::{Catalog, Kind};
 use serde_json::Value;
 
-pub use exec::{Command, Exec};
+pub(crate) use exec::variable;
+pub use exec::{Command, Exec, documented as exec_kind};
 pub use fingerprint::{Known, Table, seed_of};
 pub use graph::{Drawing, draw};
+pub(crate) use wiring::label;
 
 use crate::spec::{At, Mistakes, Pipeline};
 
@@ -85,7 +87,7 @@ impl Plan {
             }
         }
         // Behind each stage come only stages that it needs no more, so one pass backwards is enough.
-        for i in (0..self.stages.len()).rev().filter(|i| *i < wanted.len()) {
+        for i in (0..self.stages.len()).rev() {
             if wanted[i] {
                 for source in self.stages[i].sources() {
                     wanted[source] = true;
@@ -106,9 +108,12 @@ impl Stage {
     }
 }
 
-/// Checks `pipeline` against `catalog`.
-pub fn plan(pipeline: &Pipeline, catalog: &Catalog) -> Result<Plan, Mistakes> {
-    let mut mistakes = Mistakes::default();
+/// Checks `pipeline` against `catalog`; `mistakes` are those that reading it brought.
+pub fn plan(
+    pipeline: &Pipeline,
+    catalog: &Catalog,
+    mut mistakes: Mistakes,
+) -> Result<Plan, Mistakes> {
     let instances = instances::instances(pipeline, catalog, &mut mistakes);
     let mut stages: Vec<Stage> = instances
         .iter()

@@ -30,20 +30,22 @@ pub(super) fn complete(
     };
     if spec.kind == exec::KIND {
         stage.exec = exec::read(instance, pipeline, mistakes);
-        stage.params = stage.exec.as_ref().map(exec::Exec::to_value)?;
+        stage.params = stage.exec.as_ref().map(exec::Exec::to_value).unwrap_or_default();
         return Some(stage);
     }
     let with = interpolate(&spec.with, &instance.scope(pipeline), &pipeline.sources, mistakes)?;
     let before = mistakes.list.len();
     let mut check = Check { pipeline, mistakes, stage: &spec.name, files: Vec::new() };
-    if let Some(seed) = with.get(SEED) {
+    // A kind may have a seed of its own, as data kinds do whose rows must not change with other parameters.
+    let own = instance.kind.params.iter().any(|param| param.name == SEED);
+    if let Some(seed) = with.get(SEED).filter(|_| !own) {
         let range = Range { min: Some(0.0), ..Range::default() };
         stage.seed = check
             .value(seed, &Shape::Integer(range), "`seed`", "")
             .and_then(|seed| seed.as_u64())
             .unwrap_or(0);
     }
-    let entries = with.entries().iter().filter(|entry| entry.key != SEED).cloned().collect();
+    let entries = with.entries().iter().filter(|entry| own || entry.key != SEED).cloned().collect();
     let with = Node { data: Data::Map(entries), at: with.at };
     let params = check.fields(&with, &instance.kind.params, &spec.kind, "", spec.at);
     stage.files = check.files;
@@ -143,7 +145,12 @@ impl Check<'_> {
                     .iter()
                     .enumerate()
                     .map(|(i, item)| {
-                        self.value(item, of, &format!("item {i} of {what}"), &format!("{pointer}/{i}"))
+                        self.value(
+                            item,
+                            of,
+                            &format!("item {i} of {what}"),
+                            &format!("{pointer}/{i}"),
+                        )
                     })
                     .collect();
                 items.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)

@@ -3,9 +3,7 @@
 use gradus_protocol::catalog::Port;
 
 use super::{From, Stage, Wire, files, instances::Instance};
-use crate::spec::{
-    At, Data, Mistakes, Node, Pipeline, Problem, Reference, interpolate, nearest,
-};
+use crate::spec::{At, Data, Mistakes, Node, Pipeline, Problem, Reference, interpolate, nearest};
 
 /// Fills in the inputs of every stage.
 pub(super) fn join(
@@ -15,7 +13,9 @@ pub(super) fn join(
     mistakes: &mut Mistakes,
 ) {
     for index in 0..stages.len() {
-        let Some(instance) = instances.iter().find(|it| it.id == stages[index].id) else { continue };
+        let Some(instance) = instances.iter().find(|it| it.id == stages[index].id) else {
+            continue;
+        };
         let mut joiner = Joiner { stages, pipeline, mistakes, stage: &instance.spec.name };
         let wires = joiner.wires(instance);
         stages[index].inputs = wires;
@@ -101,7 +101,7 @@ impl Joiner<'_> {
 
     fn sources(&mut self, text: &str, at: At) -> Vec<From> {
         let reference = Reference::parse(text).filter(|_| !text.contains('/'));
-        let names = || self.pipeline.stages.iter().map(|spec| spec.name.as_str());
+        let names = || self.pipeline.names.iter().map(String::as_str);
         let stage = reference.filter(|it| names().any(|name| name == it.stage));
         if let Some(reference) = stage {
             return self.outputs(&reference, at);
@@ -112,10 +112,12 @@ impl Joiner<'_> {
             return file.map(From::File).into_iter().collect();
         }
         let wanted = Reference::parse(text).map_or(text, |reference| reference.stage);
-        let problem = Problem::UnknownStage {
-            stage: self.stage.to_owned(),
-            wanted: wanted.to_owned(),
-            nearest: nearest(wanted, names()),
+        let nearest = nearest(wanted, names());
+        let problem = if nearest.is_none() && text.contains('.') {
+            Problem::MissingFile(text.to_owned())
+        } else {
+            let (stage, wanted) = (self.stage.to_owned(), wanted.to_owned());
+            Problem::UnknownStage { stage, wanted, nearest }
         };
         self.add(at, problem);
         Vec::new()
@@ -182,4 +184,3 @@ pub(crate) fn label(wire: &Wire, stages: &[Stage]) -> String {
         From::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     }
 }
-

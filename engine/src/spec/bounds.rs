@@ -98,8 +98,7 @@ struct Open {
 
 impl Builder {
     fn new(source: usize, text: &str) -> Self {
-        let bytes =
-            (!text.is_ascii()).then(|| text.char_indices().map(|(byte, _)| byte).collect());
+        let bytes = (!text.is_ascii()).then(|| text.char_indices().map(|(byte, _)| byte).collect());
         Self {
             source,
             bytes,
@@ -146,7 +145,10 @@ impl Builder {
                 self.aliases += 1;
                 check("aliases", self.aliases, MOST_ALIASES, at)?;
                 let Some(outline) = self.anchors.get(anchor).cloned() else {
-                    return Err((at, Problem::Unsupported("an alias cannot stand inside its own anchor")));
+                    return Err((
+                        at,
+                        Problem::Unsupported("an alias cannot stand inside its own anchor"),
+                    ));
                 };
                 check("levels of nesting", self.open.len() + outline.depth(), DEEPEST, at)?;
                 self.count(&outline, at)?;

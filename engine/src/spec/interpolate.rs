@@ -123,7 +123,12 @@ impl Filler<'_> {
                     None => {
                         let near = nearest(name, matrix.iter().map(|(name, _)| name.as_str()));
                         let why = format!("this stage's matrix has no `{name}`");
-                        self.fail(at, expression.to_owned(), why, near.map(|n| format!("matrix.{n}")))
+                        self.fail(
+                            at,
+                            expression.to_owned(),
+                            why,
+                            near.map(|n| format!("matrix.{n}")),
+                        )
                     }
                 }
             }
@@ -174,7 +179,13 @@ impl Filler<'_> {
         Some(node.clone())
     }
 
-    fn fail(&mut self, at: At, expression: String, why: String, nearest: Option<String>) -> Option<Node> {
+    fn fail(
+        &mut self,
+        at: At,
+        expression: String,
+        why: String,
+        nearest: Option<String>,
+    ) -> Option<Node> {
         self.mistakes.add(self.sources, at, Problem::Interpolation { expression, why, nearest });
         None
     }

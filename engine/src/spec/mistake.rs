@@ -136,7 +136,10 @@ impl Problem {
             | Self::UnknownOutput { nearest, known, .. } => or_known(nearest, known),
             Self::UnknownVariant { known, .. } => Some(format!("known here: {known}")),
             Self::UnknownStage { nearest, .. } => did_you_mean(nearest).or_else(|| {
-                Some("a file is written with a slash or an extension, e.g. `./pairs.jsonl`".to_owned())
+                Some(
+                    "a file is written with a slash or an extension, e.g. `./pairs.jsonl`"
+                        .to_owned(),
+                )
             }),
             Self::UnknownKind { nearest, .. } => did_you_mean(nearest)
                 .or_else(|| Some("`gradus stages` lists the kinds there are".to_owned())),
@@ -155,7 +158,9 @@ impl Problem {
                 "name the file on the command line (`--set NAME=FILE`), or move it into the folder"
                     .to_owned(),
             ),
-            Self::PortType { .. } => Some("`gradus stages show KIND` lists ports and types".to_owned()),
+            Self::PortType { .. } => {
+                Some("`gradus stages show KIND` lists ports and types".to_owned())
+            }
             _ => None,
         }
     }
@@ -178,6 +183,17 @@ pub struct Mistake {
     pub problem: Problem,
     source: Option<NamedSource<std::sync::Arc<str>>>,
     at: At,
+}
+
+impl Mistake {
+    /// File, line and column (both from 1), where the mistake has a place.
+    pub fn place(&self) -> Option<(String, usize, usize)> {
+        let source = self.source.as_ref()?;
+        let before = &source.inner()[..self.at.start];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Some((source.name().to_owned(), line, column))
+    }
 }
 
 impl fmt::Display for Mistake {

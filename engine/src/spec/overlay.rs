@@ -35,10 +35,9 @@ pub(super) fn apply(
                     merge(params, node, sources, mistakes);
                 }
             }
-            Err(error) => mistakes.add_unplaced(Problem::MissingFile(format!(
-                "{}: {error}",
-                file.display()
-            ))),
+            Err(error) => {
+                mistakes.add_unplaced(Problem::MissingFile(format!("{}: {error}", file.display())))
+            }
         }
     }
     for setting in &overrides.settings {

@@ -26,6 +26,8 @@ pub struct Pipeline {
     /// Environment variables that values may use.
     pub env: Vec<String>,
     pub stages: Vec<StageSpec>,
+    /// All names under `stages`, also those of stages that could not be read.
+    pub names: Vec<String>,
     pub sources: Sources,
     /// The folder that the pipeline's paths are relative to.
     pub folder: PathBuf,
@@ -86,14 +88,14 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// Reads the pipeline at `path`. Everything that is wrong with its keys is in the error.
-pub fn load(path: &Path, overrides: &Overrides) -> Result<Pipeline, Mistakes> {
-    let mut mistakes = Mistakes::default();
+/// Reads the pipeline at `path`. What is wrong with its keys goes to `mistakes`, and the rest is still
+/// read, so that a plan can add its own; `None` only for what is no text or no YAML at all.
+pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Option<Pipeline> {
     let text = match bounded_text(path) {
         Ok(text) => text,
         Err(problem) => {
             mistakes.add_unplaced(problem);
-            return Err(mistakes);
+            return None;
         }
     };
     let folder = match path.parent() {
@@ -107,13 +109,13 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Pipeline, Mistakes> {
         base: folder.clone(),
         trusted: false,
     });
-    let Some(root) = read(&sources, source, &mut mistakes) else { return Err(mistakes) };
-    let mut reader = Reader { sources: &sources, mistakes: &mut mistakes };
+    let root = read(&sources, source, mistakes)?;
+    let mut reader = Reader { sources: &sources, mistakes };
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut pipeline = reader.pipeline(&root, stem, folder);
-    overlay::apply(&mut pipeline.params, overrides, &mut sources, &mut mistakes);
+    overlay::apply(&mut pipeline.params, overrides, &mut sources, mistakes);
     pipeline.sources = sources;
-    mistakes.or(pipeline)
+    Some(pipeline)
 }
 
 fn bounded_text(path: &Path) -> Result<String, Problem> {
@@ -153,6 +155,12 @@ impl Reader<'_> {
             params,
             env,
             stages,
+            names: root
+                .get("stages")
+                .map_or(&[][..], Node::entries)
+                .iter()
+                .map(|e| e.key.clone())
+                .collect(),
             sources: Sources::default(),
             folder,
         }

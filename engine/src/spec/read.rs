@@ -20,13 +20,11 @@ pub(super) fn read(sources: &Sources, source: usize, mistakes: &mut Mistakes) ->
             return None;
         }
     };
-    // Before `serde_yaml`, which refuses duplicates without saying where the second one is.
-    let before = mistakes.list.len();
-    find_duplicates(sources, &outline, mistakes);
-    if mistakes.list.len() > before {
-        return None;
-    }
-    let value = match serde_yaml::from_str::<Value>(&sources.get(start).text) {
+    // `serde_yaml` refuses duplicates without saying where they are, so they are said and taken out here.
+    let mut outline = outline;
+    let mut text = sources.get(start).text.to_string();
+    remove_duplicates(sources, &mut outline, &mut text, mistakes);
+    let value = match serde_yaml::from_str::<Value>(&text) {
         Ok(value) => value,
         Err(error) => {
             let start = error.location().map_or(0, |location| location.index());
@@ -38,22 +36,36 @@ pub(super) fn read(sources: &Sources, source: usize, mistakes: &mut Mistakes) ->
     join(sources, &value, &outline, mistakes)
 }
 
-fn find_duplicates(sources: &Sources, outline: &Outline, mistakes: &mut Mistakes) {
-    match &outline.parts {
+/// Takes every second entry of one key out of the outline, and blanks it in the text.
+fn remove_duplicates(
+    sources: &Sources,
+    outline: &mut Outline,
+    text: &mut String,
+    mistakes: &mut Mistakes,
+) {
+    match &mut outline.parts {
         Parts::Scalar(_) => {}
         Parts::List(items) => {
-            items.iter().for_each(|item| find_duplicates(sources, item, mistakes));
+            items.iter_mut().for_each(|item| remove_duplicates(sources, item, text, mistakes));
         }
         Parts::Map(entries) => {
             let mut seen = std::collections::HashSet::new();
-            for (key, value) in entries {
-                if let Parts::Scalar(text) = &key.parts
-                    && !seen.insert(text)
+            entries.retain_mut(|(key, value)| {
+                if let Parts::Scalar(name) = &key.parts
+                    && !seen.insert(name.clone())
                 {
-                    mistakes.add(sources, key.at, Problem::DuplicateKey(text.clone()));
+                    mistakes.add(sources, key.at, Problem::DuplicateKey(name.clone()));
+                    let entry = key.at.start..value.at.end.max(key.at.end);
+                    let blank = |c: char| {
+                        if c == '\n' { "\n".to_owned() } else { " ".repeat(c.len_utf8()) }
+                    };
+                    let blanks: String = text[entry.clone()].chars().map(blank).collect();
+                    text.replace_range(entry, &blanks);
+                    return false;
                 }
-                find_duplicates(sources, value, mistakes);
-            }
+                remove_duplicates(sources, value, text, mistakes);
+                true
+            });
         }
     }
 }

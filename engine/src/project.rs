@@ -1,0 +1,57 @@
+//! Where a project begins and keeps its cache.
+//!
+//! The project is the nearest folder above a pipeline that holds `gradus.toml`, else the pipeline's own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::run::RunError;
+
+const FILE: &str = "gradus.toml";
+
+/// The folder of a project, and its cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    pub root: PathBuf,
+    pub cache: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// The cache's folder, relative to this file.
+    cache: Option<PathBuf>,
+}
+
+impl Project {
+    /// Finds the project of `pipeline`; `cache` is what the command line says, if anything.
+    pub fn of(pipeline: &Path, cache: Option<&Path>) -> Result<Self, RunError> {
+        let parent = pipeline.parent().unwrap_or(Path::new("."));
+        let own = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let own = own
+            .canonicalize()
+            .map_err(RunError::io(format!("the folder `{}` cannot be opened", own.display())))?;
+        let root = own.ancestors().find(|folder| folder.join(FILE).is_file());
+        let root = root.unwrap_or(&own).to_owned();
+        let written = read(&root.join(FILE))?;
+        let cache = match (cache, written.cache) {
+            (Some(named), _) => named.to_owned(),
+            (None, Some(named)) => root.join(named),
+            (None, None) => root.join(".gradus"),
+        };
+        Ok(Self { root, cache })
+    }
+}
+
+fn read(file: &Path) -> Result<Written, RunError> {
+    match fs::read_to_string(file) {
+        Ok(text) => toml::from_str(&text)
+            .map_err(|error| RunError::Setup(format!("`{}`: {error}", file.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Written::default()),
+        Err(error) => Err(RunError::io(format!("`{}` cannot be read", file.display()))(error)),
+    }
+}

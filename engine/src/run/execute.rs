@@ -1,0 +1,260 @@
+//! One stage of a run, from its fingerprint to its action.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use gradus_cache::{Action, Artifact, Form};
+use gradus_protocol::{Input, Job, Reply, Source};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::{
+    RunError, devices, program,
+    resolve::{self, Resolved},
+    schedule::{Shared, Stop},
+    worker::Worker,
+};
+use crate::{
+    event::{Event, Metrics},
+    plan::seed_of,
+};
+
+/// A stage's outcome as the scheduler needs it.
+pub(super) struct Ended {
+    pub(super) action: Action,
+    pub(super) cached: bool,
+}
+
+/// Brings one stage to its action: from the cache, or by running it.
+pub(super) async fn execute(
+    shared: Arc<Shared>,
+    index: usize,
+    actions: Vec<Option<Action>>,
+    mut stop: watch::Receiver<Stop>,
+) -> Result<Ended, RunError> {
+    let resolved = {
+        let shared = Arc::clone(&shared);
+        blocking(move || {
+            let (stage, device) = (&shared.plan.stages[index], &shared.session.devices.class);
+            let cache = &shared.session.cache;
+            Ok(resolve::resolve(cache, &shared.plan, stage, &actions, device)?)
+        })
+        .await?
+    };
+    let Some(resolved) = resolved else {
+        let id = &shared.plan.stages[index].id;
+        return Err(RunError::Setup(format!("stage `{id}` was started before its inputs")));
+    };
+    // Two stages of one run may be the same work: the second waits and finds it done.
+    let turn = shared.turn(resolved.fingerprint);
+    let _turn = turn.lock().await;
+    let stage = &shared.plan.stages[index];
+    let forced = shared.session.forces(stage) && shared.first_time(resolved.fingerprint);
+    if !forced && let Some(action) = recall(&shared, &resolved).await? {
+        shared.send(Event::Cached {
+            stage: stage.id.clone(),
+            fingerprint: action.fingerprint,
+            outputs: action.outputs.clone(),
+            metrics: resolve::metrics_of(&action),
+        });
+        resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.table);
+        return Ok(Ended { action, cached: true });
+    }
+    let action = run(&shared, index, &resolved, &mut stop).await?;
+    Ok(Ended { action, cached: false })
+}
+
+async fn recall(shared: &Arc<Shared>, resolved: &Resolved) -> Result<Option<Action>, RunError> {
+    let (cache, fingerprint) = (shared.session.cache.clone(), resolved.fingerprint);
+    blocking(move || Ok(resolve::recall(&cache, &fingerprint)?)).await
+}
+
+async fn run(
+    shared: &Arc<Shared>,
+    index: usize,
+    resolved: &Resolved,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<Action, RunError> {
+    let stage = &shared.plan.stages[index];
+    let cache = &shared.session.cache;
+    let slot = shared.slot(stage.kind.uses_device && stage.exec.is_none()).await?;
+    if *stop.borrow() != Stop::No {
+        return Err(RunError::Cancelled);
+    }
+    shared.send(Event::Started {
+        stage: stage.id.clone(),
+        fingerprint: resolved.fingerprint,
+        device: slot.device.clone(),
+        reasons: resolve::reasons(cache, &shared.plan, stage, &resolved.table),
+    });
+    let began = Instant::now();
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let attempt = cache.attempt()?;
+    let log_path = shared.log_path(&stage.id);
+    let metrics = Arc::new(Mutex::new(Metrics::new()));
+    let staged = if let Some(exec) = &stage.exec {
+        let log = super::log::Log::default();
+        log.begin(&log_path).map_err(RunError::io("the stage's log cannot be written"))?;
+        let inputs = &resolved.known.inputs;
+        let ran = program::run(exec, stage, inputs, cache, attempt.path(), &log, stop).await;
+        shared.keep_log(&stage.id, &log, ran.is_err());
+        ran?
+    } else {
+        let outputs: BTreeMap<String, PathBuf> = stage
+            .kind
+            .outputs
+            .iter()
+            .map(|port| (port.name.clone(), attempt.path().join(&port.name)))
+            .collect();
+        let job = Job {
+            kind: stage.kind.kind.clone(),
+            params: stage.params.clone(),
+            inputs: job_inputs(shared, resolved, stage)?,
+            outputs: outputs.clone(),
+            seed: seed_of(&resolved.fingerprint),
+            threads: devices::THREADS,
+        };
+        let mut worker = shared.worker(&slot.device, &log_path).await?;
+        let ran = {
+            let (id, metrics) = (stage.id.clone(), Arc::clone(&metrics));
+            worker
+                .run(job, stop, |reply| {
+                    if let Some(event) = event_of(&id, reply, &metrics) {
+                        shared.send(event);
+                    }
+                })
+                .await
+        };
+        shared.keep_log(&stage.id, &worker.log, ran.is_err());
+        put_back(shared, &slot.device, worker, ran.is_ok());
+        ran?;
+        for (name, path) in &outputs {
+            if !path.exists() {
+                let kind = &stage.kind.kind;
+                return Err(RunError::Stage(format!("`{kind}` ended without its output `{name}`")));
+            }
+        }
+        outputs
+    };
+    if let Some(changed) = resolved.stats.iter().find(|stat| !stat.still_holds()) {
+        return Err(RunError::Changed(changed.path.clone()));
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let record = json!({
+        "kind": stage.kind.kind,
+        "table": resolved.table,
+        "metrics": metrics,
+        "seconds": seconds,
+        "started": started,
+        "run": shared.run_id(),
+        "pipeline": shared.plan.name,
+        "stage": stage.id,
+        "device": slot.device,
+        "gradus": env!("CARGO_PKG_VERSION"),
+    });
+    let action = {
+        let (cache, fingerprint) = (cache.clone(), resolved.fingerprint);
+        blocking(move || Ok(cache.commit(&fingerprint, &staged, record)?)).await?
+    };
+    resolve::remember(cache, &shared.plan, stage, &resolved.table);
+    shared.send(Event::Finished {
+        stage: stage.id.clone(),
+        fingerprint: action.fingerprint,
+        outputs: action.outputs.clone(),
+        metrics,
+        seconds,
+    });
+    Ok(action)
+}
+
+fn put_back(shared: &Shared, device: &str, mut worker: Worker, sound: bool) {
+    // After an error of the stage's own the worker is fine; after a crash it is dead already.
+    if sound || worker.is_alive() {
+        shared.put_back(device, worker);
+    }
+}
+
+/// What a worker said, for the listeners; final numbers are kept for the action.
+fn event_of(stage: &str, reply: Reply, metrics: &Mutex<Metrics>) -> Option<Event> {
+    let stage = stage.to_owned();
+    match reply {
+        Reply::Progress { done, total, unit, note } => {
+            Some(Event::Progress { stage, done, total, unit, note })
+        }
+        Reply::Metric { name, step, value } => {
+            if step.is_none() {
+                let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+                metrics.insert(name.clone(), value);
+            }
+            Some(Event::Metric { stage, name, step, value })
+        }
+        Reply::Hello { .. } | Reply::Alive | Reply::Done | Reply::Failed { .. } => None,
+    }
+}
+
+/// Where the worker finds each input: in the store, or where the user has it.
+fn job_inputs(
+    shared: &Shared,
+    resolved: &Resolved,
+    stage: &crate::plan::Stage,
+) -> Result<BTreeMap<String, Vec<Input>>, RunError> {
+    let mut inputs: BTreeMap<String, Vec<Input>> = BTreeMap::new();
+    let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
+    for wire in &stage.inputs {
+        let position = taken.entry(&wire.port).or_default();
+        let (label, artifact) = &resolved.known.inputs[&wire.port][*position];
+        *position += 1;
+        let source = match &wire.from {
+            crate::plan::From::File(path) => user_source(path)?,
+            crate::plan::From::Stage(..) => stored_source(shared, artifact)?,
+        };
+        inputs.entry(wire.port.clone()).or_default().push(Input { label: label.clone(), source });
+    }
+    Ok(inputs)
+}
+
+fn stored_source(shared: &Shared, artifact: &Artifact) -> Result<Source, RunError> {
+    let cache = &shared.session.cache;
+    if artifact.form == Form::Blob {
+        return Ok(Source::File(cache.file(&artifact.digest)));
+    }
+    let entries = cache.tree(&artifact.digest)?;
+    Ok(Source::Tree(
+        entries.into_iter().map(|(name, blob)| (name, cache.file(&blob.digest))).collect(),
+    ))
+}
+
+fn user_source(path: &std::path::Path) -> Result<Source, RunError> {
+    if path.is_file() {
+        return Ok(Source::File(path.to_owned()));
+    }
+    let mut files = BTreeMap::new();
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let failed = || RunError::io(format!("`{}` cannot be read", folder.display()));
+        for entry in std::fs::read_dir(&folder).map_err(failed())? {
+            let found = entry.map_err(failed())?.path();
+            if found.is_dir() {
+                folders.push(found);
+            } else if let Ok(name) = found.strip_prefix(path) {
+                files.insert(name.to_string_lossy().into_owned(), found.clone());
+            }
+        }
+    }
+    Ok(Source::Tree(files))
+}
+
+/// Runs file work away from the threads that drive events.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RunError> + Send + 'static,
+) -> Result<T, RunError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(RunError::Setup(format!("a thread of gradus itself failed: {error}"))),
+    }
+}

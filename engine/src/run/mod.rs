@@ -1,0 +1,95 @@
+//! The plan carried out: what is cached is recalled, the rest runs in workers and is committed.
+//!
+//! The one room that starts processes. [`Session::preview`] says what would run; [`Session::run`] does it
+//! and reports by [`Event`](crate::event::Event).
+
+mod devices;
+mod execute;
+mod frames;
+mod history;
+mod launch;
+mod libtorch;
+mod log;
+mod preview;
+mod program;
+mod resolve;
+mod schedule;
+mod worker;
+
+use std::path::PathBuf;
+
+use gradus_cache::{Cache, CacheError};
+use gradus_protocol::catalog::Catalog;
+use thiserror::Error;
+
+pub use devices::{Devices, detect_gpus};
+pub use history::{History, RunRecord, StageRecord, Status};
+pub use launch::{Toolchain, find_worker};
+pub use libtorch::{Libtorch, find_libtorch};
+pub use preview::{Preview, State};
+pub use schedule::Stop;
+
+/// Everything a run needs besides the plan.
+#[derive(Debug, Clone)]
+pub struct Session {
+    pub cache: Cache,
+    pub catalog: Catalog,
+    pub devices: Devices,
+    pub settings: Settings,
+    /// Where the project's `.libtorch` and worker are looked for.
+    pub project: PathBuf,
+}
+
+/// What a person may choose about a run without changing any result.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Stages that run at once on the CPU.
+    pub cpu_slots: usize,
+    /// After a failure, go on with what does not depend on it.
+    pub keep_going: bool,
+    /// Run the targets (or all) although they are cached.
+    pub force: bool,
+    /// Stages asked for; all when empty.
+    pub targets: Vec<String>,
+}
+
+/// Why the engine itself could not work, or one stage could not.
+#[derive(Debug, Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error("{what}")]
+    Io {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{0}")]
+    Setup(String),
+    /// The stage's own fault, or its worker's; ends that stage alone.
+    #[error("{0}")]
+    Stage(String),
+    #[error("cancelled")]
+    Cancelled,
+    #[error("the file `{}` changed while the stage read it; run again", .0.display())]
+    Changed(PathBuf),
+}
+
+impl RunError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    /// The words with their causes.
+    pub fn full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,142 @@
+//! Runs an `exec` stage: a program in a folder of its own, with copies of its inputs.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use gradus_cache::{Artifact, Cache};
+use tokio::{process, sync::watch};
+
+use super::{RunError, log::Log, schedule::Stop, worker::stopped};
+use crate::plan::{Command, Exec, From, Stage, variable};
+
+/// Variables that every program gets from the person's own environment.
+const PASSED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
+
+/// Runs the program; returns where each output lies.
+pub(super) async fn run(
+    exec: &Exec,
+    stage: &Stage,
+    inputs: &BTreeMap<String, Vec<(String, Artifact)>>,
+    cache: &Cache,
+    folder: &Path,
+    log: &Log,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<BTreeMap<String, PathBuf>, RunError> {
+    bring_inputs(stage, inputs, cache, folder)?;
+    for path in exec.outputs.values() {
+        if let Some(parent) = folder.join(path).parent() {
+            fs::create_dir_all(parent).map_err(RunError::io("the stage's folder"))?;
+        }
+    }
+    let mut command = match &exec.command {
+        Command::Arguments(list) => {
+            let mut command = process::Command::new(&list[0]);
+            command.args(&list[1..]);
+            command
+        }
+        Command::Shell(text) => {
+            let mut command = process::Command::new("sh");
+            command.args(["-e", "-c", text]);
+            command
+        }
+    };
+    command.env_clear();
+    command.envs(PASSED.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+    command.envs(
+        stage
+            .inputs
+            .iter()
+            .map(|wire| (variable("INPUT", &wire.port), format!("inputs/{}", wire.port))),
+    );
+    command.envs(exec.outputs.iter().map(|(name, path)| (variable("OUTPUT", name), path.clone())));
+    command.envs(&exec.env);
+    let words = match &exec.command {
+        Command::Arguments(list) => list[0].clone(),
+        Command::Shell(_) => "sh".to_owned(),
+    };
+    let mut child = command
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| RunError::Stage(format!("`{words}` cannot be started: {error}")))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let drained = [
+        stdout.map(|stream| tokio::spawn(log.clone().drain(stream))),
+        stderr.map(|stream| tokio::spawn(log.clone().drain(stream))),
+    ];
+    let group = child.id().and_then(|id| i32::try_from(id).ok());
+    let status = tokio::select! {
+        status = child.wait() => status.map_err(RunError::io("the program cannot be waited for"))?,
+        () = stopped(stop) => {
+            if let Some(group) = group {
+                // SAFETY: a plain signal to the group that was made for this child.
+                unsafe { libc::kill(-group, libc::SIGKILL) };
+            }
+            return Err(RunError::Cancelled);
+        }
+    };
+    for stream in drained.into_iter().flatten() {
+        // A grandchild may hold the pipe open for ever: what it still says is not waited for.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream).await;
+    }
+    if !status.success() {
+        return Err(RunError::Stage(format!("`{words}` failed with {status}")));
+    }
+    exec.outputs
+        .iter()
+        .map(|(name, path)| {
+            let path = folder.join(path);
+            if path.exists() {
+                return Ok((name.clone(), path));
+            }
+            let path = exec.outputs[name].as_str();
+            Err(RunError::Stage(format!(
+                "the program ended well but left no `{path}`, the output `{name}`"
+            )))
+        })
+        .collect()
+}
+
+fn bring_inputs(
+    stage: &Stage,
+    inputs: &BTreeMap<String, Vec<(String, Artifact)>>,
+    cache: &Cache,
+    folder: &Path,
+) -> Result<(), RunError> {
+    let place = folder.join("inputs");
+    fs::create_dir_all(&place).map_err(RunError::io("the stage's folder"))?;
+    for wire in &stage.inputs {
+        let to = place.join(&wire.port);
+        match &wire.from {
+            From::File(path) => copy(path, &to)?,
+            From::Stage(..) => {
+                for (_, artifact) in inputs.get(&wire.port).into_iter().flatten() {
+                    cache.materialise(artifact, &to)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A plain copy of a user's file or folder.
+fn copy(from: &Path, to: &Path) -> Result<(), RunError> {
+    let failed = |from: &Path| RunError::io(format!("`{}` cannot be copied", from.display()));
+    if !from.is_dir() {
+        return fs::copy(from, to).map(drop).map_err(failed(from));
+    }
+    fs::create_dir_all(to).map_err(failed(from))?;
+    for entry in fs::read_dir(from).map_err(failed(from))? {
+        let entry = entry.map_err(failed(from))?;
+        copy(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! Which stage runs when: as soon as its inputs are there and a slot is free.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use gradus_cache::{Action, Fingerprint};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender, watch},
+    task::JoinSet,
+};
+
+use super::{
+    History, RunError, Session,
+    execute::{Ended, execute},
+    launch::Toolchain,
+    log::Log,
+    worker::Worker,
+};
+use crate::{
+    event::{Event, Outcome, StageName},
+    plan::Plan,
+};
+
+/// Whether a run is to end early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    No,
+    /// Ask the workers to stop.
+    Gently,
+    /// Kill them.
+    Now,
+}
+
+const CPU: &str = "cpu";
+
+/// What the stages of a run share.
+pub(super) struct Shared {
+    pub(super) plan: Arc<Plan>,
+    pub(super) session: Session,
+    history: Mutex<History>,
+    events: UnboundedSender<Event>,
+    cpu: Arc<Semaphore>,
+    gpu: Arc<Semaphore>,
+    free_gpus: Arc<Mutex<VecDeque<String>>>,
+    idle: Mutex<HashMap<String, Vec<Worker>>>,
+    turns: Mutex<HashMap<Fingerprint, Arc<tokio::sync::Mutex<()>>>>,
+    forced: Mutex<HashSet<Fingerprint>>,
+    failed_logs: Mutex<HashMap<String, Vec<String>>>,
+    toolchain: Mutex<Option<Toolchain>>,
+}
+
+/// The right to use a device, given back when dropped.
+pub(super) struct Slot {
+    pub(super) device: String,
+    free_gpus: Option<Arc<Mutex<VecDeque<String>>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(free) = &self.free_gpus {
+            lock(free).push_back(std::mem::take(&mut self.device));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn send(&self, event: Event) {
+        lock(&self.history).take(&event);
+        // A listener that went away misses what it does not want.
+        let _ = self.events.send(event);
+    }
+
+    pub(super) fn log_path(&self, stage: &str) -> PathBuf {
+        lock(&self.history).log_path(stage)
+    }
+
+    pub(super) fn run_id(&self) -> String {
+        lock(&self.history).record.run.clone()
+    }
+
+    /// Whoever holds the lock may run what this fingerprint stands for.
+    pub(super) fn turn(&self, fingerprint: Fingerprint) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(lock(&self.turns).entry(fingerprint).or_default())
+    }
+
+    /// True once for each fingerprint: the same work is forced only once a run.
+    pub(super) fn first_time(&self, fingerprint: Fingerprint) -> bool {
+        lock(&self.forced).insert(fingerprint)
+    }
+
+    pub(super) async fn slot(&self, on_device: bool) -> Result<Slot, RunError> {
+        let gpu = on_device && !self.session.devices.gpus.is_empty();
+        let slots = if gpu { &self.gpu } else { &self.cpu };
+        let permit = Arc::clone(slots).acquire_owned().await.map_err(|_| RunError::Cancelled)?;
+        let device = if gpu { lock(&self.free_gpus).pop_front() } else { None };
+        let free_gpus = device.is_some().then(|| Arc::clone(&self.free_gpus));
+        Ok(Slot { device: device.unwrap_or_else(|| CPU.to_owned()), free_gpus, _permit: permit })
+    }
+
+    /// A worker for `device`: one that idles, else a new one.
+    pub(super) async fn worker(&self, device: &str, log: &Path) -> Result<Worker, RunError> {
+        while let Some(mut worker) = lock(&self.idle).get_mut(device).and_then(Vec::pop) {
+            if worker.is_alive() {
+                worker.log.begin(log).map_err(RunError::io("the stage's log cannot be written"))?;
+                return Ok(worker);
+            }
+        }
+        let toolchain = self.toolchain()?;
+        let class = if device == CPU { CPU } else { self.session.devices.class.as_str() };
+        Worker::start(&toolchain, device, class, &self.session.catalog, log).await
+    }
+
+    pub(super) fn put_back(&self, device: &str, worker: Worker) {
+        lock(&self.idle).entry(device.to_owned()).or_default().push(worker);
+    }
+
+    /// Keeps the last lines of a failed stage's log for the report.
+    pub(super) fn keep_log(&self, stage: &str, log: &Log, failed: bool) {
+        if failed {
+            lock(&self.failed_logs).insert(stage.to_owned(), log.last_lines());
+        }
+    }
+
+    fn toolchain(&self) -> Result<Toolchain, RunError> {
+        let mut found = lock(&self.toolchain);
+        if found.is_none() {
+            *found = Some(Toolchain::find(&self.session.project)?);
+        }
+        found.clone().ok_or_else(|| RunError::Setup("the worker was not found".to_owned()))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Waiting,
+    Running,
+    Done,
+    /// Failed or skipped: nothing comes from it.
+    Lost,
+}
+
+struct Counts {
+    ran: usize,
+    cached: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Session {
+    /// Carries out `selected` stages of `plan`. How it went is in the events; an error is gradus' own.
+    pub async fn run(
+        &self,
+        plan: Arc<Plan>,
+        file: &Path,
+        selected: &[usize],
+        events: UnboundedSender<Event>,
+        stop: watch::Receiver<Stop>,
+    ) -> Result<Outcome, RunError> {
+        let began = Instant::now();
+        let history = History::begin(&self.cache, &plan.name, file)?;
+        let gpus = &self.devices.gpus;
+        let shared = Arc::new(Shared {
+            plan: Arc::clone(&plan),
+            session: self.clone(),
+            history: Mutex::new(history),
+            events,
+            cpu: Arc::new(Semaphore::new(self.settings.cpu_slots.max(1))),
+            gpu: Arc::new(Semaphore::new(gpus.len())),
+            free_gpus: Arc::new(Mutex::new(gpus.iter().cloned().collect())),
+            idle: Mutex::default(),
+            turns: Mutex::default(),
+            forced: Mutex::default(),
+            failed_logs: Mutex::default(),
+            toolchain: Mutex::default(),
+        });
+        let names = selected.iter().map(|index| &plan.stages[*index]);
+        shared.send(Event::RunStarted {
+            run: shared.run_id(),
+            pipeline: plan.name.clone(),
+            device: self.devices.name(),
+            stages: names
+                .map(|it| StageName { stage: it.id.clone(), kind: it.kind.kind.clone() })
+                .collect(),
+        });
+        let (outcome, counts) = drive(&shared, selected, &stop).await?;
+        shared.send(Event::RunFinished {
+            run: shared.run_id(),
+            outcome,
+            ran: counts.ran,
+            cached: counts.cached,
+            failed: counts.failed,
+            skipped: counts.skipped,
+            seconds: began.elapsed().as_secs_f64(),
+        });
+        Ok(outcome)
+    }
+}
+
+async fn drive(
+    shared: &Arc<Shared>,
+    selected: &[usize],
+    stop: &watch::Receiver<Stop>,
+) -> Result<(Outcome, Counts), RunError> {
+    let plan = &shared.plan;
+    let mut fates = vec![Fate::Waiting; plan.stages.len()];
+    let mut actions: Vec<Option<Action>> = vec![None; plan.stages.len()];
+    let mut counts = Counts { ran: 0, cached: 0, failed: 0, skipped: 0 };
+    let mut tasks: JoinSet<(usize, Result<Ended, RunError>)> = JoinSet::new();
+    loop {
+        let stopping = *stop.borrow() != Stop::No;
+        let giving_up = counts.failed > 0 && !shared.session.settings.keep_going;
+        for &index in selected {
+            if fates[index] != Fate::Waiting {
+                continue;
+            }
+            let stage = &plan.stages[index];
+            let lost = stage.sources().find(|source| fates[*source] == Fate::Lost);
+            let because = match lost {
+                Some(source) => Some(format!("`{}` did not finish", plan.stages[source].id)),
+                None if stopping => Some("the run was stopped".to_owned()),
+                None if giving_up => Some("another stage failed".to_owned()),
+                None => None,
+            };
+            if let Some(because) = because {
+                fates[index] = Fate::Lost;
+                counts.skipped += 1;
+                shared.send(Event::Skipped { stage: stage.id.clone(), because });
+            } else if stage.sources().all(|source| fates[source] == Fate::Done) {
+                fates[index] = Fate::Running;
+                let (shared, actions, stop) = (Arc::clone(shared), actions.clone(), stop.clone());
+                tasks.spawn(async move { (index, execute(shared, index, actions, stop).await) });
+            }
+        }
+        let Some(ended) = tasks.join_next().await else { break };
+        let (index, result) =
+            ended.map_err(|error| RunError::Setup(format!("gradus itself failed: {error}")))?;
+        let stage = plan.stages[index].id.clone();
+        match result {
+            Ok(Ended { action, cached }) => {
+                if cached {
+                    counts.cached += 1
+                } else {
+                    counts.ran += 1
+                }
+                fates[index] = Fate::Done;
+                actions[index] = Some(action);
+            }
+            Err(RunError::Cancelled) => {
+                fates[index] = Fate::Lost;
+                counts.skipped += 1;
+                shared.send(Event::Skipped { stage, because: "the run was stopped".to_owned() });
+            }
+            Err(error) => {
+                fates[index] = Fate::Lost;
+                counts.failed += 1;
+                let log = lock(&shared.failed_logs).remove(&stage).unwrap_or_default();
+                shared.send(Event::Failed { stage, message: error.full(), log });
+            }
+        }
+    }
+    let outcome = match (*stop.borrow(), counts.failed) {
+        (Stop::Gently | Stop::Now, _) => Outcome::Cancelled,
+        (Stop::No, 0) => Outcome::Done,
+        (Stop::No, _) => Outcome::Failed,
+    };
+    Ok((outcome, counts))
+}

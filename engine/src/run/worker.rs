@@ -1,0 +1,211 @@
+//! A worker process on one device, kept from stage to stage.
+//!
+//! Whatever a worker does, it ends in an ordinary error of one stage: it may die, fall silent, or speak
+//! another version.
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use gradus_protocol::{Cause, Job, Reply, Request, VERSION, catalog::Catalog};
+use tokio::{
+    process::{Child, ChildStdin, ChildStdout, Command},
+    sync::watch,
+    time::timeout,
+};
+
+use super::{RunError, frames, launch::Toolchain, log::Log, schedule::Stop};
+
+/// Opening CUDA on a cold machine takes seconds.
+const HELLO_WITHIN: Duration = Duration::from_secs(120);
+/// A worker says that it lives every five seconds.
+const SILENT_FOR: Duration = Duration::from_secs(60);
+/// Between asking a worker to cancel and killing it.
+const CANCEL_WITHIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    pub(super) log: Log,
+    /// As the worker names it, e.g. `cuda:0 (NVIDIA H200)`.
+    pub(super) device: String,
+}
+
+impl Worker {
+    /// Starts a worker on `device` and checks who it is.
+    pub(super) async fn start(
+        toolchain: &Toolchain,
+        device: &str,
+        class: &str,
+        catalog: &Catalog,
+        log_path: &Path,
+    ) -> Result<Self, RunError> {
+        let log = Log::default();
+        log.begin(log_path).map_err(RunError::io("the stage's log cannot be written"))?;
+        let mut child = Command::new(&toolchain.worker)
+            .args(["serve", device])
+            .env("LD_LIBRARY_PATH", toolchain.library_path())
+            // One set of instructions on every x86 machine, so that sums come out the same.
+            .env("ATEN_CPU_CAPABILITY", "avx2")
+            .env("ONEDNN_MAX_CPU_ISA", "AVX2")
+            // cuBLAS is deterministic only with a workspace of its own.
+            .env("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C at the terminal is for the engine, which then asks its workers.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(RunError::io(format!("`{}` cannot be started", toolchain.worker.display())))?;
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(RunError::Setup("the worker's pipes are missing".to_owned()));
+        };
+        tokio::spawn(log.clone().drain(stderr));
+        let mut worker = Self { child, stdin, stdout, log, device: device.to_owned() };
+        let hello = match timeout(HELLO_WITHIN, worker.next()).await {
+            Ok(hello) => hello?,
+            Err(_) => return Err(worker.lost("did not open its device in two minutes").await),
+        };
+        match hello {
+            Reply::Hello { protocol, .. } if protocol != VERSION => Err(RunError::Setup(format!(
+                "the worker speaks version {protocol} of the protocol and gradus {VERSION}: build both anew"
+            ))),
+            Reply::Hello { catalog: its, .. } if its != *catalog => Err(RunError::Setup(
+                "the worker has other stage kinds than gradus: build both anew (make build)"
+                    .to_owned(),
+            )),
+            Reply::Hello { device, device_class, .. } if class.starts_with(&device_class) => {
+                worker.device = device;
+                Ok(worker)
+            }
+            Reply::Hello { device_class, .. } => Err(RunError::Setup(format!(
+                "the worker opened `{device_class}` where gradus found `{class}`"
+            ))),
+            Reply::Failed { message, .. } => Err(RunError::Setup(message)),
+            other => Err(RunError::Stage(format!("the worker began with {other:?}"))),
+        }
+    }
+
+    /// Runs one job. An error of [`RunError::Stage`] with a dead worker says so by `is_alive`.
+    pub(super) async fn run(
+        &mut self,
+        job: Job,
+        stop: &mut watch::Receiver<Stop>,
+        mut report: impl FnMut(Reply),
+    ) -> Result<(), RunError> {
+        if frames::write(&mut self.stdin, &Request::Run(Box::new(job))).await.is_err() {
+            return Err(self.lost("is gone").await);
+        }
+        loop {
+            let reply = tokio::select! {
+                reply = timeout(SILENT_FOR, self.next()) => reply,
+                () = stopped(stop) => return self.cancel(stop).await,
+            };
+            match reply {
+                Err(_) => return Err(self.lost("was silent for a minute").await),
+                Ok(reply) => match reply? {
+                    Reply::Done => return Ok(()),
+                    Reply::Failed { cause: Cause::Cancelled, .. } => {
+                        return Err(RunError::Cancelled);
+                    }
+                    Reply::Failed { cause: Cause::Crash, message } => {
+                        // Native code that threw may have left anything behind.
+                        self.kill().await;
+                        return Err(RunError::Stage(message));
+                    }
+                    Reply::Failed { message, .. } => return Err(RunError::Stage(message)),
+                    Reply::Alive => {}
+                    other => report(other),
+                },
+            }
+        }
+    }
+
+    /// Asks, waits, then kills.
+    async fn cancel(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), RunError> {
+        let asked = frames::write(&mut self.stdin, &Request::Cancel).await.is_ok();
+        let answer = async {
+            while let Ok(reply) = self.next().await {
+                if matches!(reply, Reply::Failed { .. } | Reply::Done) {
+                    return true;
+                }
+            }
+            false
+        };
+        let ended = tokio::select! {
+            ended = timeout(CANCEL_WITHIN, answer) => asked && ended.unwrap_or(false),
+            () = killed(stop) => false,
+        };
+        if !ended {
+            self.kill().await;
+        }
+        Err(RunError::Cancelled)
+    }
+
+    pub(super) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    async fn next(&mut self) -> Result<Reply, RunError> {
+        match frames::read(&mut self.stdout).await {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => Err(self.lost("ended").await),
+            Err(error) => Err(self.lost(&format!("broke the protocol ({error})")).await),
+        }
+    }
+
+    /// Puts the worker away and says how it ended.
+    async fn lost(&mut self, what: &str) -> RunError {
+        // It closed its pipe a moment before it ends: its own status tells more than our signal.
+        let own = timeout(Duration::from_secs(2), self.child.wait()).await;
+        let status = match own {
+            Ok(Ok(status)) => describe(status),
+            _ => {
+                self.kill().await;
+                "and was killed".to_owned()
+            }
+        };
+        // Whatever it wrote last is still on its way to the log.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        RunError::Stage(format!("the worker {what} {status}"))
+    }
+
+    async fn kill(&mut self) {
+        if let Err(error) = self.child.kill().await {
+            tracing::warn!(%error, "the worker cannot be killed");
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("with exit code {code}"),
+        (None, Some(libc::SIGKILL)) => {
+            "by signal 9: the system kills a process like that when memory runs out".to_owned()
+        }
+        (None, Some(libc::SIGSEGV)) => "by signal 11: a crash in native code".to_owned(),
+        (None, Some(signal)) => format!("by signal {signal}"),
+        (None, None) => "in an unknown way".to_owned(),
+    }
+}
+
+/// Ends once the run is to stop.
+pub(super) async fn stopped(stop: &mut watch::Receiver<Stop>) {
+    if stop.wait_for(|stop| *stop != Stop::No).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn killed(stop: &mut watch::Receiver<Stop>) {
+    if stop.wait_for(|stop| *stop == Stop::Now).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

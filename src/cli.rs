@@ -1,0 +1,58 @@
+//! The words of the command line: one variant per command.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{commands, failure::Failure, terminal::Terminal};
+
+/// Declarative experiments in learning from feedback
+#[derive(Debug, Parser)]
+#[command(name = "gradus", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub(crate) format: Format,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// For whom results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For programs: one JSON value, or for `run` one per line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(commands::Run),
+    Plan(commands::Plan),
+    Check(commands::Check),
+    Graph(commands::Graph),
+    Stages(commands::Stages),
+    Show(commands::Show),
+    Logs(commands::Logs),
+    Export(commands::Export),
+    Doctor(commands::Doctor),
+    Completions(commands::Completions),
+}
+
+impl Command {
+    pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Run(it) => it.exec(terminal),
+            Self::Plan(it) => it.exec(terminal),
+            Self::Check(it) => it.exec(terminal),
+            Self::Graph(it) => it.exec(terminal),
+            Self::Stages(it) => it.exec(terminal),
+            Self::Show(it) => it.exec(terminal),
+            Self::Logs(it) => it.exec(terminal),
+            Self::Export(it) => it.exec(terminal),
+            Self::Doctor(it) => it.exec(terminal),
+            Self::Completions(it) => it.exec(terminal),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What most commands need: the pipeline with its parameters, and a session with its cache.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use gradus_cache::Cache;
+use gradus_engine::{
+    plan::{self, Plan},
+    project::Project,
+    run::{Devices, RunError, Session, Settings, detect_gpus},
+    spec::{self, Mistakes, Overrides},
+};
+use gradus_protocol::catalog::Catalog;
+
+use crate::failure::Failure;
+
+/// Which pipeline, with which parameters
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PipelineArgs {
+    /// The pipeline's YAML file
+    #[arg(value_name = "PIPELINE")]
+    pub(crate) pipeline: PathBuf,
+    #[command(flatten)]
+    pub(crate) parameters: ParameterArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ParameterArgs {
+    /// Set a parameter of the pipeline, e.g. `beta=0.2` or `data.train=pairs.jsonl`
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Take parameters from a YAML file; `--set` wins over it
+    #[arg(long = "params", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// Where to run and where to keep results
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlaceArgs {
+    /// auto, cpu, cuda (every GPU), or cuda:N
+    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "GRADUS_DEVICE")]
+    pub(crate) device: String,
+    /// The cache's folder instead of the project's `.gradus`
+    #[arg(long, value_name = "DIR", env = "GRADUS_CACHE")]
+    pub(crate) cache: Option<PathBuf>,
+}
+
+impl PipelineArgs {
+    /// The checked plan.
+    pub(crate) fn plan(&self) -> Result<Plan, Failure> {
+        load_plan(&self.pipeline, &self.parameters)
+    }
+}
+
+pub(crate) fn load_plan(path: &Path, parameters: &ParameterArgs) -> Result<Plan, Failure> {
+    let overrides = Overrides {
+        files: parameters.files.clone(),
+        settings: parameters.settings.clone(),
+        folder: PathBuf::from("."),
+    };
+    let mut mistakes = Mistakes::default();
+    match spec::load(path, &overrides, &mut mistakes) {
+        Some(pipeline) => Ok(plan::plan(&pipeline, &catalog()?, mistakes)?),
+        None => Err(mistakes.into()),
+    }
+}
+
+/// The kinds that this program knows; its worker must know the same.
+pub(crate) fn catalog() -> Result<Catalog, Failure> {
+    serde_json::from_str(include_str!("../../stages/catalog.json"))
+        .map_err(|error| RunError::Setup(format!("the built-in catalogue: {error}")).into())
+}
+
+impl PlaceArgs {
+    pub(crate) fn session(&self, pipeline: &Path, settings: Settings) -> Result<Session, Failure> {
+        let project = Project::of(pipeline, self.cache.as_deref())?;
+        let devices = Devices::choose(&self.device, &detect_gpus()).map_err(RunError::Setup)?;
+        Ok(Session {
+            cache: Cache::open(&project.cache)?,
+            catalog: catalog()?,
+            devices,
+            settings,
+            project: project.root,
+        })
+    }
+}

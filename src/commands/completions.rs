@@ -1,0 +1,23 @@
+//! `gradus completions`.
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory};
+
+use crate::{cli::Cli, failure::Failure, terminal::Terminal};
+
+/// Print a completion script for a shell
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    #[arg(value_enum, value_name = "SHELL")]
+    shell: clap_complete::Shell,
+}
+
+impl Completions {
+    pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "gradus", &mut script);
+        terminal.text(&String::from_utf8_lossy(&script));
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,43 @@
+//! `gradus doctor`.
+
+use std::{path::Path, process::ExitCode};
+
+use clap::Args;
+use gradus_cache::Cache;
+use gradus_engine::{
+    project::Project,
+    run::{detect_gpus, find_libtorch, find_worker},
+};
+
+use crate::{failure::Failure, terminal::Terminal};
+
+/// Say what this machine has for Gradus, and what is missing
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {}
+
+impl Doctor {
+    pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        let project = Project::of(Path::new("pipeline.yaml"), None)?;
+        let worker = find_worker().map(|path| path.display().to_string());
+        let libtorch = find_libtorch(&project.root).map(|found| {
+            let half = if found.cuda { "with CUDA" } else { "CPU only" };
+            format!("{} ({half}), from {}", found.version, found.source)
+        });
+        let cache = Cache::open(&project.cache).map(|cache| cache.root().display().to_string());
+        let gpus = detect_gpus();
+        let gpus = if gpus.is_empty() {
+            "none: stages run on the CPU".to_owned()
+        } else {
+            gpus.join(", ")
+        };
+        let rows = vec![
+            ("worker", worker.map_err(|error| error.full())),
+            ("libtorch", libtorch.map_err(|error| error.full())),
+            ("cache", cache.map_err(|error| error.to_string())),
+            ("GPUs", Ok(gpus)),
+        ];
+        let sound = rows.iter().all(|(_, found)| found.is_ok());
+        terminal.doctor(&rows);
+        Ok(ExitCode::from(if sound { 0 } else { 2 }))
+    }
+}

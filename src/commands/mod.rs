@@ -1,0 +1,24 @@
+//! One file per command: a struct of its words and an `exec` that joins the engine to the terminal.
+
+mod check;
+mod common;
+mod completions;
+mod doctor;
+mod export;
+mod graph;
+mod logs;
+mod plan;
+mod run;
+mod show;
+mod stages;
+
+pub(crate) use check::Check;
+pub(crate) use completions::Completions;
+pub(crate) use doctor::Doctor;
+pub(crate) use export::Export;
+pub(crate) use graph::Graph;
+pub(crate) use logs::Logs;
+pub(crate) use plan::Plan;
+pub(crate) use run::Run;
+pub(crate) use show::Show;
+pub(crate) use stages::Stages;

@@ -1,0 +1,86 @@
+//! What went wrong, with its place where it has one.
+
+use std::{fmt::Write, process::ExitCode};
+
+use gradus_engine::spec::{Mistake, Mistakes};
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use serde_json::json;
+
+use super::Terminal;
+use crate::failure::Failure;
+
+impl Terminal {
+    /// Prints a failure to stderr; the exit code says whose fault it is.
+    pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
+        if self.json {
+            self.value(&as_json(failure));
+        }
+        let red = |text: &str| self.err.red(text);
+        match failure {
+            Failure::Mistakes(mistakes) => {
+                if !self.json {
+                    complain(&render(mistakes, self.err.colour));
+                }
+                ExitCode::from(1)
+            }
+            Failure::Refused { message, help } => {
+                if !self.json {
+                    complain(&format!("{} {message}\n", red("error:")));
+                    if let Some(help) = help {
+                        complain(&format!("  {} {help}\n", self.err.dim("help:")));
+                    }
+                }
+                ExitCode::from(1)
+            }
+            Failure::Engine(error) => {
+                if !self.json {
+                    complain(&format!("{} {}\n", red("error:"), error.full()));
+                }
+                ExitCode::from(2)
+            }
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the terminal is where printing belongs")]
+fn complain(text: &str) {
+    eprint!("{text}");
+}
+
+fn render(mistakes: &Mistakes, colour: bool) -> String {
+    let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(100);
+    let mut text = String::new();
+    for mistake in &mistakes.list {
+        // Writing into a `String` cannot fail.
+        let _ = handler.render_report(&mut text, mistake);
+        text.push('\n');
+    }
+    if mistakes.list.len() > 1 {
+        let _ = writeln!(text, "{mistakes}");
+    }
+    text
+}
+
+fn as_json(failure: &Failure) -> serde_json::Value {
+    match failure {
+        Failure::Mistakes(mistakes) => {
+            json!({ "mistakes": mistakes.list.iter().map(mistake).collect::<Vec<_>>() })
+        }
+        Failure::Refused { message, help } => json!({ "error": message, "help": help }),
+        Failure::Engine(error) => json!({ "error": error.full() }),
+    }
+}
+
+fn mistake(mistake: &Mistake) -> serde_json::Value {
+    use miette::Diagnostic;
+    let place = mistake.place();
+    json!({
+        "code": mistake.code().map(|code| code.to_string()),
+        "message": mistake.to_string(),
+        "help": mistake.help().map(|help| help.to_string()),
+        "file": place.as_ref().map(|place| &place.0),
+        "line": place.as_ref().map(|place| place.1),
+        "column": place.as_ref().map(|place| place.2),
+    })
+}

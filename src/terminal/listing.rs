@@ -1,0 +1,245 @@
+//! Plans, kinds, and other lists.
+
+use std::path::PathBuf;
+
+use gradus_engine::{
+    plan::{From, Plan},
+    run::{Preview, State},
+};
+use gradus_protocol::catalog::{Kind, Param, Port, PortType, Range, Shape};
+use serde_json::json;
+
+use super::{
+    Terminal,
+    paint::{pad, size},
+};
+
+impl Terminal {
+    pub(crate) fn checked(&self, plans: &[(PathBuf, Plan)]) {
+        if self.json {
+            let rows = plans
+                .iter()
+                .map(|(path, plan)| json!({ "pipeline": path, "stages": plan.stages.len() }));
+            return self.value(&json!({ "sound": rows.collect::<Vec<_>>() }));
+        }
+        for (path, plan) in plans {
+            let count = plan.stages.len();
+            let word = if count == 1 { "stage" } else { "stages" };
+            self.line(&format!("{} {}: {count} {word}", self.out.green("✓"), path.display()));
+        }
+    }
+
+    pub(crate) fn graph(&self, plan: &Plan, drawing: &str) {
+        if !self.json {
+            return self.text(drawing);
+        }
+        let stages = plan.stages.iter().map(|stage| {
+            let inputs: Vec<_> = stage
+                .inputs
+                .iter()
+                .map(|wire| match &wire.from {
+                    From::Stage(index, output) => json!({
+                        "port": wire.port, "stage": plan.stages[*index].id, "output": output,
+                    }),
+                    From::File(path) => json!({ "port": wire.port, "file": path }),
+                })
+                .collect();
+            json!({ "stage": stage.id, "kind": stage.kind.kind, "inputs": inputs })
+        });
+        self.value(&json!({ "pipeline": plan.name, "stages": stages.collect::<Vec<_>>() }));
+    }
+
+    pub(crate) fn previews(&self, plan: &Plan, previews: &[Preview]) {
+        let word = |state: &State| match state {
+            State::Cached => "cached",
+            State::WouldRun(_) => "would run",
+            State::Unknown => "unknown",
+        };
+        if self.json {
+            let rows = previews.iter().map(|preview| {
+                let reasons = match &preview.state {
+                    State::WouldRun(reasons) => reasons.clone(),
+                    State::Cached | State::Unknown => Vec::new(),
+                };
+                let stage = &plan.stages[preview.stage];
+                let state = word(&preview.state).replace(' ', "_");
+                json!({ "stage": stage.id, "kind": stage.kind.kind, "state": state, "reasons": reasons })
+            });
+            return self
+                .value(&json!({ "pipeline": plan.name, "stages": rows.collect::<Vec<_>>() }));
+        }
+        let width = |text: &dyn Fn(&Preview) -> usize| previews.iter().map(text).max().unwrap_or(0);
+        let ids = width(&|it| plan.stages[it.stage].id.chars().count());
+        let kinds = width(&|it| plan.stages[it.stage].kind.kind.len());
+        for preview in previews {
+            let stage = &plan.stages[preview.stage];
+            let reason = match &preview.state {
+                State::Cached => String::new(),
+                State::WouldRun(reasons) if reasons.is_empty() => "not in the cache".to_owned(),
+                State::WouldRun(reasons) => format!("because of {}", reasons.join(", ")),
+                State::Unknown => "depends on what runs before it".to_owned(),
+            };
+            let state = pad(word(&preview.state), 9);
+            let state = match preview.state {
+                State::Cached => self.out.dim(&state),
+                State::WouldRun(_) => self.out.yellow(&state),
+                State::Unknown => state,
+            };
+            let line = format!(
+                "{}  {}  {state}  {reason}",
+                pad(&stage.id, ids),
+                self.out.dim(&pad(&stage.kind.kind, kinds)),
+            );
+            self.line(line.trim_end());
+        }
+    }
+
+    pub(crate) fn kinds(&self, kinds: &[Kind]) {
+        if self.json {
+            return self.value(&kinds);
+        }
+        let width = kinds.iter().map(|kind| kind.kind.len()).max().unwrap_or(0);
+        for kind in kinds {
+            self.line(&format!("{}  {}", self.out.bold(&pad(&kind.kind, width)), kind.summary()));
+        }
+    }
+
+    pub(crate) fn kind(&self, kind: &Kind) {
+        if self.json {
+            return self.value(kind);
+        }
+        self.line(&format!(
+            "{}  {}",
+            self.out.bold(&kind.kind),
+            self.out.dim(&format!("revision {}", kind.revision))
+        ));
+        self.line("");
+        self.line(&kind.doc);
+        if !kind.params.is_empty() {
+            self.line(&format!("\n{}", self.out.bold("Parameters (`with`)")));
+            self.params(&kind.params, 1);
+        }
+        for (title, ports) in [("Inputs", &kind.inputs), ("Outputs", &kind.outputs)] {
+            if !ports.is_empty() {
+                self.line(&format!("\n{}", self.out.bold(title)));
+                for port in ports {
+                    self.port(port);
+                }
+            }
+        }
+        if kind.kind != "exec" {
+            self.line(&format!(
+                "\n{}",
+                self.out.dim("Every kind also takes `seed` in `with` (default 0): another seed, other random choices.")
+            ));
+        }
+    }
+
+    fn params(&self, params: &[Param], depth: usize) {
+        let indent = "  ".repeat(depth);
+        for param in params {
+            let default = match &param.default {
+                None => "required".to_owned(),
+                Some(default) => format!("default {default}"),
+            };
+            let head =
+                format!("{} ({}; {default})", self.out.green(&param.name), shape(&param.shape));
+            self.line(&format!("{indent}{head}"));
+            for line in param.doc.lines() {
+                self.line(format!("{indent}  {line}").trim_end());
+            }
+            match &param.shape {
+                Shape::Record { fields } => self.params(fields, depth + 1),
+                Shape::Choice { options } => {
+                    for option in options.iter().filter(|option| !option.doc.is_empty()) {
+                        let first = option.doc.lines().next().unwrap_or_default();
+                        self.line(&format!("{indent}  `{}`: {first}", option.value));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn port(&self, port: &Port) {
+        let types = match &port.port_type {
+            PortType::Is(types) => types.join(" or "),
+            PortType::ByParameter { parameter, types } => {
+                let types: Vec<_> = types.iter().map(|(_, name)| name.as_str()).collect();
+                format!("{}, by `{parameter}`", types.join(" or "))
+            }
+            PortType::SameAs { input } => format!("what came in at `{input}`"),
+        };
+        let mut notes = vec![types];
+        if port.optional {
+            notes.push("optional".to_owned());
+        }
+        if port.many {
+            notes.push("one or more".to_owned());
+        }
+        self.line(&format!("  {} ({})", self.out.green(&port.name), notes.join("; ")));
+        for line in port.doc.lines() {
+            self.line(format!("    {line}").trim_end());
+        }
+    }
+
+    pub(crate) fn exported(&self, files: &[(String, PathBuf, u64)]) {
+        if self.json {
+            let rows = files
+                .iter()
+                .map(|(port, path, bytes)| json!({ "output": port, "path": path, "bytes": bytes }));
+            return self.value(&json!({ "exported": rows.collect::<Vec<_>>() }));
+        }
+        for (port, path, bytes) in files {
+            self.line(&format!("{port} → {} ({})", path.display(), size(*bytes)));
+        }
+    }
+
+    pub(crate) fn doctor(&self, rows: &[(&str, Result<String, String>)]) {
+        if self.json {
+            let rows = rows.iter().map(|(what, found)| {
+                json!({ "what": what, "found": found.as_ref().ok(), "problem": found.as_ref().err() })
+            });
+            return self.value(&rows.collect::<Vec<_>>());
+        }
+        for (what, found) in rows {
+            match found {
+                Ok(found) => {
+                    self.line(&format!("{} {}  {found}", self.out.green("✓"), pad(what, 9)))
+                }
+                Err(why) => self.line(&format!("{} {}  {why}", self.out.red("✗"), pad(what, 9))),
+            }
+        }
+    }
+}
+
+fn shape(shape_of: &Shape) -> String {
+    match shape_of {
+        Shape::Boolean => "true or false".to_owned(),
+        Shape::Integer(range) => format!("whole number{}", bounds(range)),
+        Shape::Number(range) => format!("number{}", bounds(range)),
+        Shape::Text => "text".to_owned(),
+        Shape::Path => "path of a file".to_owned(),
+        Shape::Choice { options } => {
+            options.iter().map(|option| option.value.as_str()).collect::<Vec<_>>().join(" | ")
+        }
+        Shape::List { of } => format!("list of {}", shape(of)),
+        Shape::Record { .. } => "map".to_owned(),
+        Shape::Optional { of } => format!("{} or null", shape(of)),
+        Shape::Any => "map".to_owned(),
+    }
+}
+
+fn bounds(range: &Range) -> String {
+    let mut words = String::new();
+    if let Some(min) = range.min {
+        words += &format!(" ≥ {min}");
+    }
+    if let Some(above) = range.above {
+        words += &format!(" > {above}");
+    }
+    if let Some(max) = range.max {
+        words += &format!(" ≤ {max}");
+    }
+    words
+}

@@ -1,0 +1,164 @@
+//! A run as it happens: bars on a terminal, lines elsewhere, JSON for programs.
+
+use std::{collections::HashMap, time::Duration};
+
+use gradus_engine::event::{Event, Metrics, Outcome};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{
+    paint::{Paint, duration, harmless, number},
+    print,
+};
+
+/// At most this many numbers behind a finished stage.
+const SHOWN: usize = 4;
+
+pub(crate) struct Live {
+    json: bool,
+    paint: Paint,
+    bars: MultiProgress,
+    running: HashMap<String, ProgressBar>,
+    width: usize,
+    cached: usize,
+}
+
+impl Live {
+    pub(super) fn new(json: bool, paint: Paint) -> Self {
+        let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bars = MultiProgress::with_draw_target(target);
+        Self { json, paint, bars, running: HashMap::new(), width: 0, cached: 0 }
+    }
+
+    pub(crate) fn note(&self, words: &str) {
+        if !self.json {
+            self.say(&self.paint.yellow(words));
+        }
+    }
+
+    pub(crate) fn take(&mut self, event: &Event) {
+        if self.json {
+            print(&(serde_json::to_string(event).unwrap_or_default() + "\n"));
+            return;
+        }
+        match event {
+            Event::RunStarted { stages, .. } => {
+                self.width = stages.iter().map(|it| it.stage.chars().count()).max().unwrap_or(0);
+            }
+            Event::Cached { stage, metrics, .. } => {
+                self.cached += 1;
+                let mark = self.paint.dim("=");
+                self.say(&format!(
+                    "{mark} {}  {}",
+                    self.padded(stage),
+                    self.paint.dim(&format!("cached    {}", numbers(metrics)))
+                ));
+            }
+            Event::Started { stage, reasons, device, .. } => self.started(stage, reasons, device),
+            Event::Progress { stage, done, total, unit, note } => {
+                if let Some(bar) = self.running.get(stage) {
+                    bar.set_length(*total);
+                    bar.set_position(*done);
+                    bar.set_message(harmless(&format!("{unit}  {note}")));
+                }
+            }
+            Event::Finished { stage, metrics, seconds, .. } => {
+                self.ended(stage);
+                let mark = self.paint.green("✓");
+                let took = super::paint::pad(&duration(*seconds), 8);
+                self.say(&format!("{mark} {}  {took}  {}", self.padded(stage), numbers(metrics)));
+            }
+            Event::Failed { stage, message, log } => self.failed(stage, message, log),
+            Event::Skipped { stage, because } => {
+                self.ended(stage);
+                self.say(&format!(
+                    "{} {}  skipped: {because}",
+                    self.paint.yellow("-"),
+                    self.padded(stage)
+                ));
+            }
+            Event::Note { message } => self.note(message),
+            Event::Metric { .. } => {}
+            Event::RunFinished { outcome, ran, cached, failed, skipped, seconds, .. } => {
+                let word = match outcome {
+                    Outcome::Done => self.paint.green("done"),
+                    Outcome::Failed => self.paint.red("failed"),
+                    Outcome::Cancelled => self.paint.yellow("stopped"),
+                };
+                let mut counts = vec![format!("{ran} ran"), format!("{cached} cached")];
+                for (count, word) in [(failed, "failed"), (skipped, "skipped")] {
+                    if *count > 0 {
+                        counts.push(format!("{count} {word}"));
+                    }
+                }
+                self.say(&format!("{word} in {}: {}", duration(*seconds), counts.join(", ")));
+            }
+        }
+    }
+
+    fn started(&mut self, stage: &str, reasons: &[String], device: &str) {
+        if self.bars.is_hidden() {
+            let why = if reasons.is_empty() {
+                String::new()
+            } else {
+                format!("  because of {}", reasons.join(", "))
+            };
+            self.say(&format!("> {}  on {device}{why}", self.padded(stage)));
+            return;
+        }
+        if !reasons.is_empty() {
+            let why = format!("  {} runs because of {}", self.padded(stage), reasons.join(", "));
+            self.say(&self.paint.dim(&why));
+        }
+        let template = "{spinner} {prefix}  {bar:24} {pos}/{len} {msg}  {per_sec}, {eta} left";
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .with_key(
+                "per_sec",
+                |state: &indicatif::ProgressState, to: &mut dyn std::fmt::Write| {
+                    // A `String` takes everything.
+                    let _ = write!(to, "{:.1}/s", state.per_sec());
+                },
+            );
+        let bar =
+            self.bars.add(ProgressBar::new(0).with_style(style).with_prefix(self.padded(stage)));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        self.running.insert(stage.to_owned(), bar);
+    }
+
+    fn failed(&mut self, stage: &str, message: &str, log: &[String]) {
+        self.ended(stage);
+        self.say(&format!("{} {}  {}", self.paint.red("✗"), self.padded(stage), harmless(message)));
+        if !log.is_empty() {
+            self.say(&self.paint.dim("    the last lines of its log:"));
+            for line in log {
+                self.say(&self.paint.dim(&format!("    {}", harmless(line))));
+            }
+        }
+    }
+
+    fn ended(&mut self, stage: &str) {
+        if let Some(bar) = self.running.remove(stage) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn padded(&self, stage: &str) -> String {
+        super::paint::pad(stage, self.width)
+    }
+
+    /// A line above the bars. Where there are none, plainly to stderr.
+    #[expect(clippy::print_stderr, reason = "the terminal is where printing belongs")]
+    fn say(&self, line: &str) {
+        let line = line.trim_end();
+        if self.bars.is_hidden() || self.bars.println(line).is_err() {
+            eprintln!("{line}");
+        }
+    }
+}
+
+fn numbers(metrics: &Metrics) -> String {
+    let word = |(name, value): (&String, &Option<f64>)| {
+        format!("{name} {}", value.map_or_else(|| "not finite".to_owned(), number))
+    };
+    metrics.iter().take(SHOWN).map(word).collect::<Vec<_>>().join("  ")
+}

@@ -1,0 +1,66 @@
+//! All that is printed, for people or for programs. The one room where printing is allowed.
+//!
+//! Results go to stdout; progress and complaints to stderr. Bars and colours only on a terminal, and no
+//! colours where `NO_COLOR` is set.
+
+mod diagnostics;
+mod listing;
+mod live;
+mod paint;
+mod results;
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::cli::Format;
+use paint::Paint;
+
+pub(crate) struct Terminal {
+    json: bool,
+    out: Paint,
+    err: Paint,
+}
+
+impl Terminal {
+    pub(crate) fn new(format: Format) -> Self {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            json: format == Format::Json,
+            out: Paint { colour: !plain && io::stdout().is_terminal() },
+            err: Paint { colour: !plain && io::stderr().is_terminal() },
+        }
+    }
+
+    /// Prints to stdout; a reader that went away (`| head`) ends the program quietly.
+    pub(crate) fn text(&self, text: &str) {
+        print(text);
+    }
+
+    fn line(&self, line: &str) {
+        print(&format!("{line}\n"));
+    }
+
+    fn value(&self, value: &impl Serialize) {
+        let text = serde_json::to_string_pretty(value).unwrap_or_default();
+        self.line(&text);
+    }
+
+    pub(crate) fn live(&self) -> live::Live {
+        live::Live::new(self.json, self.err)
+    }
+
+    pub(crate) fn log(&self, text: &str) {
+        if self.json {
+            self.value(&serde_json::json!({ "log": text }));
+        } else {
+            self.text(text);
+        }
+    }
+}
+
+fn print(text: &str) {
+    if io::stdout().write_all(text.as_bytes()).is_err() {
+        std::process::exit(0);
+    }
+}
