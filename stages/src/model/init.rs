@@ -60,9 +60,6 @@ pub(crate) struct Params {
     #[serde(default = "default_range")]
     #[schemars(range(min = 0.0, max = 1.0))]
     initializer_range: f64,
-    /// Decides the weights, together with the pipeline's seed.
-    #[serde(default)]
-    seed: u64,
 }
 
 fn default_hidden() -> u32 {
@@ -114,7 +111,7 @@ The architecture is Llama's, so other tools can load what comes of it.";
         context: &mut Context,
     ) -> Result<(), StageError> {
         let config = config(&params, &Codec::load(&inputs.tokenizer.source)?)?;
-        let seed = random::derive(context.seed, &format!("weights {}", params.seed));
+        let seed = random::derive(context.seed, "weights");
         let model = Model::fresh(config, seed, tch::Device::Cpu);
         let count: usize = model.parameters.values().map(tch::Tensor::numel).sum();
         context.summary("parameters", count as f64);

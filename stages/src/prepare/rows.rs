@@ -187,14 +187,14 @@ mod tests {
 
     fn labelled(case: &Case, codec: &Codec) -> Vec<Labelled> {
         let completion_only = case.options["completion_only_loss"].as_bool().unwrap_or(true);
-        let rows = case.rows.iter().map(|row| if let Some(plain) = oracles::text(row, "text") {
-                text(codec, &plain).unwrap()
-            } else {
-                let [prompt, reply] =
-                    ["prompt", "completion"].map(|name| oracles::text(row, name).unwrap());
-                let row = CompletionRow { prompt, completion: reply };
-                completion(codec, &row, completion_only).unwrap()
+        let rows = case.rows.iter().map(|row| {
+            if let Some(plain) = oracles::text(row, "text") {
+                return text(codec, &plain).unwrap();
             }
+            let [prompt, reply] =
+                ["prompt", "completion"].map(|name| oracles::text(row, name).unwrap());
+            let row = CompletionRow { prompt, completion: reply };
+            completion(codec, &row, completion_only).unwrap()
         });
         rows.collect()
     }

@@ -98,8 +98,10 @@ mod tests {
     #[test]
     fn a_packed_row_comes_apart_where_its_texts_meet() {
         let row = Labelled { ids: vec![1, 2, 3, 4, 5], labels: vec![1, 2, 3, 4, 5] };
-        let ids: Vec<_> =
-            bin(&Packed { row, lengths: vec![2, 3] }).into_iter().map(|example| example.ids).collect();
+        let ids: Vec<_> = bin(&Packed { row, lengths: vec![2, 3] })
+            .into_iter()
+            .map(|example| example.ids)
+            .collect();
         assert_eq!(ids, [vec![1, 2], vec![3, 4, 5]]);
     }
 }

@@ -81,7 +81,8 @@ Supervised fine-tuning: the loss is on the completion and the token that ends it
         let codec = Codec::load(&inputs.model.source)?;
         let model = load(files, context.device)?.expecting(Head::LanguageModel)?.trainable();
         let longest = model.longest(params.max_length)?;
-        let rows = completions(&inputs.completions.source, &codec, longest, params.completion_only)?;
+        let rows =
+            completions(&inputs.completions.source, &codec, longest, params.completion_only)?;
         let objective = Likelihood {
             token_loss: params.loss,
             smoothing: params.label_smoothing,
