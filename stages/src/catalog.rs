@@ -142,4 +142,16 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn only_an_optional_parameter_defaults_to_null() {
+        // Any other null is a default that serde has and the schema does not: derive `Serialize`.
+        for kind in catalog().kinds {
+            for param in &kind.params {
+                let null = param.default == Some(Value::Null);
+                let optional = matches!(param.shape, Shape::Optional { .. });
+                assert!(!null || optional, "{}: parameter {}", kind.kind, param.name);
+            }
+        }
+    }
 }

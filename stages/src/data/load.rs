@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use gradus_protocol::catalog::{Port, PortType};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     artifact::{
@@ -51,7 +51,7 @@ fn default_max_errors() -> usize {
 }
 
 /// For each column its name in the file.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Columns {
     /// The column with plain text.
