@@ -1,13 +1,13 @@
 //! How the two log-ratios of a pair become a loss: the sigmoid of DPO and its relatives.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::stage::StageError;
 
 /// How a pair's log-ratios become a loss.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DpoLoss {
     /// The original: −log σ(βΔ).

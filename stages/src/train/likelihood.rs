@@ -3,7 +3,7 @@
 //! A row of the objective is a bin: examples laid end to end that cannot see each other.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What a token costs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TokenLoss {
     /// Negative log-likelihood.
