@@ -57,7 +57,20 @@ impl Place {
     }
 }
 
-fn whole_way(root: &Path, rows: usize, epochs: f64) -> BTreeMap<String, BTreeMap<String, f64>> {
+/// How large the world, the model and the effort are.
+struct Scale {
+    rows: usize,
+    prompts: usize,
+    hidden: usize,
+    layers: usize,
+    /// Passes of pretraining, fine-tuning, reward model and policy.
+    epochs: [f64; 4],
+}
+
+type Summaries = BTreeMap<String, BTreeMap<String, f64>>;
+
+fn whole_way(root: &Path, scale: &Scale) -> Summaries {
+    let Scale { rows, prompts, hidden, layers, epochs } = *scale;
     let place = Place(root.to_owned());
     let mut found = BTreeMap::new();
     let mut run = |name: &str, kind: &str, params: Value, inputs: &[&str]| {
@@ -65,21 +78,22 @@ fn whole_way(root: &Path, rows: usize, epochs: f64) -> BTreeMap<String, BTreeMap
     };
     let made = json!({
         "task": "reviews", "text": rows, "demonstrations": rows, "preferences": rows,
-        "test_preferences": 64, "prompts": 16,
+        "test_preferences": 64 + rows / 10, "prompts": prompts,
     });
     run("data", "data.synthetic", made, &[]);
-    run("bpe", "data.tokenizer", json!({ "vocab_size": 400 }), &["rows=data.text"]);
-    let shape = json!({ "hidden_size": 64, "layers": 2, "heads": 4, "context_length": 192 });
+    run("bpe", "data.tokenizer", json!({ "vocab_size": 512 }), &["rows=data.text"]);
+    let shape = json!({ "hidden_size": hidden, "layers": layers, "context_length": 256 });
     run("fresh", "model.init", shape, &["tokenizer=bpe.tokenizer"]);
-    let fast = json!({ "learning_rate": 3e-3, "epochs": epochs, "batch": 8 });
+    let fast = json!({ "learning_rate": 3e-3, "epochs": epochs[0], "batch": 8 });
     run("base", "train.pretrain", fast, &["model=fresh.model", "text=data.text"]);
-    let fast = json!({ "learning_rate": 2e-3, "epochs": epochs });
+    let fast = json!({ "learning_rate": 2e-3, "epochs": epochs[1] });
     let inputs = ["model=base.model", "completions=data.demonstrations"];
-    run("sft", "train.sft", fast.clone(), &inputs);
+    run("sft", "train.sft", fast, &inputs);
     let pairs = ["preferences=data.preferences_train", "test=data.preferences_test"];
     let inputs = ["model=sft.model", pairs[0], pairs[1]];
+    let fast = json!({ "learning_rate": 1e-3, "epochs": epochs[2] });
     run("rm", "feedback.reward_model", fast, &inputs);
-    let gentle = json!({ "learning_rate": 5e-4, "epochs": epochs, "beta": 0.1 });
+    let gentle = json!({ "learning_rate": 3e-4, "epochs": epochs[3], "beta": 0.1 });
     run("dpo", "policy.dpo", gentle, &["policy=sft.model", pairs[0], pairs[1]]);
     let sample = json!({ "samples_per_prompt": 4, "max_new_tokens": 64 });
     let judges = [
@@ -99,12 +113,25 @@ fn whole_way(root: &Path, rows: usize, epochs: f64) -> BTreeMap<String, BTreeMap
 #[test]
 fn every_stage_on_the_way_gives_the_same_bytes_again() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let found = whole_way(one.path(), 64, 1.0);
-    whole_way(other.path(), 64, 1.0);
+    let scale = Scale { rows: 48, prompts: 8, hidden: 32, layers: 2, epochs: [1.0; 4] };
+    let found = whole_way(one.path(), &scale);
+    whole_way(other.path(), &scale);
     for file in ["dpo.model/model.safetensors", "rm.model/model.safetensors", "after.evaluation"] {
         let bytes = |root: &Path| std::fs::read(root.join(file)).unwrap();
         assert!(bytes(one.path()) == bytes(other.path()), "{file}");
     }
     assert!(found["before"]["kl"].abs() < 1e-6);
     assert!(found["after"]["kl"] > 0.0);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_policy_that_learns_from_preferences_gains_true_reward() {
+    let place = tempfile::tempdir().unwrap();
+    let epochs = [4.0, 2.0, 2.0, 2.0];
+    let scale = Scale { rows: 2000, prompts: 64, hidden: 96, layers: 3, epochs };
+    let found = whole_way(place.path(), &scale);
+    assert!(found["rm"]["test_accuracy_low"] > 0.6);
+    assert!(found["after"]["reward_mean"] > found["before"]["reward_mean"] + 0.1);
+    assert!(found["after"]["win_rate_low"] > 0.5);
 }

@@ -20,7 +20,6 @@ use crate::{
         config::Head,
         generate::{Limits, generate},
         llama::Model,
-        random,
         sampling::Sampling,
     },
     prepare::examples::{completions, prompts},
@@ -177,7 +176,8 @@ distributions, summed over each completion. Errors and intervals are over prompt
             evaluation.perplexity = Some(perplexity(&policy, &rows)?);
         }
         if let Some(baseline) = &inputs.baseline {
-            evaluation.compare(&read(file_of(&baseline.source)?)?, context.seed)?;
+            evaluation
+                .compare(&read(file_of(&baseline.source)?)?, context.seed_for("bootstrap"))?;
         }
         evaluation.report(context);
         write(&evaluation, &outputs.evaluation.path)
@@ -211,7 +211,7 @@ fn sampled(
         max_new_tokens: params.max_new_tokens,
         eos: if policy.config.eos.is_empty() { &own } else { &policy.config.eos },
         rows: params.batch,
-        seed: random::derive(context.seed, "samples"),
+        seed: context.seed_for("samples"),
     };
     let report = |done| context.progress(done, prompts.len(), "samples", "");
     let generated = generate(policy, &prompts, &sampling, &limits, report)?;
@@ -280,7 +280,6 @@ impl Evaluation {
     }
 
     fn compare(&mut self, baseline: &Self, seed: u64) -> Result<(), StageError> {
-        let seed = random::derive(seed, "bootstrap");
         let found = win_rate(&self.samples, &baseline.samples, seed).ok_or_else(|| {
             StageError::refused(
                 "the baseline was sampled on other prompts, or judged by another reward",

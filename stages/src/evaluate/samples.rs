@@ -114,10 +114,10 @@ pub(crate) fn win_rate(samples: &[Sample], baseline: &[Sample], seed: u64) -> Op
     (prompts > 0).then(|| WinRate { rate: mean(&rates), interval, prompts })
 }
 
-/// Σ_t KL(π(·|x, y_<t) ‖ π_ref(·|x, y_<t)) of each row, over the whole vocabulary at every place.
+/// `Σ_t KL(π(·|x, y_<t) ‖ π_ref(·|x, y_<t))` of each row, over the whole vocabulary at every place.
 ///
 /// Its mean over samples y ~ π estimates the KL divergence between the two as distributions over
-/// completions. Unlike the mean of log π/π_ref it cannot fall below zero, and it varies less (Amini et
+/// completions. Unlike the mean of `log π/π_ref` it cannot fall below zero, and it varies less (Amini et
 /// al. 2025, eq. 10).
 pub(crate) fn sequence_divergences(
     policy: &Model,
