@@ -8,6 +8,8 @@ mod catalog;
 mod context;
 mod data;
 mod device;
+#[cfg(test)]
+mod end_to_end;
 mod evaluate;
 mod families;
 mod feedback;

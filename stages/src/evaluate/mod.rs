@@ -2,7 +2,10 @@
 
 pub(crate) mod compare;
 mod plot;
+pub(crate) mod policy;
+mod samples;
 
 use crate::stage::AnyStage;
 
-pub(crate) const STAGES: &[AnyStage] = &[AnyStage::of::<compare::Compare>()];
+pub(crate) const STAGES: &[AnyStage] =
+    &[AnyStage::of::<compare::Compare>(), AnyStage::of::<policy::EvaluatePolicy>()];

@@ -15,7 +15,6 @@ use crate::{
         checkpoint::{copy_tokenizer, files_of, load, save},
         config::Head,
         llama::Model,
-        random,
         statistics::{Ranking, calibration_error},
         trainer::{Loss, Objective, Training, train, write_curve},
     },
@@ -82,7 +81,7 @@ preferred reply wins on pairs it has not seen, with a 95 % interval, and how wel
         let files = files_of(&inputs.model.source)?;
         let codec = Codec::load(&inputs.model.source)?;
         let base = load(files, context.device)?.expecting(Head::LanguageModel)?;
-        let mut model = base.with_score_head(random::derive(context.seed, "score head"));
+        let mut model = base.with_score_head(context.seed_for("score head"));
         model.config.pad = Some(codec.pad);
         let model = model.trainable();
         let longest = model.longest(params.max_length)?;
@@ -135,7 +134,7 @@ pub(crate) struct Comparison {
     pub(crate) margin: f64,
 }
 
-/// −log σ(s_c − s_l − m) (Bradley & Terry 1952; m as in Touvron et al. 2023, eq. 2), plus c (s_c + s_l)²
+/// `−log σ(s_c − s_l − m)` (Bradley & Terry 1952; m as in Touvron et al. 2023, eq. 2), plus `c (s_c + s_l)²`
 /// against drift (Eisenstein et al. 2023, eq. 7): [pairs].
 pub(crate) fn comparison_losses(
     chosen: &Tensor,
@@ -154,7 +153,7 @@ pub(crate) fn comparison_losses(
 /// Comparisons to be explained by scores.
 pub(crate) struct Comparisons {
     pub(crate) rows: Vec<Comparison>,
-    /// Weight of (s_c + s_l)².
+    /// Weight of `(s_c + s_l)²`.
     pub(crate) centring: f64,
 }
 
@@ -211,7 +210,7 @@ pub(crate) fn scores(model: &Model, texts: &[&[u32]]) -> Result<Vec<f64>, StageE
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quality {
     pub(crate) ranking: Ranking,
-    /// How far σ(s_c − s_l) lies from how often that reply is preferred; each pair is asked about from
+    /// How far `σ(s_c − s_l)` lies from how often that reply is preferred; each pair is asked about from
     /// both sides.
     pub(crate) calibration_error: f64,
 }

@@ -13,7 +13,6 @@ use crate::{
         checkpoint::{copy_tokenizer, files_of, save},
         config::{Config, Family, Head},
         llama::Model,
-        random,
     },
     stage::{Out, Stage, StageError, ports},
 };
@@ -111,8 +110,7 @@ The architecture is Llama's, so other tools can load what comes of it.";
         context: &mut Context,
     ) -> Result<(), StageError> {
         let config = config(&params, &Codec::load(&inputs.tokenizer.source)?)?;
-        let seed = random::derive(context.seed, "weights");
-        let model = Model::fresh(config, seed, tch::Device::Cpu);
+        let model = Model::fresh(config, context.seed_for("weights"), tch::Device::Cpu);
         let count: usize = model.parameters.values().map(tch::Tensor::numel).sum();
         context.summary("parameters", count as f64);
         save(&model, &outputs.model.path)?;

@@ -88,6 +88,7 @@ impl Batch {
         self.ids.size()[1]
     }
 
+    #[cfg(test)]
     /// True at [row, t] where token t+1 continues the segment of token t: [rows, width − 1].
     pub(crate) fn continues(&self) -> Tensor {
         let last = self.width() - 1;

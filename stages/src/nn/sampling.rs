@@ -17,8 +17,10 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
+    #[cfg(test)]
     pub(crate) const GREEDY: Self = Self { temperature: 0.0, ..Self::PLAIN };
     /// The model's own distribution.
+    #[cfg(test)]
     pub(crate) const PLAIN: Self =
         Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 };
 

@@ -204,11 +204,11 @@ pub(crate) fn train(
         let end = usable.len().min((place + 1) * training.batch);
         let rows: Vec<usize> =
             order[place * training.batch..end].iter().map(|i| usable[*i]).collect();
-        let pieces: Vec<&[usize]> =
+        let parts: Vec<&[usize]> =
             rows.chunks(training.micro_batch.unwrap_or(rows.len())).collect();
         let weight = rows.iter().map(|row| objective.weight(*row)).sum();
         let point = stepper
-            .step(model, pieces.len(), weight, |piece| objective.loss(model, pieces[piece]))
+            .step(model, parts.len(), weight, |i| objective.loss(model, parts[i]))
             .map_err(|error| with_rows(error, &rows))?;
         tokens_seen += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
         observer.metric("loss", point.step, point.loss);

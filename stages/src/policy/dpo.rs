@@ -156,7 +156,7 @@ impl Dpo {
         Ratios { chosen, rejected, chosen_length, rejected_length }
     }
 
-    /// How many pairs the implicit reward β log π/π_ref ranks as labelled (ties count half), and its mean
+    /// How many pairs the implicit reward `β log π/π_ref` ranks as labelled (ties count half), and its mean
     /// margin.
     pub(crate) fn ranking(&self, model: &Model) -> Result<Ranking, StageError> {
         let _no_grad = tch::no_grad_guard();

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use crate::stage::StageError;
 
 /// How a pair's log-ratios become a loss.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DpoLoss {
     /// The original: −log σ(βΔ).
@@ -50,17 +50,17 @@ pub(crate) struct Ratios {
 }
 
 impl DpoSettings {
-    /// With Δ = r_c − r_l, the log-ratio of the chosen less that of the rejected completion:
+    /// With `Δ = r_c − r_l`, the log-ratio of the chosen less that of the rejected completion:
     ///
-    /// - sigmoid: −(1−ε) log σ(βΔ) − ε log σ(−βΔ) (Rafailov et al. 2023, eq. 7; ε as in their section 4.2
-    ///   of Mitchell 2023), `sigmoid_norm` the same per token
-    /// - robust: [−(1−ε) log σ(βΔ) + ε log σ(−βΔ)] / (1 − 2ε) (Chowdhury et al. 2024, eq. 11)
-    /// - hinge: max(0, 1 − βΔ) (Zhao et al. 2023, eq. 3; Liu et al. 2024)
-    /// - ipo: (Δ per token − 1/2β)² (Azar et al. 2023, eq. 17)
-    /// - `exo_pair`: KL((σ(βΔ), σ(−βΔ)) ‖ (1−ε, ε)) (Ji et al. 2024, eq. 16)
-    /// - `nca_pair`: −log σ(βr_c) − ½ log σ(−βr_c) − ½ log σ(−βr_l) (Chen et al. 2024, eq. 13)
-    /// - `sppo_hard`: (r_c − 1/2β)² + (r_l + 1/2β)² (Wu et al. 2024, eq. 4.7)
-    /// - `apo_zero`: 1 − σ(βr_c) + σ(βr_l); `apo_down`: σ(βr_c) + 1 − σ(βΔ) (D'Oosterlinck et al. 2024)
+    /// - sigmoid: `−(1−ε) log σ(βΔ) − ε log σ(−βΔ)` (Rafailov et al. 2023, eq. 7; ε as in Mitchell 2023),
+    ///   and `sigmoid_norm` the same per token
+    /// - robust: `[−(1−ε) log σ(βΔ) + ε log σ(−βΔ)] / (1 − 2ε)` (Chowdhury et al. 2024)
+    /// - hinge: `max(0, 1 − βΔ)` (Zhao et al. 2023; Liu et al. 2024)
+    /// - ipo: `(Δ per token − 1/2β)²` (Azar et al. 2023, eq. 17)
+    /// - `exo_pair`: `KL((σ(βΔ), σ(−βΔ)) ‖ (1−ε, ε))` (Ji et al. 2024)
+    /// - `nca_pair`: `−log σ(βr_c) − ½ log σ(−βr_c) − ½ log σ(−βr_l)` (Chen et al. 2024)
+    /// - `sppo_hard`: `(r_c − 1/2β)² + (r_l + 1/2β)²` (Wu et al. 2024)
+    /// - `apo_zero`: `1 − σ(βr_c) + σ(βr_l)`; `apo_down`: `σ(βr_c) + 1 − σ(βΔ)` (D'Oosterlinck et al. 2024)
     pub(crate) fn losses(&self, ratios: &Ratios) -> Tensor {
         let (beta, epsilon) = (self.beta, self.label_smoothing);
         let (r_c, r_l) = (&ratios.chosen, &ratios.rejected);

@@ -10,13 +10,14 @@ use crate::{
     nn::{
         batch::{Batch, Example, targets},
         llama::Model,
+        logprob,
         trainer::{Loss, Objective},
     },
     stage::StageError,
 };
 
 /// What a token costs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TokenLoss {
     /// Negative log-likelihood.
@@ -60,9 +61,10 @@ impl Objective for Likelihood {
         let bins: Vec<&[Example]> = rows.iter().map(|row| self.bins[*row].as_slice()).collect();
         let (logits, ids) = predictions(model, &bins);
         let correct = logits.argmax(1, false).eq_tensor(&ids).sum(Kind::Float);
+        let entropy = tch::no_grad(|| logprob::entropy(&logits).sum(Kind::Float));
         Ok(Loss {
             sum: token_losses(&logits, &ids, self.token_loss, self.smoothing).sum(Kind::Float),
-            metrics: vec![("accuracy", correct)],
+            metrics: vec![("accuracy", correct), ("entropy", entropy)],
         })
     }
 }
@@ -76,7 +78,7 @@ pub(crate) fn predictions(model: &Model, bins: &[&[Example]]) -> (Tensor, Tensor
     (model.logits(&hidden), ids)
 }
 
-/// −(1 − ε) log p(y) − ε mean_v log p(v) (Szegedy et al. 2016, section 7), or −sg(p(y)) log p(y) (Wu et
+/// `−(1 − ε) log p(y) − ε mean_v log p(v)` (Szegedy et al. 2016, section 7), or `−sg(p(y)) log p(y)` (Wu et
 /// al. 2025, eq. 9): [labels].
 pub(crate) fn token_losses(
     logits: &Tensor,

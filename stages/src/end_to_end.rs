@@ -1,0 +1,137 @@
+//! The whole way from made-up rows to a policy that has learnt from feedback, stage by stage.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use gradus_protocol::{Input, Job, Reply, Source};
+use serde_json::{Value, json};
+
+use crate::{context::Context, families::find};
+
+/// A place where stages leave their outputs.
+struct Place(PathBuf);
+
+fn source(path: &Path) -> Source {
+    if path.is_file() {
+        return Source::File(path.to_owned());
+    }
+    let files = std::fs::read_dir(path).unwrap().map(Result::unwrap);
+    Source::Tree(files.map(|f| (f.file_name().into_string().unwrap(), f.path())).collect())
+}
+
+impl Place {
+    /// Runs a stage as the engine would; gives the summary. `inputs` are `port=stage.output`.
+    fn run(&self, name: &str, kind: &str, params: Value, inputs: &[&str]) -> BTreeMap<String, f64> {
+        let stage = find(kind).unwrap();
+        let input = |edge: &&str| {
+            let (port, from) = edge.split_once('=').unwrap();
+            let source = source(&self.0.join(from));
+            (port.to_owned(), vec![Input { label: from.to_owned(), source }])
+        };
+        let outputs = (stage.describe)().outputs;
+        let output = |port: String| (port.clone(), self.0.join(format!("{name}.{port}")));
+        let job = Job {
+            kind: kind.to_owned(),
+            params,
+            inputs: inputs.iter().map(input).collect(),
+            outputs: outputs.into_iter().map(|port| output(port.name)).collect(),
+            seed: 7,
+            threads: 1,
+        };
+        let heard = Arc::new(Mutex::new(BTreeMap::new()));
+        let hear = heard.clone();
+        let send = Box::new(move |reply| {
+            if let Reply::Metric { name, step: None, value } = reply {
+                hear.lock().unwrap().insert(name, value.unwrap_or(f64::NAN));
+            }
+        });
+        let mut context = Context::new(job.seed, tch::Device::Cpu, Arc::default(), send);
+        let started = std::time::Instant::now();
+        (stage.run)(&job, &mut context).unwrap();
+        let summary = heard.lock().unwrap().clone();
+        println!("{name}: {:.1?} {summary:?}", started.elapsed());
+        summary
+    }
+}
+
+/// How large the world, the model and the effort are.
+struct Scale {
+    rows: usize,
+    prompts: usize,
+    hidden: usize,
+    layers: usize,
+    /// Passes of pretraining, fine-tuning, reward model and policy.
+    epochs: [f64; 4],
+}
+
+type Summaries = BTreeMap<String, BTreeMap<String, f64>>;
+
+fn whole_way(root: &Path, scale: &Scale) -> Summaries {
+    let Scale { rows, prompts, hidden, layers, epochs } = *scale;
+    let place = Place(root.to_owned());
+    let mut found = BTreeMap::new();
+    let mut run = |name: &str, kind: &str, params: Value, inputs: &[&str]| {
+        found.insert(name.to_owned(), place.run(name, kind, params, inputs));
+    };
+    let made = json!({
+        "task": "reviews", "text": rows, "demonstrations": rows, "preferences": rows,
+        "test_preferences": 64 + rows / 10, "prompts": prompts,
+    });
+    run("data", "data.synthetic", made, &[]);
+    run("bpe", "data.tokenizer", json!({ "vocab_size": 512 }), &["rows=data.text"]);
+    let shape = json!({ "hidden_size": hidden, "layers": layers, "context_length": 256 });
+    run("fresh", "model.init", shape, &["tokenizer=bpe.tokenizer"]);
+    let fast = json!({ "learning_rate": 3e-3, "epochs": epochs[0], "batch": 8 });
+    run("base", "train.pretrain", fast, &["model=fresh.model", "text=data.text"]);
+    let fast = json!({ "learning_rate": 2e-3, "epochs": epochs[1] });
+    let inputs = ["model=base.model", "completions=data.demonstrations"];
+    run("sft", "train.sft", fast, &inputs);
+    let pairs = ["preferences=data.preferences_train", "test=data.preferences_test"];
+    let inputs = ["model=sft.model", pairs[0], pairs[1]];
+    let fast = json!({ "learning_rate": 1e-3, "epochs": epochs[2] });
+    run("rm", "feedback.reward_model", fast, &inputs);
+    let gentle = json!({ "learning_rate": 3e-4, "epochs": epochs[3], "beta": 0.1 });
+    run("dpo", "policy.dpo", gentle, &["policy=sft.model", pairs[0], pairs[1]]);
+    let sample = json!({ "samples_per_prompt": 4, "max_new_tokens": 64 });
+    let judges = [
+        "prompts=data.prompts",
+        "reference=sft.model",
+        "reward_model=rm.model",
+        "true_reward=data.true_reward",
+        "completions=data.preferences_test",
+    ];
+    let before = [&["policy=sft.model"], judges.as_slice()].concat();
+    run("before", "evaluate.policy", sample.clone(), &before);
+    let after = ["policy=dpo.model", "baseline=before.evaluation"];
+    run("after", "evaluate.policy", sample, &[&after, judges.as_slice()].concat());
+    found
+}
+
+#[test]
+fn every_stage_on_the_way_gives_the_same_bytes_again() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let scale = Scale { rows: 48, prompts: 8, hidden: 32, layers: 2, epochs: [1.0; 4] };
+    let found = whole_way(one.path(), &scale);
+    whole_way(other.path(), &scale);
+    for file in ["dpo.model/model.safetensors", "rm.model/model.safetensors", "after.evaluation"] {
+        let bytes = |root: &Path| std::fs::read(root.join(file)).unwrap();
+        assert!(bytes(one.path()) == bytes(other.path()), "{file}");
+    }
+    assert!(found["before"]["kl"].abs() < 1e-6);
+    assert!(found["after"]["kl"] > 0.0);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_policy_that_learns_from_preferences_gains_true_reward() {
+    let place = tempfile::tempdir().unwrap();
+    let epochs = [4.0, 2.0, 2.0, 2.0];
+    let scale = Scale { rows: 2000, prompts: 64, hidden: 96, layers: 3, epochs };
+    let found = whole_way(place.path(), &scale);
+    assert!(found["rm"]["test_accuracy_low"] > 0.6);
+    assert!(found["after"]["reward_mean"] > found["before"]["reward_mean"] + 0.1);
+    assert!(found["after"]["win_rate_low"] > 0.5);
+}
