@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use clap::Args;
 use gradus_engine::{
     event::{Event, Outcome},
-    run::{History, RunError, Session, Settings, Stop},
+    run::{RunError, RunRecord, Session, Settings, Stop, final_outputs},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -49,16 +49,16 @@ impl Run {
         let session = self.place.session(&file, settings)?;
         let runtime = tokio::runtime::Runtime::new()
             .map_err(|error| RunError::Setup(format!("no threads to run with: {error}")))?;
-        let outcome = runtime.block_on(drive(&session, &plan, &file, &selected, terminal));
+        let record = runtime.block_on(drive(&session, &plan, &file, &selected, terminal));
         // What still runs then is a reader of a dead process: nothing to wait for.
         runtime.shutdown_background();
-        let outcome = outcome?;
-        if outcome == Outcome::Done
-            && let Some(record) = History::last(&session.cache, &plan.name)
-        {
-            terminal.results(&plan, &record, &session.cache, &file);
+        let record = record?;
+        let done = record.outcome == Some(Outcome::Done);
+        if done {
+            let outputs = final_outputs(&session.cache, &plan, &record)?;
+            terminal.results(&record, &outputs, &file);
         }
-        Ok(ExitCode::from(u8::from(outcome != Outcome::Done)))
+        Ok(ExitCode::from(u8::from(!done)))
     }
 }
 
@@ -69,7 +69,7 @@ async fn drive(
     file: &std::path::Path,
     selected: &[usize],
     terminal: &mut Terminal,
-) -> Result<Outcome, RunError> {
+) -> Result<RunRecord, RunError> {
     let (send, mut events) = mpsc::unbounded_channel::<Event>();
     let (stop, stopped) = watch::channel(Stop::No);
     let running = session.run(Arc::clone(plan), file, selected, send, stopped);
@@ -78,7 +78,7 @@ async fn drive(
     let mut terminate =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
             .map_err(|error| RunError::Setup(format!("signals cannot be heard: {error}")))?;
-    let outcome = loop {
+    let record = loop {
         let ask = || {
             stop.send_modify(|stop| {
                 *stop = if *stop == Stop::No { Stop::Gently } else { Stop::Now };
@@ -87,7 +87,7 @@ async fn drive(
         tokio::select! {
             biased;
             Some(event) = events.recv() => live.take(&event),
-            outcome = &mut running => break outcome,
+            record = &mut running => break record,
             interrupt = tokio::signal::ctrl_c() => {
                 if interrupt.is_ok() {
                     live.note("stopping; press Ctrl-C again to stop at once");
@@ -100,5 +100,5 @@ async fn drive(
     while let Ok(event) = events.try_recv() {
         live.take(&event);
     }
-    outcome
+    record
 }

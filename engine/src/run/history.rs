@@ -65,10 +65,12 @@ fn runs(cache: &Cache) -> PathBuf {
     cache.root().join("runs")
 }
 
-/// A stage's id as a file name: what a file system might object to is replaced.
-fn file_name(stage: &str) -> String {
+/// A name as a file name: what a file system might object to is replaced.
+pub(super) fn file_name(stage: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-=.,[]".contains(c) { c } else { '_' };
-    stage.chars().map(plain).take(120).collect()
+    let name: String = stage.chars().map(plain).take(120).collect();
+    // Never `.` or `..`, nor hidden.
+    if name.starts_with('.') { format!("_{name}") } else { name }
 }
 
 impl History {
