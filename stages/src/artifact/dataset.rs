@@ -201,6 +201,7 @@ impl Iterator for Reader {
 }
 
 /// All rows of a file that is known to be small enough.
+#[cfg(test)]
 pub(crate) fn read_all(path: &Path) -> Result<Vec<Row>, StageError> {
     Reader::open(path)?.collect()
 }
