@@ -7,7 +7,10 @@ use gradus_engine::{
     event::{Event, Outcome},
     run::{History, RunError, Session, Settings, Stop},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
 
 use super::common::{PipelineArgs, PlaceArgs};
 use crate::{failure::Failure, terminal::Terminal};
@@ -58,7 +61,11 @@ impl Run {
         {
             terminal.results(&plan, &record, &session.cache, &file);
         }
-        Ok(ExitCode::from(u8::from(outcome != Outcome::Done)))
+        Ok(ExitCode::from(match outcome {
+            Outcome::Done => 0,
+            Outcome::Failed | Outcome::Cancelled => 1,
+            Outcome::Broken => 2,
+        }))
     }
 }
 
@@ -75,9 +82,12 @@ async fn drive(
     let running = session.run(Arc::clone(plan), file, selected, send, stopped);
     tokio::pin!(running);
     let mut live = terminal.live();
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .map_err(|error| RunError::Setup(format!("signals cannot be heard: {error}")))?;
+    // Both are listened to from here on, so that none is lost between two turns of the loop.
+    let listen = |kind| {
+        signal(kind).map_err(|error| RunError::Setup(format!("signals cannot be heard: {error}")))
+    };
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
     let outcome = loop {
         let ask = || {
             stop.send_modify(|stop| {
@@ -88,11 +98,9 @@ async fn drive(
             biased;
             Some(event) = events.recv() => live.take(&event),
             outcome = &mut running => break outcome,
-            interrupt = tokio::signal::ctrl_c() => {
-                if interrupt.is_ok() {
-                    live.note("stopping; press Ctrl-C again to stop at once");
-                    ask();
-                }
+            _ = interrupt.recv() => {
+                live.note("stopping; press Ctrl-C again to stop at once");
+                ask();
             }
             _ = terminate.recv() => ask(),
         }

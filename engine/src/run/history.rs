@@ -167,7 +167,7 @@ impl History {
                     it.outputs.clone_from(outputs);
                     it.metrics.clone_from(metrics);
                     it.seconds = *seconds;
-                })
+                });
             }
             Event::Failed { stage, message, .. } => with(stage, &|it| {
                 it.status = Status::Failed;
