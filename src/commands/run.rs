@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use clap::Args;
 use gradus_engine::{
     event::{Event, Outcome},
-    run::{History, RunError, Session, Settings, Stop},
+    run::{RunError, RunRecord, Session, Settings, Stop, final_outputs},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -52,19 +52,18 @@ impl Run {
         let session = self.place.session(&file, settings)?;
         let runtime = tokio::runtime::Runtime::new()
             .map_err(|error| RunError::Setup(format!("no threads to run with: {error}")))?;
-        let outcome = runtime.block_on(drive(&session, &plan, &file, &selected, terminal));
+        let record = runtime.block_on(drive(&session, &plan, &file, &selected, terminal));
         // What still runs then is a reader of a dead process: nothing to wait for.
         runtime.shutdown_background();
-        let outcome = outcome?;
-        if outcome == Outcome::Done
-            && let Some(record) = History::last(&session.cache, &plan.name)
-        {
-            terminal.results(&plan, &record, &session.cache, &file);
+        let record = record?;
+        if record.outcome == Some(Outcome::Done) {
+            let outputs = final_outputs(&session.cache, &plan, &record)?;
+            terminal.results(&record, &outputs, &file);
         }
-        Ok(ExitCode::from(match outcome {
-            Outcome::Done => 0,
-            Outcome::Failed | Outcome::Cancelled => 1,
-            Outcome::Broken => 2,
+        Ok(ExitCode::from(match record.outcome {
+            Some(Outcome::Done) => 0,
+            Some(Outcome::Broken) => 2,
+            Some(Outcome::Failed | Outcome::Cancelled) | None => 1,
         }))
     }
 }
@@ -76,7 +75,7 @@ async fn drive(
     file: &std::path::Path,
     selected: &[usize],
     terminal: &mut Terminal,
-) -> Result<Outcome, RunError> {
+) -> Result<RunRecord, RunError> {
     let (send, mut events) = mpsc::unbounded_channel::<Event>();
     let (stop, stopped) = watch::channel(Stop::No);
     let running = session.run(Arc::clone(plan), file, selected, send, stopped);
@@ -88,7 +87,7 @@ async fn drive(
     };
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
-    let outcome = loop {
+    let record = loop {
         let ask = || {
             stop.send_modify(|stop| {
                 *stop = if *stop == Stop::No { Stop::Gently } else { Stop::Now };
@@ -97,7 +96,7 @@ async fn drive(
         tokio::select! {
             biased;
             Some(event) = events.recv() => live.take(&event),
-            outcome = &mut running => break outcome,
+            record = &mut running => break record,
             _ = interrupt.recv() => {
                 live.note("stopping; press Ctrl-C again to stop at once");
                 ask();
@@ -108,5 +107,5 @@ async fn drive(
     while let Ok(event) = events.try_recv() {
         live.take(&event);
     }
-    outcome
+    record
 }

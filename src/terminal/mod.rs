@@ -4,6 +4,7 @@
 //! colours where `NO_COLOR` is set.
 
 mod diagnostics;
+mod figures;
 mod listing;
 mod live;
 mod paint;

@@ -105,6 +105,33 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// What the pipeline is for, as (stage, position of the output): outputs that no stage reads, and
+    /// models that no other model is made from.
+    pub fn final_outputs(&self) -> Vec<(usize, usize)> {
+        let is_model = |port_type: &str| matches!(port_type, "model" | "reward_model");
+        let makes_models = |stage: &Stage| stage.output_types.iter().any(|it| is_model(it));
+        let mut used = std::collections::HashSet::new();
+        for reader in &self.stages {
+            for wire in &reader.inputs {
+                let From::Stage(index, output) = &wire.from else { continue };
+                let outputs = &self.stages[*index].kind.outputs;
+                let Some(port) = outputs.iter().position(|port| port.name == *output) else {
+                    continue;
+                };
+                let judged = is_model(&self.stages[*index].output_types[port]);
+                if !judged || makes_models(reader) {
+                    used.insert((*index, port));
+                }
+            }
+        }
+        let all = self.stages.iter().enumerate();
+        let all =
+            all.flat_map(|(i, stage)| (0..stage.kind.outputs.len()).map(move |port| (i, port)));
+        all.filter(|output| !used.contains(output)).collect()
+    }
+}
+
 impl Stage {
     /// The stages that this one reads from; one may come more than once.
     pub fn sources(&self) -> impl Iterator<Item = usize> + '_ {

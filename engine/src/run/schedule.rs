@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    History, RunError, Session,
+    History, RunError, RunRecord, Session,
     execute::{Ended, execute},
     launch::Toolchain,
     log::Log,
@@ -184,7 +184,8 @@ struct Counts {
 }
 
 impl Session {
-    /// Carries out `selected` stages of `plan`. How it went is in the events; an error is gradus' own.
+    /// Carries out `selected` stages of `plan`. How it went is in the events and in the record that is
+    /// returned; an error is gradus' own.
     pub async fn run(
         &self,
         plan: Arc<Plan>,
@@ -192,7 +193,7 @@ impl Session {
         selected: &[usize],
         events: UnboundedSender<Event>,
         stop: watch::Receiver<Stop>,
-    ) -> Result<Outcome, RunError> {
+    ) -> Result<RunRecord, RunError> {
         let began = Instant::now();
         let history = History::begin(&self.cache, &plan.name, file)?;
         let gpus = &self.devices.gpus;
@@ -230,7 +231,8 @@ impl Session {
             skipped: counts.skipped,
             seconds: began.elapsed().as_secs_f64(),
         });
-        Ok(outcome)
+        let record = lock(&shared.history).record.clone();
+        Ok(record)
     }
 }
 
