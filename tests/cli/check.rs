@@ -158,6 +158,11 @@ fn numbers_that_are_not_finite_are_refused() {
 }
 
 #[test]
+fn a_line_break_for_some_readers_alone_is_refused() {
+    assert_snapshot!(check("# comment\u{2028}params: {}\nstages: {}").1);
+}
+
+#[test]
 fn keys_that_are_not_text_are_refused() {
     assert_snapshot!(check("params: { 1: one, true: two }\nstages: {}").1);
 }

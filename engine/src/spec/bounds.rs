@@ -18,6 +18,9 @@ const DEEPEST: usize = 64;
 /// Bytes of all scalars, each counted as often as an alias repeats it.
 const MOST_SCALAR_BYTES: usize = 4 << 20;
 
+/// YAML 1.1 breaks lines at these and YAML 1.2 does not: a comment could hide what the other reader sees.
+const LINE_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+
 /// What breaks a limit, and where.
 pub(crate) type Refusal = Box<(At, Problem)>;
 
@@ -64,6 +67,11 @@ pub(crate) fn outline(sources: &Sources, source: usize) -> Result<Option<Outline
     if text.len() > LARGEST_TEXT {
         let problem = Problem::Limit { what: "bytes of text", limit: LARGEST_TEXT };
         return Err(Box::new((start, problem)));
+    }
+    if let Some((start, odd)) = text.char_indices().find(|(_, c)| LINE_BREAKS.contains(c)) {
+        let at = At { source, start, end: start + odd.len_utf8() };
+        let what = "this invisible character ends a line for some YAML readers and not for others";
+        refuse(what, at)?;
     }
     let mut builder = Builder::new(source, text);
     for event in Parser::new_from_str(text) {
