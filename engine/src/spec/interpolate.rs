@@ -221,3 +221,115 @@ fn whole(text: &str) -> Option<&str> {
     let inner = text.strip_prefix("${")?.strip_suffix('}')?;
     (!inner.contains(['{', '}'])).then_some(inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::spec::{node::SourceText, read::read};
+
+    /// Fills `text` in with the parameters of `params`, or says what is wrong.
+    fn filled(params: &str, text: &str) -> Result<Value, String> {
+        let (mut sources, mut mistakes) = (Sources::default(), Mistakes::default());
+        let mut parse = |name: &str, text: &str| {
+            let source = sources.add(SourceText {
+                name: name.to_owned(),
+                text: Arc::from(text),
+                base: std::path::PathBuf::new(),
+                trusted: false,
+            });
+            read(&sources, source, &mut mistakes).unwrap()
+        };
+        let (params, node) = (parse("params", params), parse("text", text));
+        let matrix =
+            [("beta".to_owned(), Node { data: Data::Text("hot".to_owned()), at: node.at })];
+        let scope = Scope {
+            params: Some(&params),
+            matrix: &matrix,
+            stage: Some("dpo[beta=hot]"),
+            ..Scope::default()
+        };
+        match interpolate(&node, &scope, &sources, &mut mistakes) {
+            Some(node) if mistakes.list.is_empty() => Ok(node.to_value()),
+            _ => Err(mistakes.list.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+        }
+    }
+
+    const PARAMS: &str = "
+        whole: 3
+        half: 0.5
+        yes: true
+        none: null
+        word: text
+        list: [1, two]
+        deep: { er: [{ est: 7 }] }
+        other: '${params.whole}'
+        circle: '${params.circle}'
+    ";
+
+    #[test]
+    fn a_value_that_is_nothing_else_keeps_its_type() {
+        let of = |name: &str| filled(PARAMS, &format!("'${{params.{name}}}'")).unwrap();
+        assert_eq!(of("whole"), json!(3));
+        assert_eq!(of("half"), json!(0.5));
+        assert_eq!(of("yes"), json!(true));
+        assert_eq!(of("none"), json!(null));
+        assert_eq!(of("word"), json!("text"));
+        assert_eq!(of("list"), json!([1, "two"]));
+        assert_eq!(of("deep.er.0.est"), json!(7));
+        assert_eq!(of("other"), json!(3));
+    }
+
+    #[test]
+    fn inside_other_text_a_value_is_written_out() {
+        let text = "'${params.whole} of ${params.half}, ${params.yes}: ${ params.word }'";
+        assert_eq!(filled(PARAMS, text).unwrap(), json!("3 of 0.5, true: text"));
+        assert!(filled(PARAMS, "'a ${params.list}'").unwrap_err().contains("it is a list"));
+    }
+
+    #[test]
+    fn the_matrix_and_the_stage_are_in_reach() {
+        assert_eq!(
+            filled(PARAMS, "'${matrix.beta}-${stage.name}'"),
+            Ok(json!("hot-dpo[beta=hot]"))
+        );
+    }
+
+    #[test]
+    fn two_dollars_stand_for_one() {
+        assert_eq!(filled(PARAMS, "'$${params.whole}'"), Ok(json!("${params.whole}")));
+        assert_eq!(filled(PARAMS, "'$$ $1 {x}'"), Ok(json!("$$ $1 {x}")));
+    }
+
+    #[test]
+    fn what_was_filled_in_is_not_read_again() {
+        let params = "a: '$${params.b}'\nb: secret";
+        assert_eq!(filled(params, "'${params.a}'"), Ok(json!("${params.b}")));
+    }
+
+    #[test]
+    fn values_inside_lists_and_maps_are_filled_in_and_keys_are_not() {
+        let filled =
+            filled(PARAMS, "{ '${params.word}': ['${params.whole}', { a: '${params.half}' }] }");
+        assert_eq!(filled, Ok(json!({ "${params.word}": [3, { "a": 0.5 }] })));
+    }
+
+    #[test]
+    fn values_that_refer_to_each_other_end() {
+        assert!(filled(PARAMS, "'${params.circle}'").unwrap_err().contains("in a circle"));
+    }
+
+    #[test]
+    fn values_that_grow_are_stopped() {
+        let mut params = "a0: 0123456789".to_owned();
+        for i in 1..10 {
+            let before = format!("${{params.a{}}}", i - 1).repeat(10);
+            params += &["\na", &i.to_string(), ": '", &before, "'"].concat();
+        }
+        assert_eq!(filled(&params, "'${params.a4}'").unwrap().as_str().unwrap().len(), 100_000);
+        assert!(filled(&params, "'${params.a9}'").unwrap_err().contains("over a limit"));
+    }
+}
