@@ -9,6 +9,7 @@ mod architecture;
 mod cancel;
 mod check;
 mod export;
+mod failure;
 mod graph;
 mod hostile;
 mod plan;

@@ -18,7 +18,13 @@ fn output(mut command: Command) -> String {
 #[test]
 fn there_are_no_colours_where_there_is_no_terminal() {
     let project = Project::new(PIPELINE);
-    for arguments in [&["check", "p.yaml"][..], &["stages"], &["--help"], &["doctor"]] {
+    project.write(
+        "sound.yaml",
+        "stages: { one: { kind: exec, with: { shell: 'sleep 0.3; exit 1' } } }",
+    );
+    let all =
+        [&["check", "p.yaml"][..], &["run", "sound.yaml"], &["stages"], &["--help"], &["doctor"]];
+    for arguments in all {
         let mut command = project.command(arguments);
         command.env_remove("NO_COLOR").env("TERM", "xterm-256color").env("COLORTERM", "truecolor");
         assert!(!output(command).contains('\u{1b}'), "{arguments:?}");
