@@ -7,7 +7,10 @@ use gradus_engine::{
     event::{Event, Outcome},
     run::{RunError, RunRecord, Session, Settings, Stop, final_outputs},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
 
 use super::common::{PipelineArgs, PlaceArgs};
 use crate::{failure::Failure, terminal::Terminal};
@@ -53,12 +56,15 @@ impl Run {
         // What still runs then is a reader of a dead process: nothing to wait for.
         runtime.shutdown_background();
         let record = record?;
-        let done = record.outcome == Some(Outcome::Done);
-        if done {
+        if record.outcome == Some(Outcome::Done) {
             let outputs = final_outputs(&session.cache, &plan, &record)?;
             terminal.results(&record, &outputs, &file);
         }
-        Ok(ExitCode::from(u8::from(!done)))
+        Ok(ExitCode::from(match record.outcome {
+            Some(Outcome::Done) => 0,
+            Some(Outcome::Broken) => 2,
+            Some(Outcome::Failed | Outcome::Cancelled) | None => 1,
+        }))
     }
 }
 
@@ -75,9 +81,12 @@ async fn drive(
     let running = session.run(Arc::clone(plan), file, selected, send, stopped);
     tokio::pin!(running);
     let mut live = terminal.live();
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .map_err(|error| RunError::Setup(format!("signals cannot be heard: {error}")))?;
+    // Both are listened to from here on, so that none is lost between two turns of the loop.
+    let listen = |kind| {
+        signal(kind).map_err(|error| RunError::Setup(format!("signals cannot be heard: {error}")))
+    };
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
     let record = loop {
         let ask = || {
             stop.send_modify(|stop| {
@@ -88,11 +97,9 @@ async fn drive(
             biased;
             Some(event) = events.recv() => live.take(&event),
             record = &mut running => break record,
-            interrupt = tokio::signal::ctrl_c() => {
-                if interrupt.is_ok() {
-                    live.note("stopping; press Ctrl-C again to stop at once");
-                    ask();
-                }
+            _ = interrupt.recv() => {
+                live.note("stopping; press Ctrl-C again to stop at once");
+                ask();
             }
             _ = terminate.recv() => ask(),
         }

@@ -86,7 +86,7 @@ impl Live {
             Event::RunFinished { outcome, ran, cached, failed, skipped, seconds, .. } => {
                 let word = match outcome {
                     Outcome::Done => self.paint.green("done"),
-                    Outcome::Failed => self.paint.red("failed"),
+                    Outcome::Failed | Outcome::Broken => self.paint.red("failed"),
                     Outcome::Cancelled => self.paint.yellow("stopped"),
                 };
                 let mut counts = vec![format!("{ran} ran"), format!("{cached} cached")];

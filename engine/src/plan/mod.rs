@@ -77,11 +77,18 @@ impl Plan {
         let mut mistakes = Mistakes::default();
         let mut wanted = vec![targets.is_empty(); self.stages.len()];
         for target in targets {
-            let named = |stage: &Stage| stage.id == *target || stage.spec == *target;
-            if !self.stages.iter().any(named) {
-                mistakes.add_unplaced(crate::spec::Problem::UnknownTarget(target.clone()));
+            let is_meant = |stage: &Stage| stage.id == *target || stage.spec == *target;
+            if !self.stages.iter().any(is_meant) {
+                let names = self.stages.iter().flat_map(|it| [it.spec.as_str(), it.id.as_str()]);
+                let mut known: Vec<_> = self.stages.iter().map(|it| it.spec.as_str()).collect();
+                known.dedup();
+                mistakes.add_unplaced(crate::spec::Problem::UnknownTarget {
+                    name: target.clone(),
+                    nearest: crate::spec::nearest(target, names),
+                    known: known.join(", "),
+                });
             }
-            for (i, stage) in self.stages.iter().enumerate().filter(|(_, stage)| named(stage)) {
+            for (i, stage) in self.stages.iter().enumerate().filter(|(_, stage)| is_meant(stage)) {
                 tracing::debug!(stage = stage.id, "wanted");
                 wanted[i] = true;
             }
@@ -144,7 +151,7 @@ pub fn plan(
     let instances = instances::instances(pipeline, catalog, &mut mistakes);
     let mut stages: Vec<Stage> = instances
         .iter()
-        .filter_map(|instance| params::complete(instance, pipeline, &mut mistakes))
+        .map(|instance| params::complete(instance, pipeline, &mut mistakes))
         .collect();
     wiring::join(&mut stages, &instances, pipeline, &mut mistakes);
     let stages = graph::order(stages, pipeline, &mut mistakes);

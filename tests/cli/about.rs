@@ -1,0 +1,104 @@
+//! What `gradus` says about itself, its kinds and the machine.
+
+use insta::assert_snapshot;
+
+use crate::support::Project;
+
+fn gradus(arguments: &[&str]) -> (Project, crate::support::Ran) {
+    let project = Project::new("");
+    let ran = project.gradus(arguments);
+    (project, ran)
+}
+
+#[test]
+fn help_lists_the_commands() {
+    assert_snapshot!(gradus(&["--help"]).1);
+}
+
+#[test]
+fn help_of_a_command_explains_its_words() {
+    assert_snapshot!(gradus(&["run", "--help"]).1);
+}
+
+#[test]
+fn an_unknown_command_is_no_command() {
+    assert_snapshot!(gradus(&["rnu"]).1);
+}
+
+#[test]
+fn kinds_are_listed_with_a_line_each() {
+    assert_snapshot!(gradus(&["stages"]).1);
+}
+
+#[test]
+fn a_kind_is_documented_with_its_parameters_and_ports() {
+    assert_snapshot!(gradus(&["stages", "show", "policy.dpo"]).1);
+}
+
+#[test]
+fn a_kind_with_types_by_parameter_is_documented() {
+    assert_snapshot!(gradus(&["stages", "show", "data.load"]).1);
+}
+
+#[test]
+fn exec_is_documented_like_any_kind() {
+    assert_snapshot!(gradus(&["stages", "show", "exec"]).1);
+}
+
+#[test]
+fn an_unknown_kind_is_not_documented() {
+    assert_snapshot!(gradus(&["stages", "show", "policy.dop"]).1);
+}
+
+#[test]
+fn kinds_are_values_for_programs() {
+    let (_project, ran) = gradus(&["stages", "--format", "json"]);
+    let kinds = ran.json();
+    assert_eq!(kinds[0]["kind"], "data.load");
+    let (_project, ran) = gradus(&["stages", "show", "train.sft", "--format", "json"]);
+    assert_eq!(ran.json()["outputs"][0]["type"]["is"][0], "model");
+}
+
+#[test]
+fn completions_are_written_for_each_shell() {
+    for (shell, word) in
+        [("bash", "_gradus()"), ("zsh", "#compdef gradus"), ("fish", "complete -c gradus")]
+    {
+        let (_project, ran) = gradus(&["completions", shell]);
+        assert!(ran.code == Some(0) && ran.stdout.contains(word), "{ran}");
+    }
+}
+
+#[test]
+fn the_doctor_says_what_there_is() {
+    let mut project = Project::new("");
+    project.set("CUDA_VISIBLE_DEVICES", "");
+    project.set("GRADUS_WORKER", "libtorch/build-version");
+    assert_snapshot!(project.gradus(&["doctor"]));
+    assert_snapshot!(project.gradus(&["doctor", "--format", "json"]));
+}
+
+#[test]
+fn the_doctor_says_what_is_missing() {
+    let mut project = Project::new("");
+    project.set("CUDA_VISIBLE_DEVICES", "");
+    project.set("GRADUS_WORKER", "nowhere/gradus-worker");
+    project.write("libtorch/build-version", "2.4.0");
+    // No python3, whose torch would do.
+    project.set("PATH", "");
+    let report = project.gradus(&["doctor", "--format", "json"]);
+    assert_eq!(report.code, Some(2));
+    let rows = report.json();
+    let problem = |row: usize| rows[row]["problem"].as_str().unwrap_or_default().to_owned();
+    assert!(problem(0).contains("`nowhere/gradus-worker`"), "{report}");
+    assert!(problem(1).contains("LIBTORCH: it is 2.4.0"), "{report}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let project = Project::new("");
+    let mut command = project.command(&["completions", "zsh"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
