@@ -13,6 +13,7 @@ use crate::{
         checkpoint::{copy_tokenizer, files_of, save},
         config::{Config, Family, Head},
         llama::Model,
+        rope::Rope,
     },
     stage::{Out, Stage, StageError, ports},
 };
@@ -139,7 +140,7 @@ fn config(params: &Params, codec: &Codec) -> Result<Config, StageError> {
         head_dim: (hidden / heads).into(),
         context_length: params.context_length.into(),
         rms_norm_eps: 1e-5,
-        rope_theta: params.rope_theta,
+        rope: Rope::plain(params.rope_theta),
         tie_embeddings: params.tie_embeddings,
         attention_bias: false,
         initializer_range: params.initializer_range,

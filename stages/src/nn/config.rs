@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::rope::Rope;
 use crate::stage::StageError;
 
 /// Guards against a `config.json` that asks for absurd amounts of memory.
@@ -41,7 +42,7 @@ pub(crate) struct Config {
     pub(crate) head_dim: i64,
     pub(crate) context_length: i64,
     pub(crate) rms_norm_eps: f64,
-    pub(crate) rope_theta: f64,
+    pub(crate) rope: Rope,
     pub(crate) tie_embeddings: bool,
     /// Llama's switch for biases on q, k, v and o; Qwen2 always has them on q, k and v.
     pub(crate) attention_bias: bool,
@@ -92,7 +93,7 @@ impl Config {
             head_dim: size(value, "head_dim", Some(hidden_size / heads))?,
             context_length: size(value, "max_position_embeddings", Some(2048))?,
             rms_norm_eps: value["rms_norm_eps"].as_f64().unwrap_or(1e-6),
-            rope_theta: rope_theta(value)?,
+            rope: Rope::from_config(value)?,
             tie_embeddings: value["tie_word_embeddings"].as_bool().unwrap_or(false),
             attention_bias: value["attention_bias"].as_bool().unwrap_or(false),
             initializer_range: value["initializer_range"].as_f64().unwrap_or(0.02),
@@ -187,6 +188,7 @@ impl Config {
             [one] => json!(one),
             several => json!(several),
         };
+        let (rope_parameters, rope_scaling) = self.rope.to_json();
         let mut value = json!({
             "architectures": [format!("{class}{task}")],
             "attention_bias": self.attention_bias,
@@ -206,8 +208,9 @@ impl Config {
             "num_key_value_heads": self.kv_heads,
             "pad_token_id": self.pad,
             "rms_norm_eps": self.rms_norm_eps,
-            "rope_parameters": { "rope_theta": self.rope_theta, "rope_type": "default" },
-            "rope_theta": self.rope_theta,
+            "rope_parameters": rope_parameters,
+            "rope_scaling": rope_scaling,
+            "rope_theta": self.rope.theta,
             "tie_word_embeddings": self.tie_embeddings,
             "torch_dtype": "float32",
             "use_cache": true,
@@ -252,25 +255,6 @@ fn size(value: &Value, key: &str, default: Option<i64>) -> Result<i64, String> {
     }
 }
 
-fn rope_theta(value: &Value) -> Result<f64, String> {
-    for key in ["rope_parameters", "rope_scaling"] {
-        let rope = &value[key];
-        let kind = rope["rope_type"].as_str().or(rope["type"].as_str()).unwrap_or("default");
-        if kind != "default" {
-            return Err(format!(
-                "`{key}` asks for the rope type `{kind}`; only `default` is known"
-            ));
-        }
-        let partial = rope["partial_rotary_factor"].as_f64().unwrap_or(1.0);
-        if (partial - 1.0).abs() > f64::EPSILON {
-            return Err("partial rotary positions are not supported".to_owned());
-        }
-    }
-    let theta = value["rope_parameters"]["rope_theta"].as_f64();
-    let theta = theta.or(value["rope_theta"].as_f64()).unwrap_or(10_000.0);
-    if theta > 0.0 { Ok(theta) } else { Err(format!("`rope_theta` is {theta}")) }
-}
-
 /// A token id, a list of them, or nothing; transformers also writes −1 for nothing.
 fn ids(value: &Value) -> Result<Vec<u32>, String> {
     let several = match value {
@@ -303,7 +287,7 @@ pub(crate) mod tests {
             head_dim: 2,
             context_length: 32,
             rms_norm_eps: 1e-5,
-            rope_theta: 10_000.0,
+            rope: Rope::plain(10_000.0),
             tie_embeddings: false,
             attention_bias: false,
             initializer_range: 0.2,

@@ -225,11 +225,12 @@ impl Model {
         self.linear(&mixed.transpose(1, 2).reshape([rows, width, -1]), &format!("{prefix}.o_proj"))
     }
 
-    /// cos and sin of position · θ^(−2i/d), each `[rows, 1, width, head_dim]` (Su et al. 2021, eq. 15).
+    /// cos and sin of position · frequency, each `[rows, 1, width, head_dim]`.
     fn rotary(&self, positions: &Tensor) -> (Tensor, Tensor) {
-        let half = Tensor::arange(self.config.head_dim / 2, (Kind::Float, self.device()));
-        let frequency = half * (-2.0 * self.config.rope_theta.ln() / self.config.head_dim as f64);
-        let angle = positions.to_kind(Kind::Float).unsqueeze(-1) * frequency.exp();
+        let frequencies = self.config.rope.frequencies(self.config.head_dim);
+        let frequencies = Tensor::from_slice(&frequencies).to_kind(Kind::Float);
+        let angle =
+            positions.to_kind(Kind::Float).unsqueeze(-1) * frequencies.to_device(self.device());
         let angle = Tensor::cat(&[&angle, &angle], -1).unsqueeze(1);
         (angle.cos(), angle.sin())
     }

@@ -9,6 +9,7 @@ pub(crate) mod generate;
 pub(crate) mod llama;
 pub(crate) mod logprob;
 pub(crate) mod random;
+pub(crate) mod rope;
 pub(crate) mod sampling;
 pub(crate) mod schedule;
 pub(crate) mod statistics;
