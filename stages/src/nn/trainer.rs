@@ -216,11 +216,11 @@ pub(crate) fn train(
         for (name, value) in &point.metrics {
             observer.metric(name, point.step, value.as_f64().unwrap_or(f64::NAN));
         }
-        let speed = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
+        let per_second = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
         observer.progress(
             step + 1,
             steps,
-            &format!("loss {:.4}, {speed:.0} tokens/s", point.loss),
+            &format!("loss {:.4}, {per_second:.0} tokens/s", point.loss),
         )?;
         curve.push(point);
     }
