@@ -21,12 +21,13 @@ pub(crate) enum Scaling {
     Linear {
         factor: f64,
     },
-    /// Only slow ones are, with a ramp between (Llama 3.1).
+    /// Those are that turn less than `low` times in the old `context`; those that turn more than `high`
+    /// times are not, with a ramp between (Llama 3.1).
     Llama3 {
         factor: f64,
         low: f64,
         high: f64,
-        context: f64,
+        context: u32,
     },
 }
 
@@ -93,8 +94,12 @@ impl Scaling {
             "default" => Ok(Self::None),
             "linear" => Ok(Self::Linear { factor: number("factor")? }),
             "llama3" => {
-                let context = number("original_max_position_embeddings")
-                    .or_else(|why| longest.as_f64().ok_or(why))?;
+                let context = [&rope["original_max_position_embeddings"], longest];
+                let context = context.iter().find_map(|length| length.as_u64());
+                let context =
+                    context.and_then(|length| u32::try_from(length).ok()).ok_or_else(|| {
+                        format!("`{key}` has no sound `original_max_position_embeddings`")
+                    })?;
                 let (factor, low, high) =
                     (number("factor")?, number("low_freq_factor")?, number("high_freq_factor")?);
                 if high <= low {
@@ -115,7 +120,7 @@ impl Scaling {
             Self::None => frequency,
             Self::Linear { factor } => frequency / factor,
             Self::Llama3 { factor, low, high, context } => {
-                let turns = context * frequency / TAU;
+                let turns = f64::from(context) * frequency / TAU;
                 let keep = ((turns - low) / (high - low)).clamp(0.0, 1.0);
                 frequency * (keep + (1.0 - keep) / factor)
             }
@@ -141,14 +146,15 @@ mod tests {
     fn scaling_slows_all_pairs_or_only_the_slow_ones() {
         let rope = Rope { theta: 10_000.0, scaling: Scaling::Linear { factor: 4.0 } };
         close(&rope.frequencies(4), &[0.25, 0.0025]);
-        // Turns within the old context: 10 (kept), 1 (slowed to 1/8), 2.5 (half-way between).
-        let scaling = Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, context: 10.0 * TAU };
-        close(&[1.0, 0.1, 0.25].map(|x| scaling.apply(x)), &[1.0, 0.0125, 0.25 * (0.5 + 0.0625)]);
+        // Kept at 5 turns in the old context, slowed to 1/8 at 1, half-way between at 2.5.
+        let scaling = Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, context: 100 };
+        let of_turns = |turns: f64| scaling.apply(turns * TAU / 100.0) / (turns * TAU / 100.0);
+        close(&[5.0, 1.0, 2.5].map(of_turns), &[1.0, 0.125, 0.5 + 0.0625]);
     }
 
     #[test]
     fn both_spellings_say_the_same() {
-        let scaling = Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, context: 64.0 };
+        let scaling = Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, context: 64 };
         for rope in [Rope::plain(5e5), Rope { theta: 5e5, scaling }] {
             let (parameters, scaling) = rope.to_json();
             let new = json!({ "rope_parameters": parameters });
