@@ -8,6 +8,8 @@ pub(crate) mod config;
 pub(crate) mod generate;
 pub(crate) mod llama;
 pub(crate) mod logprob;
+#[cfg(test)]
+mod plain;
 pub(crate) mod random;
 pub(crate) mod rope;
 pub(crate) mod sampling;
