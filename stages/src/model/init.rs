@@ -143,6 +143,7 @@ fn config(params: &Params, codec: &Codec) -> Result<Config, StageError> {
         rope: Rope::plain(params.rope_theta),
         tie_embeddings: params.tie_embeddings,
         attention_bias: false,
+        mlp_bias: false,
         initializer_range: params.initializer_range,
         bos: codec.bos,
         eos: vec![codec.eos],

@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) tie_embeddings: bool,
     /// Llama's switch for biases on q, k, v and o; Qwen2 always has them on q, k and v.
     pub(crate) attention_bias: bool,
+    /// Llama's switch for biases in the feed-forward layers.
+    pub(crate) mlp_bias: bool,
     pub(crate) initializer_range: f64,
     pub(crate) bos: Option<u32>,
     pub(crate) eos: Vec<u32>,
@@ -96,6 +98,7 @@ impl Config {
             rope: Rope::from_config(value)?,
             tie_embeddings: value["tie_word_embeddings"].as_bool().unwrap_or(false),
             attention_bias: value["attention_bias"].as_bool().unwrap_or(false),
+            mlp_bias: family == Family::Llama && value["mlp_bias"].as_bool().unwrap_or(false),
             initializer_range: value["initializer_range"].as_f64().unwrap_or(0.02),
             bos: ids(&value["bos_token_id"])?.first().copied(),
             eos: ids(&value["eos_token_id"])?,
@@ -158,9 +161,16 @@ impl Config {
                 add("self_attn.q_norm.weight", &[self.head_dim]);
                 add("self_attn.k_norm.weight", &[self.head_dim]);
             }
-            add("mlp.gate_proj.weight", &[inner, hidden]);
-            add("mlp.up_proj.weight", &[inner, hidden]);
-            add("mlp.down_proj.weight", &[hidden, inner]);
+            for (name, rows, columns) in [
+                ("gate_proj", inner, hidden),
+                ("up_proj", inner, hidden),
+                ("down_proj", hidden, inner),
+            ] {
+                add(&format!("mlp.{name}.weight"), &[rows, columns]);
+                if self.mlp_bias {
+                    add(&format!("mlp.{name}.bias"), &[rows]);
+                }
+            }
         }
         shapes
     }
@@ -201,7 +211,7 @@ impl Config {
             "initializer_range": self.initializer_range,
             "intermediate_size": self.intermediate_size,
             "max_position_embeddings": self.context_length,
-            "mlp_bias": false,
+            "mlp_bias": self.mlp_bias,
             "model_type": model_type,
             "num_attention_heads": self.heads,
             "num_hidden_layers": self.layers,
@@ -229,9 +239,8 @@ fn refuse_the_unsupported(value: &Value) -> Result<(), String> {
     if activation != "silu" {
         return Err(format!("`hidden_act` is `{activation}`; only silu is known"));
     }
-    let set = |key: &str| value[key].as_bool() == Some(true);
-    if set("use_sliding_window") || set("mlp_bias") {
-        return Err("sliding windows and biases of the MLP are not supported".to_owned());
+    if value["use_sliding_window"].as_bool() == Some(true) {
+        return Err("sliding windows are not supported".to_owned());
     }
     let labels = value["id2label"].as_object().map_or(1, serde_json::Map::len);
     if value["num_labels"].as_u64().unwrap_or(1) > 1 || labels > 1 && is_classifier(value) {
@@ -290,6 +299,7 @@ pub(crate) mod tests {
             rope: Rope::plain(10_000.0),
             tie_embeddings: false,
             attention_bias: false,
+            mlp_bias: false,
             initializer_range: 0.2,
             bos: None,
             eos: vec![1],

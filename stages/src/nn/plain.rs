@@ -162,7 +162,7 @@ fn same(config: Config) {
 fn llama_is_what_its_formulas_say() {
     same(config());
     same(Config { kv_heads: 4, attention_bias: true, ..config() });
-    same(Config { kv_heads: 1, ..config() });
+    same(Config { kv_heads: 1, mlp_bias: true, ..config() });
 }
 
 #[test]
