@@ -153,7 +153,7 @@ impl Dpo {
         let reference: Vec<f32> = side(0).chain(side(1)).collect();
         let reference = Tensor::from_slice(&reference).to_device(model.device());
         let ratios = (sequence_log_probs(model, &examples) - reference).chunk(2, 0);
-        let lengths: Vec<f32> = examples.iter().map(|row| row.labels() as f32).collect();
+        let lengths: Vec<f32> = examples.iter().map(|row| row.marked() as f32).collect();
         let lengths = Tensor::from_slice(&lengths).to_device(model.device()).chunk(2, 0);
         let [chosen, rejected] = [0, 1].map(|i| ratios[i].shallow_clone());
         let [chosen_length, rejected_length] = [0, 1].map(|i| lengths[i].shallow_clone());
