@@ -17,13 +17,14 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A program that takes longer hangs.
+/// A program that takes longer hangs, unless a test expects it to take long.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A folder with `gradus.toml`, a pipeline, and whatever a test puts beside it.
 pub(crate) struct Project {
     folder: TempDir,
     environment: Vec<(String, String)>,
+    patience: Duration,
     _filters: insta::internals::SettingsBindDropGuard,
 }
 
@@ -32,8 +33,12 @@ impl Project {
     pub(crate) fn new(pipeline: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let real = folder.path().canonicalize().unwrap();
-        let project =
-            Self { folder, environment: Vec::new(), _filters: filters(&real).bind_to_scope() };
+        let project = Self {
+            folder,
+            environment: Vec::new(),
+            patience: PATIENCE,
+            _filters: filters(&real).bind_to_scope(),
+        };
         project.write("gradus.toml", "");
         // As much of libtorch as the engine looks at before it starts a worker.
         project.write("libtorch/lib/libtorch_cpu.so", "");
@@ -64,6 +69,12 @@ impl Project {
     /// Sets a variable for every program that is started from now on.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Waits longer for programs that are started from now on.
+    #[allow(dead_code, reason = "only some test binaries have programs that take long")]
+    pub(crate) fn expect_to_take(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -100,7 +111,7 @@ impl Project {
             String::from_utf8(text).unwrap()
         });
         let results = BufReader::new(child.stdout.take().unwrap());
-        Running { child, results, seen: String::new(), complaints }
+        Running { child, results, seen: String::new(), complaints, patience: self.patience }
     }
 
     /// Runs `gradus run p.yaml --format json` with more arguments: the events and the exit code.
@@ -173,6 +184,7 @@ pub(crate) struct Running {
     results: BufReader<std::process::ChildStdout>,
     seen: String,
     complaints: JoinHandle<String>,
+    patience: Duration,
 }
 
 impl Running {
@@ -201,15 +213,15 @@ impl Running {
             results.read_to_string(&mut rest).unwrap();
             rest
         });
-        let status = wait(&mut self.child);
+        let status = wait(&mut self.child, self.patience);
         self.seen.push_str(&reading.join().unwrap());
         let stderr = self.complaints.join().unwrap();
         Ran { code: status.code(), stdout: self.seen, stderr }
     }
 }
 
-fn wait(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
+fn wait(child: &mut Child, patience: Duration) -> ExitStatus {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
