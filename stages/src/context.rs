@@ -33,9 +33,9 @@ impl Context {
         seed: u64,
         device: tch::Device,
         cancelled: Arc<AtomicBool>,
-        send: Box<dyn FnMut(Reply) + Send>,
+        reply: Box<dyn FnMut(Reply) + Send>,
     ) -> Self {
-        Self { seed, device, cancelled, send, reported: None }
+        Self { seed, device, cancelled, send: reply, reported: None }
     }
 
     /// A seed of its own for each purpose, so that adding a draw to one changes no other.

@@ -162,6 +162,7 @@ impl Reader {
     }
 
     /// How many rows there are in all.
+    #[cfg(test)]
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
@@ -201,6 +202,7 @@ impl Iterator for Reader {
 }
 
 /// All rows of a file that is known to be small enough.
+#[cfg(test)]
 pub(crate) fn read_all(path: &Path) -> Result<Vec<Row>, StageError> {
     Reader::open(path)?.collect()
 }

@@ -38,6 +38,7 @@ impl Codec {
         Self::from_files(file(FILE)?, file(CONFIG_FILE)?)
     }
 
+    #[cfg(test)]
     pub(crate) fn open(folder: &Path) -> Result<Self, StageError> {
         Self::from_files(&folder.join(FILE), &folder.join(CONFIG_FILE))
     }
@@ -72,6 +73,7 @@ impl Codec {
     }
 
     /// Ids without any token that is not in the text.
+    #[cfg(test)]
     pub(crate) fn encode_bare(&self, text: &str) -> Result<Vec<u32>, StageError> {
         self.encode_with(text, false)
     }
@@ -89,6 +91,7 @@ impl Codec {
     }
 
     /// Text with special tokens spelt out.
+    #[cfg(test)]
     pub(crate) fn decode_all(&self, ids: &[u32]) -> Result<String, StageError> {
         self.decode_with(ids, false)
     }
@@ -129,8 +132,9 @@ mod tests {
         let Some(folder) = oracles::folder() else { return };
         let codec = Codec::open(&folder.join("tokenizer")).unwrap();
         let oracle = oracles::json(&folder, "data/tokenizer.json");
-        assert_eq!(Some(u64::from(codec.eos)), oracle["special"]["eos"].as_u64());
-        assert_eq!(Some(u64::from(codec.pad)), oracle["special"]["pad"].as_u64());
+        let eos = oracle["special"]["eos"].as_u64();
+        assert_eq!(Some(u64::from(codec.eos)), eos);
+        assert_eq!(Some(u64::from(codec.pad)), oracle["special"]["pad"].as_u64().or(eos));
         assert_eq!(codec.bos.map(u64::from), oracle["special"]["bos"].as_u64());
         assert_eq!(Some(codec.vocabulary() as u64), oracle["special"]["len"].as_u64());
         for case in oracle["cases"].as_array().unwrap() {

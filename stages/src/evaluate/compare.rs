@@ -129,7 +129,7 @@ struct Evaluation {
 }
 
 /// A row of the table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Compared {
     name: String,
     #[serde(skip)]

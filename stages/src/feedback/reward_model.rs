@@ -19,7 +19,7 @@ use crate::{
         trainer::{Loss, Objective, Training, train, write_curve},
     },
     prepare::{
-        examples::{Preference, preferences},
+        examples::{Preference, dropped, preferences},
         rows,
     },
     stage::{Out, Stage, StageError, ports},
@@ -67,7 +67,8 @@ impl Stage for TrainRewardModel {
     const DOC: &'static str = "Train a model that scores the preferred reply higher.
 
 The Bradley-Terry loss on a scalar head over a language model. With `test`, says how often the \
-preferred reply wins on pairs it has not seen, with a 95 % interval, and how well its odds hold.";
+preferred reply wins on pairs it has not seen, with a 95 % interval, and how well its odds hold. \
+Pairs with a text longer than `max_length` are dropped and counted.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -87,10 +88,13 @@ preferred reply wins on pairs it has not seen, with a 95 % interval, and how wel
         let longest = model.longest(params.max_length)?;
         let read = |source, margins| comparisons(source, &codec, longest, margins);
         let rows = read(&inputs.preferences.source, params.use_margin)?;
+        context.summary("rows_dropped", dropped(&inputs.preferences.source, &rows)?);
         let objective = Comparisons { rows, centring: params.centring };
         let curve = train(&model, &objective, &params.training, context.seed, context)?;
         if let Some(test) = &inputs.test {
-            let found = quality(&model, &read(&test.source, false)?)?;
+            let rows = read(&test.source, false)?;
+            let found = quality(&model, &rows)?;
+            context.summary("test_rows", rows.len() as f64);
             context.summary("test_accuracy", found.ranking.accuracy);
             context.summary("test_accuracy_low", found.ranking.interval.low);
             context.summary("test_accuracy_high", found.ranking.interval.high);
@@ -228,7 +232,10 @@ pub(crate) fn quality(model: &Model, rows: &[Comparison]) -> Result<Quality, Sta
 
 #[cfg(test)]
 mod tests {
+    use tch::IndexOp;
+
     use super::*;
+    use crate::nn::config::{Config, tests::tiny};
 
     #[test]
     fn equal_scores_cost_ln_2_and_centring_adds_the_square_of_their_sum() {
@@ -237,5 +244,44 @@ mod tests {
         assert!((plain - 2_f64.ln()).abs() < 1e-6);
         let centred = comparison_losses(&one, &one, None, 0.5).double_value(&[0]);
         assert!((centred - plain - 2.0).abs() < 1e-6);
+        // 1 + ln 3 − 0 − 1 = ln 3, which wins in three of four.
+        let (ahead, behind) = (Tensor::from_slice(&[1.0 + 3_f32.ln()]), one.zeros_like());
+        let by_margin = comparison_losses(&ahead, &behind, Some(&one), 0.0).double_value(&[0]);
+        assert!((by_margin + 0.75_f64.ln()).abs() < 1e-6);
+    }
+
+    /// No layers, so a text's score is that of its last token: ln 3 for token 2, else 0.
+    fn fond_of_token_2() -> Model {
+        let config = Config { layers: 0, head: Head::Score, pad: None, ..tiny() };
+        let mut model = Model::fresh(config, 1, Device::Cpu);
+        for parameter in model.parameters.values_mut() {
+            let _ = parameter.zero_();
+        }
+        let set = |name: &str, row: i64, value: f64| {
+            let _ = model.parameters[name].i((row, 0)).fill_(value);
+        };
+        // The norm makes (1, 0, …) of eight numbers (√8, 0, …).
+        set("model.embed_tokens.weight", 2, 1.0);
+        set("score.weight", 0, 3_f64.ln() / 8_f64.sqrt());
+        let _ = model.parameters.get_mut("model.norm.weight").unwrap().fill_(1.0);
+        model
+    }
+
+    #[test]
+    fn odds_of_three_to_one_that_hold_three_times_in_four_are_calibrated() {
+        let row = |chosen: u32, rejected: u32| Comparison {
+            chosen: vec![5, chosen],
+            rejected: vec![rejected],
+            margin: 0.0,
+        };
+        let (won, lost) = (row(2, 3), row(3, 2));
+        let rows = [won.clone(), won.clone(), won.clone(), lost];
+        let found = quality(&fond_of_token_2(), &rows).unwrap();
+        assert!((found.ranking.accuracy - 0.75).abs() < 1e-12);
+        assert!((found.ranking.margin - 3_f64.ln() / 2.0).abs() < 1e-4);
+        assert!(found.calibration_error < 1e-4);
+        // Those that always hold were claimed a quarter too low, and their opposites too high.
+        let found = quality(&fond_of_token_2(), &rows[..3]).unwrap();
+        assert!((found.calibration_error - 0.25).abs() < 1e-4);
     }
 }

@@ -150,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn an_even_gradient_moves_by_the_rate_every_time() {
+        // Bias correction makes m̂ = 3 and v̂ = 9 at each step.
+        let (mut optimizer, parameters) = (AdamW::new(AdamSettings::default()), weight());
+        for by_hand in [0.9, 0.8, 0.7] {
+            assert!((step(&mut optimizer, &parameters) - by_hand).abs() < 1e-6);
+        }
+    }
+
+    #[test]
     fn a_saved_optimiser_goes_on_as_if_never_stopped() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("adam.safetensors");

@@ -24,6 +24,11 @@ impl Example {
         (1..self.ids.len()).filter(|i| self.learn[*i]).map(|i| i - 1)
     }
 
+    /// How many tokens the loss is about, predicted or not.
+    pub(crate) fn marked(&self) -> usize {
+        self.learn.iter().filter(|learn| **learn).count()
+    }
+
     /// How many tokens are learnt; nothing predicts the first of a row.
     pub(crate) fn labels(&self) -> usize {
         self.places().count()

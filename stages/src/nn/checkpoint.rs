@@ -294,5 +294,33 @@ pub(crate) mod tests {
         assert!(header_error(r#"{"../a":{}}"#).contains("no plain name"));
         assert!(check_header(&u64::MAX.to_le_bytes()).unwrap_err().contains("larger than"));
         assert!(check_header(&9_u64.to_le_bytes()).unwrap_err().contains("shorter"));
+        assert!(check_header(&[0; 7]).unwrap_err().contains("shorter"));
+        assert!(header_error(&" ".repeat(LARGEST_HEADER + 1)).contains("larger than 16777216"));
+        assert!(
+            header_error(&format!(r#"{{"{}":{{}}}}"#, "a".repeat(257))).contains("no plain name")
+        );
+        let tensors = |count: usize| {
+            let tensors: Vec<String> = (0..count).map(|i| format!("\"t{i}\":{{}}")).collect();
+            format!("{{{}}}", tensors.join(","))
+        };
+        assert!(header_error(&tensors(MOST_TENSORS + 1)).contains("more than 100000 tensors"));
+    }
+
+    #[test]
+    fn an_index_names_files_of_its_folder_and_all_they_hold() {
+        let place = tempfile::tempdir().unwrap();
+        save(&Model::fresh(tiny(), 3, Device::Cpu), place.path()).unwrap();
+        let path = |name: &str| place.path().join(name);
+        std::fs::rename(path(WEIGHTS), path("a.safetensors")).unwrap();
+        let problem = |file: &str, tensors: &[&str]| {
+            let map: BTreeMap<_, _> = tensors.iter().map(|tensor| (*tensor, file)).collect();
+            let index = serde_json::json!({ "weight_map": map });
+            std::fs::write(path(INDEX), index.to_string()).unwrap();
+            load(&folder(place.path()), Device::Cpu).err().unwrap().to_string()
+        };
+        let one = ["model.norm.weight"];
+        assert!(problem("../a.safetensors", &one).contains("no plain name"));
+        assert!(problem("b.safetensors", &one).contains("has no `b.safetensors`"));
+        assert!(problem("a.safetensors", &one).contains("elsewhere"));
     }
 }

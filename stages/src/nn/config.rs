@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::rope::Rope;
 use crate::stage::StageError;
 
 /// Guards against a `config.json` that asks for absurd amounts of memory.
@@ -41,10 +42,12 @@ pub(crate) struct Config {
     pub(crate) head_dim: i64,
     pub(crate) context_length: i64,
     pub(crate) rms_norm_eps: f64,
-    pub(crate) rope_theta: f64,
+    pub(crate) rope: Rope,
     pub(crate) tie_embeddings: bool,
     /// Llama's switch for biases on q, k, v and o; Qwen2 always has them on q, k and v.
     pub(crate) attention_bias: bool,
+    /// Llama's switch for biases in the feed-forward layers.
+    pub(crate) mlp_bias: bool,
     pub(crate) initializer_range: f64,
     pub(crate) bos: Option<u32>,
     pub(crate) eos: Vec<u32>,
@@ -92,9 +95,10 @@ impl Config {
             head_dim: size(value, "head_dim", Some(hidden_size / heads))?,
             context_length: size(value, "max_position_embeddings", Some(2048))?,
             rms_norm_eps: value["rms_norm_eps"].as_f64().unwrap_or(1e-6),
-            rope_theta: rope_theta(value)?,
+            rope: Rope::from_config(value)?,
             tie_embeddings: value["tie_word_embeddings"].as_bool().unwrap_or(false),
             attention_bias: value["attention_bias"].as_bool().unwrap_or(false),
+            mlp_bias: family == Family::Llama && value["mlp_bias"].as_bool().unwrap_or(false),
             initializer_range: value["initializer_range"].as_f64().unwrap_or(0.02),
             bos: ids(&value["bos_token_id"])?.first().copied(),
             eos: ids(&value["eos_token_id"])?,
@@ -157,9 +161,16 @@ impl Config {
                 add("self_attn.q_norm.weight", &[self.head_dim]);
                 add("self_attn.k_norm.weight", &[self.head_dim]);
             }
-            add("mlp.gate_proj.weight", &[inner, hidden]);
-            add("mlp.up_proj.weight", &[inner, hidden]);
-            add("mlp.down_proj.weight", &[hidden, inner]);
+            for (name, rows, columns) in [
+                ("gate_proj", inner, hidden),
+                ("up_proj", inner, hidden),
+                ("down_proj", hidden, inner),
+            ] {
+                add(&format!("mlp.{name}.weight"), &[rows, columns]);
+                if self.mlp_bias {
+                    add(&format!("mlp.{name}.bias"), &[rows]);
+                }
+            }
         }
         shapes
     }
@@ -187,6 +198,7 @@ impl Config {
             [one] => json!(one),
             several => json!(several),
         };
+        let (rope_parameters, rope_scaling) = self.rope.to_json();
         let mut value = json!({
             "architectures": [format!("{class}{task}")],
             "attention_bias": self.attention_bias,
@@ -199,15 +211,16 @@ impl Config {
             "initializer_range": self.initializer_range,
             "intermediate_size": self.intermediate_size,
             "max_position_embeddings": self.context_length,
-            "mlp_bias": false,
+            "mlp_bias": self.mlp_bias,
             "model_type": model_type,
             "num_attention_heads": self.heads,
             "num_hidden_layers": self.layers,
             "num_key_value_heads": self.kv_heads,
             "pad_token_id": self.pad,
             "rms_norm_eps": self.rms_norm_eps,
-            "rope_parameters": { "rope_theta": self.rope_theta, "rope_type": "default" },
-            "rope_theta": self.rope_theta,
+            "rope_parameters": rope_parameters,
+            "rope_scaling": rope_scaling,
+            "rope_theta": self.rope.theta,
             "tie_word_embeddings": self.tie_embeddings,
             "torch_dtype": "float32",
             "use_cache": true,
@@ -226,9 +239,8 @@ fn refuse_the_unsupported(value: &Value) -> Result<(), String> {
     if activation != "silu" {
         return Err(format!("`hidden_act` is `{activation}`; only silu is known"));
     }
-    let set = |key: &str| value[key].as_bool() == Some(true);
-    if set("use_sliding_window") || set("mlp_bias") {
-        return Err("sliding windows and biases of the MLP are not supported".to_owned());
+    if value["use_sliding_window"].as_bool() == Some(true) {
+        return Err("sliding windows are not supported".to_owned());
     }
     let labels = value["id2label"].as_object().map_or(1, serde_json::Map::len);
     if value["num_labels"].as_u64().unwrap_or(1) > 1 || labels > 1 && is_classifier(value) {
@@ -250,25 +262,6 @@ fn size(value: &Value, key: &str, default: Option<i64>) -> Result<i64, String> {
             _ => Err(format!("`{key}` is {found}, which is no size between 1 and {LARGEST_SIZE}")),
         },
     }
-}
-
-fn rope_theta(value: &Value) -> Result<f64, String> {
-    for key in ["rope_parameters", "rope_scaling"] {
-        let rope = &value[key];
-        let kind = rope["rope_type"].as_str().or(rope["type"].as_str()).unwrap_or("default");
-        if kind != "default" {
-            return Err(format!(
-                "`{key}` asks for the rope type `{kind}`; only `default` is known"
-            ));
-        }
-        let partial = rope["partial_rotary_factor"].as_f64().unwrap_or(1.0);
-        if (partial - 1.0).abs() > f64::EPSILON {
-            return Err("partial rotary positions are not supported".to_owned());
-        }
-    }
-    let theta = value["rope_parameters"]["rope_theta"].as_f64();
-    let theta = theta.or(value["rope_theta"].as_f64()).unwrap_or(10_000.0);
-    if theta > 0.0 { Ok(theta) } else { Err(format!("`rope_theta` is {theta}")) }
 }
 
 /// A token id, a list of them, or nothing; transformers also writes −1 for nothing.
@@ -303,9 +296,10 @@ pub(crate) mod tests {
             head_dim: 2,
             context_length: 32,
             rms_norm_eps: 1e-5,
-            rope_theta: 10_000.0,
+            rope: Rope::plain(10_000.0),
             tie_embeddings: false,
             attention_bias: false,
+            mlp_bias: false,
             initializer_range: 0.2,
             bos: None,
             eos: vec![1],

@@ -77,8 +77,10 @@ fn complete(
     let mut live: Vec<usize> = (0..prompts.len()).collect();
     let mut ended = Tensor::zeros([batch.rows()], (Kind::Bool, device));
     let mut position = batch.positions.narrow(1, batch.width() - 1, 1);
-    let mut seen = batch.ids.shallow_clone();
-    // Padding counts as seen by the repetition penalty, as it does in transformers.
+    // The repetition penalty must not count padding, which hangs on the neighbours: the prompt's last
+    // token stands in for it.
+    let last = batch.ids.narrow(1, batch.width() - 1, 1);
+    let mut seen = batch.ids.where_self(&batch.segments.gt(0), &last);
     let mut hidden = model.hidden_after(&batch, &mut cache);
     let mut pending: Vec<(Tensor, Tensor)> = Vec::new();
     let mut completions =
@@ -173,6 +175,8 @@ mod tests {
     fn a_row_draws_the_same_tokens_in_any_company() {
         assert_eq!(sample(20, &Sampling::PLAIN), sample(3, &Sampling::PLAIN));
         assert_eq!(sample(20, &Sampling::GREEDY), sample(1, &Sampling::GREEDY));
+        let averse = Sampling { repetition_penalty: 3.0, ..Sampling::PLAIN };
+        assert_eq!(sample(20, &averse), sample(1, &averse));
     }
 
     #[test]

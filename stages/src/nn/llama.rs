@@ -139,11 +139,16 @@ impl Model {
         hidden.linear::<Tensor>(head.unwrap_or(self.parameter("model.embed_tokens.weight")), None)
     }
 
-    /// The score of each row at its last token that is not padding: [rows].
+    /// The score of each row at its last token that is not padding: [rows]. As in transformers, the
+    /// padding token never counts, so where it ends texts too, the token before the end does.
     pub(crate) fn scores(&self, batch: &Batch) -> Tensor {
         let scores = self.hidden(batch).linear::<Tensor>(self.parameter("score.weight"), None);
         let places = Tensor::arange(batch.width(), (Kind::Int64, self.device()));
-        let last = (batch.segments.gt(0).to_kind(Kind::Int64) * places).argmax(1, true);
+        let mut real = batch.segments.gt(0);
+        if let Some(pad) = self.config.pad {
+            real = real.logical_and(&batch.ids.not_equal(i64::from(pad)));
+        }
+        let last = (real.to_kind(Kind::Int64) * places).argmax(1, true);
         scores.squeeze_dim(-1).gather(1, &last, false).squeeze_dim(1)
     }
 
@@ -225,11 +230,12 @@ impl Model {
         self.linear(&mixed.transpose(1, 2).reshape([rows, width, -1]), &format!("{prefix}.o_proj"))
     }
 
-    /// cos and sin of position · θ^(−2i/d), each `[rows, 1, width, head_dim]` (Su et al. 2021, eq. 15).
+    /// cos and sin of position · frequency, each `[rows, 1, width, head_dim]`.
     fn rotary(&self, positions: &Tensor) -> (Tensor, Tensor) {
-        let half = Tensor::arange(self.config.head_dim / 2, (Kind::Float, self.device()));
-        let frequency = half * (-2.0 * self.config.rope_theta.ln() / self.config.head_dim as f64);
-        let angle = positions.to_kind(Kind::Float).unsqueeze(-1) * frequency.exp();
+        let frequencies = self.config.rope.frequencies(self.config.head_dim);
+        let frequencies = Tensor::from_slice(&frequencies).to_kind(Kind::Float);
+        let angle =
+            positions.to_kind(Kind::Float).unsqueeze(-1) * frequencies.to_device(self.device());
         let angle = Tensor::cat(&[&angle, &angle], -1).unsqueeze(1);
         (angle.cos(), angle.sin())
     }
@@ -352,5 +358,8 @@ mod tests {
         let right = model.scores(&Batch::right(&rows, 0, Device::Cpu));
         let left = model.scores(&Batch::left(&rows, 0, Device::Cpu));
         assert!(difference(&right, &left) < 1e-6);
+        // 0 is the padding token, even inside a row.
+        let ended = model.scores(&Batch::right(&[&[2_u32, 3, 0][..], &[4, 5, 6]], 0, Device::Cpu));
+        assert!(difference(&right, &ended) < 1e-6);
     }
 }

@@ -8,7 +8,10 @@ pub(crate) mod config;
 pub(crate) mod generate;
 pub(crate) mod llama;
 pub(crate) mod logprob;
+#[cfg(test)]
+mod plain;
 pub(crate) mod random;
+pub(crate) mod rope;
 pub(crate) mod sampling;
 pub(crate) mod schedule;
 pub(crate) mod statistics;

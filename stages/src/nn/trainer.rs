@@ -216,11 +216,11 @@ pub(crate) fn train(
         for (name, value) in &point.metrics {
             observer.metric(name, point.step, value.as_f64().unwrap_or(f64::NAN));
         }
-        let speed = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
+        let per_second = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
         observer.progress(
             step + 1,
             steps,
-            &format!("loss {:.4}, {speed:.0} tokens/s", point.loss),
+            &format!("loss {:.4}, {per_second:.0} tokens/s", point.loss),
         )?;
         curve.push(point);
     }
@@ -249,7 +249,10 @@ pub(crate) fn write_curve(curve: &[Point], path: &std::path::Path) -> Result<(),
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::nn::config::tests::tiny;
 
     /// Hears nothing.
     pub(crate) struct Silent;
@@ -260,6 +263,35 @@ pub(crate) mod tests {
         }
 
         fn metric(&mut self, _: &str, _: usize, _: f64) {}
+    }
+
+    #[test]
+    fn a_gradient_longer_than_the_limit_is_shortened_to_it() {
+        let steps = |max_grad_norm: f64| {
+            let weight = tch::Tensor::from_slice(&[0_f32, 0.0]).set_requires_grad(true);
+            let parameters = BTreeMap::from([("w".to_owned(), weight)]);
+            let model = Model { config: tiny(), parameters };
+            // With ε = 1 a step is g / (|g| + 1), so its length shows.
+            let adam = AdamSettings { epsilon: 1.0, ..AdamSettings::default() };
+            let schedule = Schedule { peak: 1.0, decay: Decay::Constant, warmup: 0, steps: 1 };
+            let mut stepper = Stepper::new(adam, schedule, max_grad_norm);
+            // Two parts of ½ (6, 8) w and a weight of 1: the gradient is (6, 8), of length 10.
+            let loss = |_| {
+                let sum =
+                    (&model.parameters["w"] * Tensor::from_slice(&[3_f32, 4.0])).sum(Kind::Float);
+                Ok(Loss { sum, metrics: Vec::new() })
+            };
+            let point = stepper.step(&model, 2, 1.0, loss).unwrap();
+            assert!((point.grad_norm - 10.0).abs() < 1e-5);
+            Vec::<f64>::try_from(model.parameters["w"].detach().to_kind(Kind::Double)).unwrap()
+        };
+        let close = |found: &[f64], by_hand: [f64; 2]| {
+            assert!(found.iter().zip(by_hand).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}");
+        };
+        close(&steps(0.0), [-6.0 / 7.0, -8.0 / 9.0]);
+        close(&steps(20.0), [-6.0 / 7.0, -8.0 / 9.0]);
+        // (6, 8) · 5 / 10
+        close(&steps(5.0), [-3.0 / 4.0, -4.0 / 5.0]);
     }
 
     pub(crate) fn training(batch: usize, micro_batch: usize) -> Training {

@@ -2,18 +2,21 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Fixture, LOG_PROBS, all_close, oracles};
-use crate::nn::{
-    batch::{Batch, as_i64},
-    generate::{Limits, generate},
-    llama::Model,
-    logprob,
-    sampling::Sampling,
+use super::{Fixture, LOG_PROBS, all_close};
+use crate::{
+    nn::{
+        batch::{Batch, as_i64},
+        generate::{Limits, generate},
+        llama::Model,
+        logprob,
+        sampling::Sampling,
+    },
+    prepare::oracles,
 };
 
 /// Fixtures in `forward/` whose model can be loaded.
 fn fixtures() -> Vec<(String, Fixture, Model)> {
-    let Some(root) = oracles() else { return Vec::new() };
+    let Some(root) = oracles::folder() else { return Vec::new() };
     let entries = std::fs::read_dir(root.join("forward")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> =
@@ -125,7 +128,7 @@ fn oracle_forward_greedy() {
 
 #[test]
 fn oracle_forward_the_older_spelling_of_a_configuration() {
-    let Some(root) = oracles() else { return };
+    let Some(root) = oracles::folder() else { return };
     for entry in std::fs::read_dir(root.join("models")).unwrap() {
         let folder = entry.unwrap().path();
         let read = |name: &str| {

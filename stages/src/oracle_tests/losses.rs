@@ -44,9 +44,10 @@ fn named<T: serde::de::DeserializeOwned>(fixture: &str, name: &str, kind: &Value
 
 /// True, with a word about it, if the case sets something that we do not have.
 fn has_more(fixture: &str, name: &str, case: &Value, known: &[&str]) -> bool {
+    let unset = |value: &Value| value.is_null() || value == false || value == "reverse_kl";
     let keys = case.as_object().unwrap().iter();
     let more: Vec<&String> = keys
-        .filter(|(key, value)| !known.contains(&key.as_str()) && !value.is_null())
+        .filter(|(key, value)| !known.contains(&key.as_str()) && !unset(value))
         .map(|(key, _)| key)
         .collect();
     if !more.is_empty() {
@@ -55,31 +56,27 @@ fn has_more(fixture: &str, name: &str, case: &Value, known: &[&str]) -> bool {
     !more.is_empty()
 }
 
+/// The bins of a batch: rows that a mask tells from their padding, or that begin at position 0.
 fn examples(fixture: &Fixture, batch: &str) -> Vec<Vec<Example>> {
-    let rows =
-        |name: &str| Vec::<Vec<i64>>::try_from(fixture.tensor(&format!("{batch}.{name}"))).unwrap();
-    let ids = |ids: &[i64]| ids.iter().map(|id| u32::try_from(*id).unwrap()).collect();
-    let labels = |labels: &[i64]| labels.iter().map(|label| *label != -100).collect();
-    let (input_ids, learn) = (rows("input_ids"), rows("labels"));
-    if fixture.tensors.contains_key(&format!("{batch}.cu_seq_lens_q")) {
-        let ends = fixture.tensor(&format!("{batch}.cu_seq_lens_q"));
-        let ends: Vec<usize> = Vec::<i64>::try_from(ends)
-            .unwrap()
-            .iter()
-            .map(|end| usize::try_from(*end).unwrap())
-            .collect();
-        let cut = |ends: &[usize]| Example {
-            ids: ids(&input_ids[0][ends[0]..ends[1]]),
-            learn: labels(&learn[0][ends[0]..ends[1]]),
-        };
-        return vec![ends.windows(2).map(cut).collect()];
-    }
-    let masks = rows("attention_mask");
-    let row = |r: usize| {
-        let length = masks[r].iter().filter(|real| **real == 1).count();
-        Example { ids: ids(&input_ids[r][..length]), learn: labels(&learn[r][..length]) }
+    let rows = |name: &str| -> Option<Vec<Vec<i64>>> {
+        Some(fixture.tensors.get(&format!("{batch}.{name}"))?.try_into().unwrap())
     };
-    (0..masks.len()).map(|r| vec![row(r)]).collect()
+    let (ids, labels) = (rows("input_ids").unwrap(), rows("labels").unwrap());
+    let (masks, positions) = (rows("attention_mask"), rows("position_ids"));
+    let bin = |r: usize| {
+        let mut bin: Vec<Example> = Vec::new();
+        for i in (0..ids[r].len()).filter(|i| masks.as_ref().is_none_or(|masks| masks[r][*i] == 1))
+        {
+            if bin.is_empty() || positions.as_ref().is_some_and(|positions| positions[r][i] == 0) {
+                bin.push(Example { ids: Vec::new(), learn: Vec::new() });
+            }
+            let row = bin.last_mut().unwrap();
+            row.ids.push(ids[r][i].try_into().unwrap());
+            row.learn.push(labels[r][i] != -100);
+        }
+        bin
+    };
+    (0..ids.len()).map(bin).collect()
 }
 
 #[test]
@@ -99,7 +96,11 @@ fn oracle_losses_sft() {
         "mean_token_accuracy",
     ];
     for (name, case) in fixture.cases() {
-        let kind = case.get("loss_type").cloned().unwrap_or("nll".into());
+        let kind = match case["loss_type"].as_str() {
+            // The same loss; only its memory differs.
+            None | Some("chunked_nll") => "nll".into(),
+            Some(kind) => kind.into(),
+        };
         let Some(kind) = named::<TokenLoss>("losses/sft", name, &kind) else { continue };
         if has_more("losses/sft", name, case, &known) {
             continue;
@@ -160,7 +161,7 @@ fn oracle_losses_reward() {
 fn oracle_losses_dpo() {
     let Some(fixture) = Fixture::open("losses/dpo") else { return };
     let role = |role: &str| fixture.model(fixture.json[role].as_str().unwrap());
-    let (Some(policy), Some(reference)) = (role("policy"), role("reference")) else { return };
+    let Some(policy) = role("policy") else { return };
     let mask = fixture.tensor("batch.attention_mask");
     let batch = Batch::masked(fixture.tensor("batch.input_ids").shallow_clone(), mask);
     let completion = fixture.tensor("batch.completion_mask").narrow(1, 1, batch.width() - 1);
@@ -174,8 +175,13 @@ fn oracle_losses_dpo() {
         all_close(who, &sums, fixture.tensor(&format!("{who}.seq_logps")), None, sum_within);
         sums
     };
-    let reference = tch::no_grad(|| sums(&reference, "reference"));
-    let lengths = completion.sum_dim_intlist(1, false, Kind::Float).chunk(2, 0);
+    // A reference that is not ours to compute is taken as given.
+    let reference = match role("reference") {
+        Some(reference) => tch::no_grad(|| sums(&reference, "reference")),
+        None => fixture.tensor("reference.seq_logps").shallow_clone(),
+    };
+    let lengths = fixture.tensor("batch.completion_mask");
+    let lengths = lengths.sum_dim_intlist(1, false, Kind::Float).chunk(2, 0);
     let beta = number(&fixture.json["beta"]);
     let known =
         ["name", "loss_type", "label_smoothing", "beta", "loss", "grad_norm", "grad_l2", "metrics"];
@@ -187,7 +193,9 @@ fn oracle_losses_dpo() {
             continue;
         }
         let beta = case["beta"].as_f64().unwrap_or(beta);
-        let label_smoothing = case["label_smoothing"].as_f64().unwrap_or(0.0);
+        // TRL sets it for any loss and heeds it in these.
+        let smoothed = matches!(loss, DpoLoss::Robust | DpoLoss::ExoPair);
+        let label_smoothing = case["label_smoothing"].as_f64().filter(|_| smoothed).unwrap_or(0.0);
         let settings = DpoSettings { loss, beta, label_smoothing };
         let sums = sums(&policy, "policy");
         let sides = (&sums - &reference).chunk(2, 0);

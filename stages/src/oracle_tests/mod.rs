@@ -1,7 +1,7 @@
 //! Golden numbers of other people's libraries, compared with ours.
 //!
-//! The fixtures lie outside the repository: in `GRADUS_ORACLES`, else in `../shared/oracles` beside it;
-//! without them the tests say so and pass. Shapes, cases and models come from the files alone.
+//! The fixtures lie outside the repository, where [`oracles::folder`] finds them; without them the tests
+//! say so and pass. Shapes, cases and models come from the files alone.
 
 mod forward;
 mod generation;
@@ -16,21 +16,13 @@ use std::{
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use crate::nn::{
-    checkpoint::{self, read_tensors, tests::folder},
-    llama::Model,
+use crate::{
+    nn::{
+        checkpoint::{self, read_tensors, tests::folder},
+        llama::Model,
+    },
+    prepare::oracles,
 };
-
-/// The folder of fixtures, if there is one.
-fn oracles() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/oracles");
-    let path = std::env::var_os("GRADUS_ORACLES").map_or_else(beside, PathBuf::from);
-    if path.is_dir() {
-        return Some(path);
-    }
-    println!("skipped: there is no folder {}", path.display());
-    None
-}
 
 /// One fixture: `NAME.json` and `NAME.safetensors`.
 struct Fixture {
@@ -42,10 +34,10 @@ struct Fixture {
 impl Fixture {
     /// None, with a word about it, when the file is not there.
     fn open(name: &str) -> Option<Self> {
-        let root = oracles()?;
+        let root = oracles::folder()?;
         let path = root.join(format!("{name}.json"));
         let Ok(text) = std::fs::read(&path) else {
-            println!("skipped: there is no {}", path.display());
+            println!("skipped: {name}: there is no {}", path.display());
             return None;
         };
         let tensors = root.join(format!("{name}.safetensors"));

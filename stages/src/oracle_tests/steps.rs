@@ -1,5 +1,7 @@
 //! Whole runs of a few steps: the loss, the gradient's norm and the rate of each, and the weights after.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
@@ -31,8 +33,13 @@ fn run(
     let settings = &fixture.json["hyperparameters"];
     let get = |key: &str| number(&settings[key]);
     let count = |key: &str| usize::try_from(settings[key].as_u64().unwrap()).unwrap();
-    let Ok(decay) = serde_json::from_value::<Decay>(settings["sched"].clone()) else {
-        return println!("skipped: {name}: the schedule {} is not ours", settings["sched"]);
+    // In transformers, `constant` knows no warm-up.
+    let (decay, warmup) = match settings["sched"].as_str().unwrap() {
+        "constant" => (Decay::Constant, 0),
+        "constant_with_warmup" => (Decay::Constant, count("warmup")),
+        "linear" => (Decay::Linear, count("warmup")),
+        "cosine" => (Decay::Cosine, count("warmup")),
+        other => return println!("skipped: {name}: the schedule `{other}` is not ours"),
     };
     check_decay(fixture, model);
     let adam = AdamSettings {
@@ -41,8 +48,7 @@ fn run(
         epsilon: get("eps"),
         weight_decay: get("wd"),
     };
-    let schedule =
-        Schedule { peak: get("lr"), decay, warmup: count("warmup"), steps: count("steps") };
+    let schedule = Schedule { peak: get("lr"), decay, warmup, steps: count("steps") };
     let mut stepper = Stepper::new(adam, schedule, get("clip"));
     let accumulate = count("accum");
     for (step, logged) in fixture.json["logged"].as_array().unwrap().iter().enumerate() {
@@ -64,13 +70,19 @@ fn run(
 
 fn check_decay(fixture: &Fixture, model: &Model) {
     let groups = fixture.json["weight_decay_groups"].as_array().unwrap();
-    let names =
-        |group: &Value| serde_json::from_value::<Vec<String>>(group["names"].clone()).unwrap();
-    for group in groups.iter().filter(|group| number(&group["weight_decay"]) > 0.0) {
-        let ours: Vec<String> =
-            model.parameters.keys().filter(|name| decays(name)).cloned().collect();
-        assert_eq!(ours, names(group), "parameters that decay");
-    }
+    let mut groups: Vec<(f64, BTreeSet<String>)> = groups
+        .iter()
+        .map(|group| {
+            let names = serde_json::from_value(group["names"].clone()).unwrap();
+            (number(&group["weight_decay"]), names)
+        })
+        .collect();
+    let (decaying, still) =
+        model.parameters.keys().cloned().partition::<BTreeSet<_>, _>(|name| decays(name));
+    // Without any decay, the groups stand in the same order.
+    groups.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let theirs: Vec<_> = groups.into_iter().map(|(_, names)| names).collect();
+    assert_eq!([decaying, still], theirs[..], "parameters that decay, and the others");
 }
 
 fn check_weights(name: &str, fixture: &Fixture, model: &Model) {
@@ -127,20 +139,34 @@ fn oracle_steps_dpo() {
     let reference = reference.split_whitespace().next().unwrap();
     let Some(reference) = fixture.model(reference) else { return };
     let beta = number(&fixture.json["beta"]);
-    let settings = DpoSettings { loss: DpoLoss::Sigmoid, beta, label_smoothing: 0.0 };
-    let pairs = |part: &usize| batch(&fixture, *part).rows() as f64 / 2.0;
-    let weight = |parts: &[usize]| parts.iter().map(pairs).sum();
+    let setting = |key: &str| match &fixture.json[key] {
+        Value::Null => fixture.json["hyperparameters"][key].clone(),
+        set => set.clone(),
+    };
+    let loss = match setting("loss_type") {
+        Value::Null => DpoLoss::Sigmoid,
+        Value::Array(kinds) if kinds.len() == 1 => {
+            serde_json::from_value(kinds[0].clone()).unwrap()
+        }
+        kind => serde_json::from_value(kind).unwrap(),
+    };
+    let label_smoothing = setting("label_smoothing").as_f64().unwrap_or(0.0);
+    let settings = DpoSettings { loss, beta, label_smoothing };
+    // TRL averages the means of micro-batches, whatever their sizes.
+    let weight = |parts: &[usize]| parts.len() as f64;
     run("steps/dpo", &fixture, &model, weight, |part| {
         let batch = batch(&fixture, part);
-        let mask = fixture.tensor(&format!("micro_batch.{part}.completion_mask"));
-        let mask = mask.narrow(1, 1, batch.width() - 1);
+        let whole = fixture.tensor(&format!("micro_batch.{part}.completion_mask"));
+        let mask = whole.narrow(1, 1, batch.width() - 1);
         let sums = |model: &Model| logprob::sum(&logprob::next_token(model, &batch), &mask);
         let ratios = (sums(&model) - sums(&reference).detach()).chunk(2, 0);
-        let lengths = mask.sum_dim_intlist(1, false, Kind::Float).chunk(2, 0);
+        let lengths = whole.sum_dim_intlist(1, false, Kind::Float).chunk(2, 0);
         let [chosen, rejected] = [0, 1].map(|i| ratios[i].shallow_clone());
         let [chosen_length, rejected_length] = [0, 1].map(|i| lengths[i].shallow_clone());
         let ratios = Ratios { chosen, rejected, chosen_length, rejected_length };
-        let sum = settings.losses(&ratios).sum(Kind::Float);
-        Ok(Loss { sum, metrics: metrics(&ratios, beta) })
+        let mean = settings.losses(&ratios).mean(Kind::Float);
+        let pairs = ratios.chosen.numel() as f64;
+        let metrics = metrics(&ratios, beta).into_iter().map(|(name, sum)| (name, sum / pairs));
+        Ok(Loss { sum: mean, metrics: metrics.collect() })
     });
 }

@@ -131,6 +131,52 @@ mod tests {
         settings.losses(&ratios).double_value(&[0])
     }
 
+    /// `β = ½`, `r_c = 2 ln 3` over two tokens, `r_l = 0`: `βΔ = ln 3`, so `σ(βΔ) = ¾` and `σ(−βΔ) = ¼`.
+    #[test]
+    fn every_loss_where_the_odds_are_three_to_one() {
+        let (ln, won, lost) = (3_f64.ln(), 0.75_f64.ln(), 0.25_f64.ln());
+        // Per token, β · 2 ln 3 / 2 = ln √3.
+        let odds = 3_f64.sqrt();
+        let (won_root, lost_root) = ((odds / (1.0 + odds)).ln(), (1.0 / (1.0 + odds)).ln());
+        for (kind, by_hand) in [
+            (DpoLoss::Sigmoid, -0.9 * won - 0.1 * lost),
+            (DpoLoss::Robust, (-0.9 * won + 0.1 * lost) / 0.8),
+            (DpoLoss::Hinge, 0.0),
+            (DpoLoss::Ipo, (ln - 1.0).powi(2)),
+            (DpoLoss::SigmoidNorm, -0.9 * won_root - 0.1 * lost_root),
+            (DpoLoss::ExoPair, 0.75 * (won - 0.9_f64.ln()) + 0.25 * (lost - 0.1_f64.ln())),
+            (DpoLoss::NcaPair, -won - 0.5 * lost - 0.5 * 0.5_f64.ln()),
+            (DpoLoss::SppoHard, (2.0 * ln - 1.0).powi(2) + 1.0),
+            (DpoLoss::ApoZero, 1.0 - 0.75 + 0.5),
+            (DpoLoss::ApoDown, 0.75 + 1.0 - 0.75),
+        ] {
+            let found = loss(kind, 2.0 * 3_f32.ln(), 0.0);
+            assert!((found - by_hand).abs() < 1e-5, "{kind:?}: {found} is not {by_hand}");
+        }
+        // 1 − ½ (0.5 − 1)
+        assert!((loss(DpoLoss::Hinge, 0.5, 1.0) - 1.25).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_implicit_reward_is_beta_times_the_log_ratio() {
+        let pairs = |x: [f32; 2]| Tensor::from_slice(&x);
+        let ratios = Ratios {
+            chosen: pairs([1.0, -2.0]),
+            rejected: pairs([0.0, 3.0]),
+            chosen_length: pairs([1.0, 1.0]),
+            rejected_length: pairs([1.0, 1.0]),
+        };
+        let found =
+            metrics(&ratios, 0.5).into_iter().map(|(name, sum)| (name, sum.double_value(&[])));
+        let by_hand = [
+            ("rewards/chosen", -0.5),
+            ("rewards/rejected", 1.5),
+            ("rewards/margins", -2.0),
+            ("rewards/accuracies", 1.0),
+        ];
+        assert_eq!(found.collect::<Vec<_>>(), by_hand);
+    }
+
     #[test]
     fn loss_is_ln_2_while_policy_equals_reference() {
         for kind in [DpoLoss::Sigmoid, DpoLoss::SigmoidNorm, DpoLoss::Robust] {

@@ -86,3 +86,21 @@ pub(crate) fn reference_log_probs(
     let log_probs = sequence_log_probs_of(reference, &rows)?;
     Ok(log_probs.chunks(2).map(|pair| [pair[0], pair[1]]).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::nn::config::tests::tiny;
+
+    #[test]
+    fn a_model_without_opinions_gives_every_token_one_in_sixteen() {
+        let mut model = Model::fresh(tiny(), 1, Device::Cpu);
+        let _ = model.parameters.get_mut("lm_head.weight").unwrap().zero_();
+        let rows = [vec![2, 3, 4, 1], vec![5, 6]].map(|ids| Example::after_prompt(ids, 1));
+        let found = sequence_log_probs_of(&model, &[&rows[0], &rows[1]]).unwrap();
+        let by_hand = [3.0, 1.0].map(|tokens| -tokens * 16_f32.ln());
+        assert!(found.iter().zip(by_hand).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}");
+    }
+}

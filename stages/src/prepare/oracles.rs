@@ -1,5 +1,5 @@
 //! What other libraries make of the same rows, for the tests. The folder is `$GRADUS_ORACLES`, or
-//! `../shared/oracles` beside the workspace; without it these tests say so and pass.
+//! `../shared/oracles` beside the workspace; without the latter these tests say so and pass.
 
 use std::{
     fs,
@@ -19,19 +19,30 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// TRL's own limit where the case sets none.
+    /// TRL's own limit where the case sets none; `null` stands for no limit.
     pub(crate) fn max_length(&self) -> usize {
-        self.options["max_length"].as_u64().map_or(1024, |most| usize::try_from(most).unwrap())
+        match self.options.get("max_length") {
+            None => 1024,
+            Some(Value::Null) => usize::MAX,
+            Some(most) => usize::try_from(most.as_u64().unwrap()).unwrap(),
+        }
     }
 }
 
+/// The folder of fixtures, if there is one. One that was asked for must be there; a relative path
+/// starts at the workspace.
 pub(crate) fn folder() -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/oracles");
-    let folder = std::env::var_os("GRADUS_ORACLES").map_or_else(|| beside.into(), PathBuf::from);
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    if let Some(asked) = std::env::var_os("GRADUS_ORACLES") {
+        let folder = workspace.join(asked);
+        assert!(folder.is_dir(), "GRADUS_ORACLES: there is no folder `{}`", folder.display());
+        return Some(folder);
+    }
+    let folder = workspace.join("../shared/oracles");
     if folder.is_dir() {
         return Some(folder);
     }
-    eprintln!("skipped: no folder `{}`; set GRADUS_ORACLES", folder.display());
+    println!("skipped: there is no folder `{}`; set GRADUS_ORACLES", folder.display());
     None
 }
 
@@ -61,7 +72,7 @@ pub(crate) fn prepared(trainer: &str) -> Option<(Codec, Vec<Case>)> {
             rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let has_chats = |row: &Value| row.as_object().unwrap().values().any(Value::is_array);
         if rows.iter().any(has_chats) {
-            eprintln!("skipped, has chats: {name}");
+            println!("skipped: data/prepared: {name}: the rows are chats");
             continue;
         }
         cases.push(Case {

@@ -56,13 +56,14 @@ pub(crate) fn completion(
     row: &CompletionRow,
     completion_only: bool,
 ) -> Result<Labelled, StageError> {
-    let mut whole = text(codec, &format!("{}{}", row.prompt, row.completion))?;
+    let ids = whole(codec, &row.prompt, &row.completion)?;
+    let mut labels: Vec<_> = ids.iter().map(|&id| i64::from(id)).collect();
     if completion_only {
         // A last token of the prompt that merges with the reply is learnt as part of it.
-        let masked = agreeing(&codec.encode(&row.prompt)?, &whole.ids);
-        whole.labels[..masked].fill(IGNORED);
+        let masked = agreeing(&codec.encode(&row.prompt)?, &ids);
+        labels[..masked].fill(IGNORED);
     }
-    Ok(whole)
+    Ok(Labelled { ids, labels })
 }
 
 /// Cuts a row to `most` tokens; `None` when nothing is left to learn from.
@@ -185,6 +186,41 @@ mod tests {
         assert!(pair.fits(4, Truncation::KeepStart));
     }
 
+    /// Letters, of which `a` and `b` merge, and the end token `<e>` with id 0.
+    fn letters() -> Codec {
+        let folder = tempfile::tempdir().unwrap();
+        let end = r#"{"id": 0, "content": "<e>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true}"#;
+        let vocabulary = r#"{"<e>": 0, "a": 1, "b": 2, "c": 3, "ab": 4}"#;
+        let tokenizer = format!(
+            r#"{{"added_tokens": [{end}],
+                "model": {{"type": "BPE", "vocab": {vocabulary}, "merges": ["a b"]}}}}"#
+        );
+        std::fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
+        let config = folder.path().join("tokenizer_config.json");
+        std::fs::write(config, r#"{"eos_token": "<e>"}"#).unwrap();
+        Codec::open(folder.path()).unwrap()
+    }
+
+    #[test]
+    fn a_completion_begins_where_the_prompt_alone_has_other_tokens() {
+        let codec = letters();
+        let row = |prompt: &str, reply: &str| {
+            let row = CompletionRow { prompt: prompt.to_owned(), completion: reply.to_owned() };
+            let row = completion(&codec, &row, true).unwrap();
+            (row.ids, row.labels)
+        };
+        assert_eq!(row("ca", "bc"), (vec![3, 4, 3, 0], vec![IGNORED, 4, 3, 0]));
+        assert_eq!(row("c", "a<e>"), (vec![3, 1, 0], vec![IGNORED, 1, 0]));
+        // The end of a prompt does not end the completion.
+        assert_eq!(row("c<e>", ""), (vec![3, 0, 0], vec![IGNORED, IGNORED, 0]));
+        let [prompt, chosen, rejected] = ["ca", "b", "c"].map(str::to_owned);
+        let row = PreferenceRow { prompt, chosen, rejected, margin: None };
+        let pair = pair(&codec, &row).unwrap();
+        assert_eq!((pair.prompt, pair.chosen), (vec![3], vec![4, 0]));
+        assert_eq!(pair.rejected, [1, 3, 0]);
+    }
+
     fn labelled(case: &Case, codec: &Codec) -> Vec<Labelled> {
         let completion_only = case.options["completion_only_loss"].as_bool().unwrap_or(true);
         let rows = case.rows.iter().map(|row| {
@@ -204,13 +240,11 @@ mod tests {
             let [chosen, rejected] =
                 ["chosen", "rejected"].map(|name| oracles::text(row, name).unwrap());
             let margin = row["margin"].as_f64();
-            let (prompt, chosen, rejected) = match &oracles::text(row, "prompt") {
-                Some(prompt) => (prompt.clone(), chosen, rejected),
-                None => {
-                    let (prompt, chosen, rejected) = implicit_prompt(&chosen, &rejected);
-                    (prompt.to_owned(), chosen.to_owned(), rejected.to_owned())
-                }
-            };
+            if let Some(prompt) = oracles::text(row, "prompt") {
+                return PreferenceRow { prompt, chosen, rejected, margin };
+            }
+            let (prompt, chosen, rejected) = implicit_prompt(&chosen, &rejected);
+            let [prompt, chosen, rejected] = [prompt, chosen, rejected].map(str::to_owned);
             PreferenceRow { prompt, chosen, rejected, margin }
         });
         rows.collect()
@@ -234,7 +268,7 @@ mod tests {
             let mut rows = labelled(&case, &codec);
             let most = case.max_length();
             if case.options["packing"] == true {
-                let strategy = case.options["packing_strategy"].as_str().unwrap();
+                let strategy = case.options["packing_strategy"].as_str().unwrap_or("bfd");
                 let packed = packing::pack(&rows, most, packing::Strategy::named(strategy));
                 let lengths: Vec<_> = packed.iter().map(|row| row.lengths.clone()).collect();
                 for (row, lengths) in case.expected.iter().zip(lengths) {

@@ -155,6 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn a_token_of_odds_three_to_one_costs_what_its_loss_says() {
+        let logits = Tensor::from_slice(&[3_f32.ln(), 0.0]).view([1, 2]);
+        let found = |kind, smoothing| {
+            token_losses(&logits, &Tensor::from_slice(&[0_i64]), kind, smoothing).double_value(&[0])
+        };
+        let (won, lost) = (-(0.75_f64.ln()), -(0.25_f64.ln()));
+        assert!((found(TokenLoss::Nll, 0.0) - won).abs() < 1e-6);
+        assert!((found(TokenLoss::Nll, 0.2) - (0.8 * won + 0.2 * (won + lost) / 2.0)).abs() < 1e-6);
+        assert!((found(TokenLoss::Dft, 0.0) - 0.75 * won).abs() < 1e-6);
+    }
+
+    #[test]
     fn a_fair_coin_has_perplexity_two() {
         let logits = Tensor::zeros([3, 2], (Kind::Float, Device::Cpu));
         let ids = Tensor::from_slice(&[0_i64, 1, 0]);
