@@ -178,7 +178,7 @@ fn a_fan_in_brings_every_variant_under_its_name() {
     let reads: Vec<_> = ran.stdout.lines().filter(|line| line.starts_with("reads")).collect();
     assert!(reads[0].starts_with("reads score[beta=0.1] "), "{ran}");
     assert!(reads[1].starts_with("reads score[beta=0.5] "), "{ran}");
-    assert_eq!(project.read(".gradus/outputs/p/compare.report.md").lines().count(), 4);
+    assert!(project.read(".gradus/outputs/p/compare.report.md").contains("reads score[beta=0.1]"));
     let events = project.events(&["--set", "betas=[0.1, 0.5, 0.9]"]);
     assert_eq!(events.ran(), ["compare", "dpo[beta=0.9]", "score[beta=0.9]"]);
 }

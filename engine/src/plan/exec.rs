@@ -132,21 +132,8 @@ pub(super) fn read(
             add(entry.at, problem);
         }
     }
-    for input in spec.inputs.iter().filter(|input| !is_name(&input.key)) {
-        add(input.at, Problem::BadName { what: format!("`{}`", input.key) });
-    }
-    let mut outputs = BTreeMap::new();
-    for output in &spec.outputs {
-        let parts = output.path.trim_end_matches('/').split('/');
-        let plain =
-            |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
-        if !parts.clone().all(plain) || parts.clone().next() == Some("inputs") {
-            let words =
-                format!("an output lies below the stage's own folder, not at `{}`", output.path);
-            add(output.at, Problem::Exec(words));
-        }
-        outputs.insert(output.name.clone(), output.path.trim_end_matches('/').to_owned());
-    }
+    check_names(spec, &mut add);
+    let outputs = output_paths(spec, &mut add);
     let mut scope = instance.scope(pipeline);
     for entry in &spec.inputs {
         scope.words.insert(format!("inputs.{}", entry.key), format!("inputs/{}", entry.key));
@@ -159,6 +146,43 @@ pub(super) fn read(
     let command = command(spec, &scope, pipeline, mistakes);
     let (env, command) = (env.unwrap_or_else(|| Some(BTreeMap::new()))?, command?);
     (mistakes.list.len() == before).then_some(Exec { command, env, outputs })
+}
+
+fn check_names(spec: &StageSpec, add: &mut impl FnMut(At, Problem)) {
+    for input in spec.inputs.iter().filter(|input| !is_name(&input.key)) {
+        add(input.at, Problem::BadName { what: format!("`{}`", input.key) });
+    }
+    let inputs = spec.inputs.iter().map(|input| ("INPUT", &input.key, input.at));
+    let outputs = spec.outputs.iter().map(|output| ("OUTPUT", &output.name, output.at));
+    let mut variables = BTreeMap::new();
+    for (prefix, name, at) in inputs.chain(outputs) {
+        let word = variable(prefix, name);
+        if let Some(other) = variables.insert(word.clone(), name) {
+            let words = format!("`{other}` and `{name}` are both `${word}` to the program");
+            add(at, Problem::Exec(words));
+        }
+    }
+}
+
+/// Output name → path below the stage's folder.
+fn output_paths(spec: &StageSpec, add: &mut impl FnMut(At, Problem)) -> BTreeMap<String, String> {
+    let plain =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
+    let mut paths = BTreeMap::new();
+    for output in &spec.outputs {
+        let path = output.path.trim_end_matches('/');
+        if path.contains("${") {
+            let words = "an output's path is not filled in: it lies in a folder of its stage's own";
+            add(output.at, Problem::Exec(words.to_owned()));
+        }
+        if !path.split('/').all(plain) || path.split('/').next() == Some("inputs") {
+            let words =
+                format!("an output lies below the stage's own folder, not at `{}`", output.path);
+            add(output.at, Problem::Exec(words));
+        }
+        paths.insert(output.name.clone(), path.to_owned());
+    }
+    paths
 }
 
 fn command(

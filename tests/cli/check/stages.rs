@@ -144,6 +144,8 @@ fn mistakes_of_exec_stages_are_shown() {
           listed: { kind: exec, with: { command: [ls], env: [A=1] } }
           script: { kind: exec, with: { shell: [ls] } }
           away: { kind: exec, outputs: { a: ../a, b: /b, c: inputs/c }, with: { command: [ls] } }
+          alike: { kind: exec, inputs: { a-b: p.yaml, a_b: p.yaml }, with: { command: [ls] } }
+          filled: { kind: exec, outputs: { a: '${params.a}' }, with: { command: [ls] } }
           typed: { kind: exec, outputs: { a: { path: a, typ: text } }, with: { command: [ls] } }
           wrong: { kind: data.synthetic, outputs: { a: a }, with: { task: reviews } }
     ",
