@@ -31,6 +31,28 @@ fn ctrl_c_stops_a_program_and_leaves_a_clean_state() {
 }
 
 #[test]
+fn a_program_is_asked_to_end_before_it_is_killed() {
+    let mut project = Project::new(
+        "
+        stages:
+          slow:
+            kind: exec
+            outputs: { a: a }
+            with: { shell: 'trap \"echo tidy > $HOME/tidied; exit 3\" TERM; touch $HOME/begun; sleep 60 & wait' }
+    ",
+    );
+    project.set("HOME", project.path("").to_str().unwrap());
+    let run = project.start(&["run", "p.yaml", "--format", "json"]);
+    while !project.path("begun").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    run.signal("INT");
+    let ran = run.wait();
+    assert!(ran.stdout.contains(r#""outcome":"cancelled""#), "{ran}");
+    assert_eq!(project.read("tidied"), "tidy\n");
+}
+
+#[test]
 fn ctrl_c_is_told_to_people() {
     let project = Project::new(
         "

@@ -10,7 +10,12 @@ use std::{
 use gradus_cache::{Artifact, Cache};
 use tokio::{process, sync::watch};
 
-use super::{RunError, log::Log, schedule::Stop, worker::stopped};
+use super::{
+    RunError,
+    log::Log,
+    schedule::Stop,
+    worker::{CANCEL_WITHIN, killed, stopped},
+};
 use crate::plan::{Command, Exec, From, Stage, variable};
 
 /// Variables that every program gets from the person's own environment.
@@ -76,12 +81,17 @@ pub(super) async fn run(
     let status = tokio::select! {
         status = child.wait() => status.map_err(RunError::io("the program cannot be waited for"))?,
         () = stopped(stop) => {
-            kill(group);
+            signal(group, libc::SIGTERM);
+            tokio::select! {
+                _ = tokio::time::timeout(CANCEL_WITHIN, child.wait()) => {}
+                () = killed(stop) => {}
+            }
+            signal(group, libc::SIGKILL);
             return Err(RunError::Cancelled);
         }
     };
     // What it left running could still write to what is about to be taken in.
-    kill(group);
+    signal(group, libc::SIGKILL);
     for stream in drained.into_iter().flatten() {
         // A grandchild may hold the pipe open for ever: what it still says is not waited for.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream).await;
@@ -109,11 +119,11 @@ pub(super) async fn run(
         .collect()
 }
 
-/// Ends every process of a group.
-fn kill(group: Option<i32>) {
+/// Sends a signal to every process of a group.
+fn signal(group: Option<i32>, signal: i32) {
     if let Some(group) = group {
         // SAFETY: a plain signal to the group that was made for one child.
-        unsafe { libc::kill(-group, libc::SIGKILL) };
+        unsafe { libc::kill(-group, signal) };
     }
 }
 

@@ -22,8 +22,8 @@ use super::{RunError, frames, launch::Toolchain, log::Log, schedule::Stop};
 const HELLO_WITHIN: Duration = Duration::from_mins(2);
 /// A worker says that it lives every five seconds.
 const SILENT_FOR: Duration = Duration::from_mins(1);
-/// Between asking a worker to cancel and killing it.
-const CANCEL_WITHIN: Duration = Duration::from_secs(5);
+/// Between asking a worker or a program to stop and killing it.
+pub(super) const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -213,7 +213,8 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<Stop>) {
     }
 }
 
-async fn killed(stop: &mut watch::Receiver<Stop>) {
+/// Ends once the run is to stop at once.
+pub(super) async fn killed(stop: &mut watch::Receiver<Stop>) {
     if stop.wait_for(|stop| *stop == Stop::Now).await.is_err() {
         std::future::pending::<()>().await;
     }

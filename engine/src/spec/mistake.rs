@@ -54,7 +54,7 @@ pub enum Problem {
     #[error("the matrix makes more than {most} variants")]
     TooManyVariants { most: usize },
     #[error("`{port}` takes {accepts}, and `{from}` is {found}")]
-    PortType { port: String, accepts: String, from: String, found: String },
+    PortType { port: String, kind: String, accepts: String, from: String, found: String },
     #[error("`{port}` takes one artifact, and {from} brings {count}")]
     FanIn { port: String, from: String, count: usize, first: String },
     #[error("the stages go round in a circle: {0}")]
@@ -185,8 +185,8 @@ impl Problem {
                 "name the file on the command line (`--set NAME=FILE`), or move it into the folder"
                     .to_owned(),
             ),
-            Self::PortType { .. } => {
-                Some("`gradus stages show KIND` lists ports and types".to_owned())
+            Self::PortType { kind, .. } => {
+                Some(format!("`gradus stages show {kind}` lists ports and types"))
             }
             _ => None,
         }
