@@ -8,7 +8,7 @@ use std::{
 };
 
 use gradus_cache::{Action, Artifact, Form};
-use gradus_protocol::{Input, Job, Reply, Source};
+use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -63,6 +63,9 @@ pub(super) async fn execute(
         });
         resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.table);
         return Ok(Ended { action, cached: true });
+    }
+    if forced {
+        shared.session.cache.drop_checkpoints(&resolved.fingerprint)?;
     }
     let slot = shared.slot(stage.kind.uses_device && stage.exec.is_none()).await?;
     if *stop.borrow() != Stop::No || !shared.goes_on() {
@@ -122,6 +125,11 @@ async fn run(
             outputs: outputs.clone(),
             seed: seed_of(&resolved.fingerprint),
             threads: devices::THREADS,
+            checkpoints: Some(Checkpoints {
+                folder: cache.checkpoints(&resolved.fingerprint),
+                every_steps: shared.session.settings.checkpoint.every_steps,
+                every_seconds: shared.session.settings.checkpoint.every_seconds,
+            }),
         };
         let mut worker = shared.worker(device, &stage.id, &log_path).await?;
         let ran = {
@@ -164,7 +172,12 @@ async fn run(
     });
     let action = {
         let (cache, fingerprint) = (cache.clone(), resolved.fingerprint);
-        blocking(move || Ok(cache.commit(&fingerprint, &staged, record)?)).await?
+        let committed = move || {
+            let action = cache.commit(&fingerprint, &staged, record)?;
+            cache.drop_checkpoints(&fingerprint)?;
+            Ok(action)
+        };
+        blocking(committed).await?
     };
     resolve::remember(cache, &shared.plan, stage, &resolved.table);
     shared.send(Event::Finished {
@@ -198,6 +211,7 @@ fn event_of(stage: &str, reply: Reply, metrics: &Mutex<Metrics>) -> Option<Event
             }
             Some(Event::Metric { stage, name, step, value })
         }
+        Reply::Note { words } => Some(Event::Note { stage: Some(stage), message: words }),
         Reply::Hello { .. } | Reply::Alive | Reply::Done | Reply::Failed { .. } => None,
     }
 }

@@ -162,6 +162,11 @@ impl Reader {
     }
 
     /// How many rows there are in all.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// How many rows there are in all.
     #[cfg(test)]
     pub(crate) fn rows(&self) -> u64 {
         self.rows
