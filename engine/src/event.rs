@@ -92,4 +92,6 @@ pub enum Outcome {
     Done,
     Failed,
     Cancelled,
+    /// Gradus could not work: it found no worker, say.
+    Broken,
 }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use gradus_engine::spec::Mistakes;
 
 use super::common::{ParameterArgs, load_plan};
 use crate::{failure::Failure, terminal::Terminal};
@@ -22,14 +23,14 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let mut sound = Vec::new();
-        let mut code = ExitCode::SUCCESS;
+        let mut mistakes = Mistakes::default();
         for path in &self.pipelines {
             match load_plan(path, &self.parameters) {
                 Ok(plan) => sound.push((path.clone(), plan)),
-                Err(failure) => code = terminal.failure(&failure),
+                Err(Failure::Mistakes(found)) => mistakes.list.extend(found.list),
+                Err(failure) => return Err(failure),
             }
         }
-        terminal.checked(&sound);
-        Ok(code)
+        Ok(terminal.checked(&sound, &mistakes))
     }
 }

@@ -16,6 +16,7 @@ use crate::{failure::Failure, terminal::Terminal};
 pub(crate) struct Doctor {}
 
 impl Doctor {
+    #[expect(clippy::unused_self, reason = "every command has this signature")]
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let project = Project::of(Path::new("pipeline.yaml"), None)?;
         let worker = find_worker().map(|path| path.display().to_string());

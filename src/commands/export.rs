@@ -60,6 +60,10 @@ impl Export {
                 format!("gradus run {} {name}", file.display()),
             ));
         };
+        if self.folder.is_file() {
+            let message = format!("`{}` is a file", self.folder.display());
+            return Err(Failure::refused(message, "name a new folder"));
+        }
         let empty = self.folder.read_dir().map_or(true, |mut entries| entries.next().is_none());
         if !empty {
             let message = format!("`{}` is not empty", self.folder.display());

@@ -23,6 +23,15 @@ impl Logs {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let plan = self.pipeline.plan()?;
         plan.select(std::slice::from_ref(&self.stage))?;
+        let is_one = plan.stages.iter().any(|it| it.id == self.stage);
+        if !is_one {
+            let variants = plan.stages.iter().filter(|it| it.spec == self.stage);
+            let ids: Vec<_> = variants.map(|it| it.id.as_str()).collect();
+            return Err(Failure::refused(
+                format!("`{}` stands for several stages", self.stage),
+                format!("name one: {}", ids.join(", ")),
+            ));
+        }
         let session = self.place.session(&self.pipeline.pipeline, Settings::default())?;
         let Some(path) = History::last_log(&session.cache, &plan.name, &self.stage) else {
             return Err(Failure::refused(

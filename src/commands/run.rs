@@ -5,9 +5,12 @@ use std::{process::ExitCode, sync::Arc};
 use clap::Args;
 use gradus_engine::{
     event::{Event, Outcome},
-    run::{History, RunError, Session, Settings, Stop},
+    run::{RunError, RunRecord, Session, Settings, Stop, final_outputs},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
 
 use super::common::{PipelineArgs, PlaceArgs};
 use crate::{failure::Failure, terminal::Terminal};
@@ -49,16 +52,19 @@ impl Run {
         let session = self.place.session(&file, settings)?;
         let runtime = tokio::runtime::Runtime::new()
             .map_err(|error| RunError::Setup(format!("no threads to run with: {error}")))?;
-        let outcome = runtime.block_on(drive(&session, &plan, &file, &selected, terminal));
+        let record = runtime.block_on(drive(&session, &plan, &file, &selected, terminal));
         // What still runs then is a reader of a dead process: nothing to wait for.
         runtime.shutdown_background();
-        let outcome = outcome?;
-        if outcome == Outcome::Done
-            && let Some(record) = History::last(&session.cache, &plan.name)
-        {
-            terminal.results(&plan, &record, &session.cache, &file);
+        let record = record?;
+        if record.outcome == Some(Outcome::Done) {
+            let outputs = final_outputs(&session.cache, &plan, &record)?;
+            terminal.results(&record, &outputs, &file);
         }
-        Ok(ExitCode::from(u8::from(outcome != Outcome::Done)))
+        Ok(ExitCode::from(match record.outcome {
+            Some(Outcome::Done) => 0,
+            Some(Outcome::Broken) => 2,
+            Some(Outcome::Failed | Outcome::Cancelled) | None => 1,
+        }))
     }
 }
 
@@ -69,16 +75,19 @@ async fn drive(
     file: &std::path::Path,
     selected: &[usize],
     terminal: &mut Terminal,
-) -> Result<Outcome, RunError> {
+) -> Result<RunRecord, RunError> {
     let (send, mut events) = mpsc::unbounded_channel::<Event>();
     let (stop, stopped) = watch::channel(Stop::No);
     let running = session.run(Arc::clone(plan), file, selected, send, stopped);
     tokio::pin!(running);
     let mut live = terminal.live();
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .map_err(|error| RunError::Setup(format!("signals cannot be heard: {error}")))?;
-    let outcome = loop {
+    // Both are listened to from here on, so that none is lost between two turns of the loop.
+    let listen = |kind| {
+        signal(kind).map_err(|error| RunError::Setup(format!("signals cannot be heard: {error}")))
+    };
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let record = loop {
         let ask = || {
             stop.send_modify(|stop| {
                 *stop = if *stop == Stop::No { Stop::Gently } else { Stop::Now };
@@ -87,12 +96,10 @@ async fn drive(
         tokio::select! {
             biased;
             Some(event) = events.recv() => live.take(&event),
-            outcome = &mut running => break outcome,
-            interrupt = tokio::signal::ctrl_c() => {
-                if interrupt.is_ok() {
-                    live.note("stopping; press Ctrl-C again to stop at once");
-                    ask();
-                }
+            record = &mut running => break record,
+            _ = interrupt.recv() => {
+                live.note("stopping; press Ctrl-C again to stop at once");
+                ask();
             }
             _ = terminate.recv() => ask(),
         }
@@ -100,5 +107,5 @@ async fn drive(
     while let Ok(event) = events.try_recv() {
         live.take(&event);
     }
-    outcome
+    record
 }

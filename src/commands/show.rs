@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use gradus_engine::run::{History, Settings};
+use gradus_engine::run::{History, Settings, final_outputs};
 
 use super::common::{PipelineArgs, PlaceArgs};
 use crate::{failure::Failure, terminal::Terminal};
@@ -34,7 +34,8 @@ impl Show {
         match self.stage {
             None => {
                 terminal.record(&record);
-                terminal.results(&plan, &record, &session.cache, file);
+                let outputs = final_outputs(&session.cache, &plan, &record)?;
+                terminal.results(&record, &outputs, file);
             }
             Some(wanted) => {
                 let stages = record.stages.iter();

@@ -3,7 +3,7 @@
 use std::{fmt::Write, process::ExitCode};
 
 use gradus_engine::spec::{Mistake, Mistakes};
-use miette::{GraphicalReportHandler, GraphicalTheme};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
 
 use super::Terminal;
@@ -43,17 +43,22 @@ impl Terminal {
 }
 
 #[expect(clippy::print_stderr, reason = "the terminal is where printing belongs")]
-fn complain(text: &str) {
+pub(super) fn complain(text: &str) {
     eprint!("{text}");
 }
 
-fn render(mistakes: &Mistakes, colour: bool) -> String {
+pub(super) fn render(mistakes: &Mistakes, colour: bool) -> String {
     let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(100);
     let mut text = String::new();
     for mistake in &mistakes.list {
         // Writing into a `String` cannot fail.
         let _ = handler.render_report(&mut text, mistake);
+        if mistake.source_code().is_none()
+            && let Some((file, line, column)) = mistake.place()
+        {
+            let _ = writeln!(text, "  at {file}:{line}:{column}");
+        }
         text.push('\n');
     }
     if mistakes.list.len() > 1 {
@@ -65,15 +70,19 @@ fn render(mistakes: &Mistakes, colour: bool) -> String {
 fn as_json(failure: &Failure) -> serde_json::Value {
     match failure {
         Failure::Mistakes(mistakes) => {
-            json!({ "mistakes": mistakes.list.iter().map(mistake).collect::<Vec<_>>() })
+            json!({ "mistakes": list(mistakes) })
         }
         Failure::Refused { message, help } => json!({ "error": message, "help": help }),
         Failure::Engine(error) => json!({ "error": error.full() }),
     }
 }
 
+/// Every mistake with its code and place.
+pub(super) fn list(mistakes: &Mistakes) -> Vec<serde_json::Value> {
+    mistakes.list.iter().map(mistake).collect()
+}
+
 fn mistake(mistake: &Mistake) -> serde_json::Value {
-    use miette::Diagnostic;
     let place = mistake.place();
     json!({
         "code": mistake.code().map(|code| code.to_string()),

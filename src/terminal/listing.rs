@@ -1,32 +1,39 @@
 //! Plans, kinds, and other lists.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use gradus_engine::{
     plan::{From, Plan},
     run::{Preview, State},
+    spec::Mistakes,
 };
 use gradus_protocol::catalog::{Kind, Param, Port, PortType, Range, Shape};
 use serde_json::json;
 
 use super::{
-    Terminal,
+    Terminal, diagnostics,
     paint::{pad, size},
 };
 
 impl Terminal {
-    pub(crate) fn checked(&self, plans: &[(PathBuf, Plan)]) {
+    /// Prints which pipelines are sound and what is wrong with the others.
+    pub(crate) fn checked(&self, plans: &[(PathBuf, Plan)], mistakes: &Mistakes) -> ExitCode {
+        let code = ExitCode::from(u8::from(!mistakes.list.is_empty()));
         if self.json {
             let rows = plans
                 .iter()
                 .map(|(path, plan)| json!({ "pipeline": path, "stages": plan.stages.len() }));
-            return self.value(&json!({ "sound": rows.collect::<Vec<_>>() }));
+            let mistakes = diagnostics::list(mistakes);
+            self.value(&json!({ "sound": rows.collect::<Vec<_>>(), "mistakes": mistakes }));
+            return code;
         }
+        diagnostics::complain(&diagnostics::render(mistakes, self.err.colour));
         for (path, plan) in plans {
             let count = plan.stages.len();
             let word = if count == 1 { "stage" } else { "stages" };
             self.line(&format!("{} {}: {count} {word}", self.out.green("✓"), path.display()));
         }
+        code
     }
 
     pub(crate) fn graph(&self, plan: &Plan, drawing: &str) {
@@ -62,8 +69,8 @@ impl Terminal {
                     State::Cached | State::Unknown => Vec::new(),
                 };
                 let stage = &plan.stages[preview.stage];
-                let state = word(&preview.state).replace(' ', "_");
-                json!({ "stage": stage.id, "kind": stage.kind.kind, "state": state, "reasons": reasons })
+                let word = word(&preview.state).replace(' ', "_");
+                json!({ "stage": stage.id, "kind": stage.kind.kind, "state": word, "reasons": reasons })
             });
             return self
                 .value(&json!({ "pipeline": plan.name, "stages": rows.collect::<Vec<_>>() }));
@@ -79,14 +86,14 @@ impl Terminal {
                 State::WouldRun(reasons) => format!("because of {}", reasons.join(", ")),
                 State::Unknown => "depends on what runs before it".to_owned(),
             };
-            let state = pad(word(&preview.state), 9);
-            let state = match preview.state {
-                State::Cached => self.out.dim(&state),
-                State::WouldRun(_) => self.out.yellow(&state),
-                State::Unknown => state,
+            let word = pad(word(&preview.state), 9);
+            let word = match preview.state {
+                State::Cached => self.out.dim(&word),
+                State::WouldRun(_) => self.out.yellow(&word),
+                State::Unknown => word,
             };
             let line = format!(
-                "{}  {}  {state}  {reason}",
+                "{}  {}  {word}  {reason}",
                 pad(&stage.id, ids),
                 self.out.dim(&pad(&stage.kind.kind, kinds)),
             );
@@ -127,7 +134,8 @@ impl Terminal {
                 }
             }
         }
-        if kind.kind != "exec" {
+        let own_seed = kind.params.iter().any(|param| param.name == "seed");
+        if kind.kind != "exec" && !own_seed {
             self.line(&format!(
                 "\n{}",
                 self.out.dim("Every kind also takes `seed` in `with` (default 0): another seed, other random choices.")
@@ -205,7 +213,7 @@ impl Terminal {
         for (what, found) in rows {
             match found {
                 Ok(found) => {
-                    self.line(&format!("{} {}  {found}", self.out.green("✓"), pad(what, 9)))
+                    self.line(&format!("{} {}  {found}", self.out.green("✓"), pad(what, 9)));
                 }
                 Err(why) => self.line(&format!("{} {}  {why}", self.out.red("✗"), pad(what, 9))),
             }
@@ -224,22 +232,14 @@ fn shape(shape_of: &Shape) -> String {
             options.iter().map(|option| option.value.as_str()).collect::<Vec<_>>().join(" | ")
         }
         Shape::List { of } => format!("list of {}", shape(of)),
-        Shape::Record { .. } => "map".to_owned(),
+        Shape::Record { .. } | Shape::Any => "map".to_owned(),
         Shape::Optional { of } => format!("{} or null", shape(of)),
-        Shape::Any => "map".to_owned(),
     }
 }
 
 fn bounds(range: &Range) -> String {
-    let mut words = String::new();
-    if let Some(min) = range.min {
-        words += &format!(" ≥ {min}");
-    }
-    if let Some(above) = range.above {
-        words += &format!(" > {above}");
-    }
-    if let Some(max) = range.max {
-        words += &format!(" ≤ {max}");
-    }
-    words
+    let word = |sign: &str, bound: Option<f64>| {
+        bound.map_or_else(String::new, |bound| format!(" {sign} {bound}"))
+    };
+    [word("≥", range.min), word(">", range.above), word("≤", range.max)].concat()
 }

@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use gradus_engine::event::{Event, Metrics, Outcome};
+use gradus_engine::event::{Event, Outcome};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    paint::{Paint, duration, harmless, number},
+    figures::in_one_line,
+    paint::{Paint, duration, harmless},
     print,
 };
 
@@ -50,7 +51,7 @@ impl Live {
                 self.say(&format!(
                     "{mark} {}  {}",
                     self.padded(stage),
-                    self.paint.dim(&format!("cached    {}", numbers(metrics)))
+                    self.paint.dim(&format!("cached    {}", in_one_line(metrics, SHOWN)))
                 ));
             }
             Event::Started { stage, reasons, device, .. } => self.started(stage, reasons, device),
@@ -65,7 +66,11 @@ impl Live {
                 self.ended(stage);
                 let mark = self.paint.green("✓");
                 let took = super::paint::pad(&duration(*seconds), 8);
-                self.say(&format!("{mark} {}  {took}  {}", self.padded(stage), numbers(metrics)));
+                self.say(&format!(
+                    "{mark} {}  {took}  {}",
+                    self.padded(stage),
+                    in_one_line(metrics, SHOWN)
+                ));
             }
             Event::Failed { stage, message, log } => self.failed(stage, message, log),
             Event::Skipped { stage, because } => {
@@ -81,7 +86,7 @@ impl Live {
             Event::RunFinished { outcome, ran, cached, failed, skipped, seconds, .. } => {
                 let word = match outcome {
                     Outcome::Done => self.paint.green("done"),
-                    Outcome::Failed => self.paint.red("failed"),
+                    Outcome::Failed | Outcome::Broken => self.paint.red("failed"),
                     Outcome::Cancelled => self.paint.yellow("stopped"),
                 };
                 let mut counts = vec![format!("{ran} ran"), format!("{cached} cached")];
@@ -154,11 +159,4 @@ impl Live {
             eprintln!("{line}");
         }
     }
-}
-
-fn numbers(metrics: &Metrics) -> String {
-    let word = |(name, value): (&String, &Option<f64>)| {
-        format!("{name} {}", value.map_or_else(|| "not finite".to_owned(), number))
-    };
-    metrics.iter().take(SHOWN).map(word).collect::<Vec<_>>().join("  ")
 }

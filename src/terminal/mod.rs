@@ -4,6 +4,7 @@
 //! colours where `NO_COLOR` is set.
 
 mod diagnostics;
+mod figures;
 mod listing;
 mod live;
 mod paint;
@@ -33,10 +34,12 @@ impl Terminal {
     }
 
     /// Prints to stdout; a reader that went away (`| head`) ends the program quietly.
+    #[expect(clippy::unused_self, reason = "whoever prints has been given the terminal")]
     pub(crate) fn text(&self, text: &str) {
         print(text);
     }
 
+    #[expect(clippy::unused_self, reason = "as for `text`")]
     fn line(&self, line: &str) {
         print(&format!("{line}\n"));
     }

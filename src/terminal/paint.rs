@@ -74,7 +74,7 @@ pub(super) fn number(value: f64) -> String {
     let size = value.abs();
     match size {
         _ if value == 0.0 => "0".to_owned(),
-        _ if size >= 1e6 || size < 1e-3 => format!("{value:.3e}"),
+        _ if !(1e-3..1e6).contains(&size) => format!("{value:.3e}"),
         _ if value.fract() == 0.0 => format!("{value:.0}"),
         _ if size >= 100.0 => format!("{value:.1}"),
         _ if size >= 1.0 => format!("{value:.3}"),

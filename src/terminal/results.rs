@@ -1,16 +1,14 @@
 //! What a run put out: reports in full, and where models and plots lie.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{fs, path::Path};
 
 use gradus_cache::{Cache, Form};
-use gradus_engine::{
-    plan::{From, Plan},
-    run::{RunRecord, StageRecord},
-};
+use gradus_engine::run::{FinalOutput, RunRecord, StageRecord};
 use serde_json::json;
 
 use super::{
     Terminal,
+    figures::{Figure, figures, in_one_line},
     paint::{duration, harmless, number, pad, size},
 };
 
@@ -18,48 +16,66 @@ use super::{
 const LONGEST_REPORT: u64 = 64 << 10;
 
 impl Terminal {
-    /// Prints the reports of a run's last stages, and how to get at its models and plots.
-    pub(crate) fn results(&self, plan: &Plan, record: &RunRecord, cache: &Cache, file: &Path) {
+    /// Prints a run's reports, what was measured on held-out rows, and where models and files lie.
+    pub(crate) fn results(&self, record: &RunRecord, outputs: &[FinalOutput], file: &Path) {
         if self.json {
             return;
         }
-        let read: BTreeSet<(usize, &str)> = plan
-            .stages
-            .iter()
-            .flat_map(|stage| &stage.inputs)
-            .filter_map(|wire| match &wire.from {
-                From::Stage(index, output) => Some((*index, output.as_str())),
-                From::File(_) => None,
-            })
-            .collect();
-        let mut rows = Vec::new();
-        for (index, stage) in plan.stages.iter().enumerate() {
-            let Some(done) = record.stages.iter().find(|it| it.stage == stage.id) else { continue };
-            for (port, port_type) in stage.kind.outputs.iter().zip(&stage.output_types) {
-                let Some(artifact) = done.outputs.get(&port.name) else { continue };
-                let last = !read.contains(&(index, port.name.as_str()));
-                match port_type.as_str() {
-                    "report" if last && artifact.bytes <= LONGEST_REPORT => {
-                        if let Ok(text) = fs::read_to_string(cache.file(&artifact.digest)) {
-                            self.line("");
-                            self.text(&harmless(&text));
-                        }
-                    }
-                    "model" | "reward_model" | "plot" if last || port_type == "model" => {
-                        rows.push((stage.id.as_str(), port.name.as_str(), artifact.bytes));
-                    }
-                    _ => {}
-                }
+        for report in outputs.iter().filter(|it| it.port_type == "report") {
+            if let Some(path) = &report.copy
+                && report.artifact.bytes <= LONGEST_REPORT
+                && let Ok(text) = fs::read_to_string(path)
+            {
+                self.line("");
+                self.text(&harmless(&text));
             }
+        }
+        self.held_out(record);
+        self.places(outputs, file);
+    }
+
+    /// Numbers called `test_…`, of every stage that has some.
+    fn held_out(&self, record: &RunRecord) {
+        let mut rows = Vec::new();
+        for stage in &record.stages {
+            let figures = figures(&stage.metrics).into_iter();
+            rows.extend(figures.filter(|it| it.name.starts_with("test_")).map(|it| (stage, it)));
         }
         if rows.is_empty() {
             return;
         }
-        self.line(&format!("\n{}", self.out.bold("To have them as plain files:")));
-        for (stage, port, bytes) in rows {
-            let what = format!("{stage}.{port}");
-            let words = format!("  gradus export {} '{what}' DIR", file.display());
-            self.line(&format!("{words}  {}", self.out.dim(&format!("({})", size(bytes)))));
+        self.line(&format!("\n{}", self.out.bold("On held-out rows")));
+        let width = rows.iter().map(|(it, _)| it.stage.chars().count()).max().unwrap_or(0);
+        for (stage, Figure { name, words }) in rows {
+            self.line(&format!("  {}  {}  {words}", pad(&stage.stage, width), pad(&name, 24)));
+        }
+    }
+
+    fn places(&self, outputs: &[FinalOutput], file: &Path) {
+        let named = |it: &&FinalOutput| {
+            matches!(it.port_type.as_str(), "model" | "reward_model" | "plot" | "table" | "report")
+        };
+        let rows: Vec<_> = outputs
+            .iter()
+            .filter(named)
+            .map(|it| {
+                let place = match &it.copy {
+                    Some(path) => path.display().to_string(),
+                    None => {
+                        format!("gradus export {} '{}.{}' DIR", file.display(), it.stage, it.output)
+                    }
+                };
+                (format!("{}.{}", it.stage, it.output), place, it.artifact.bytes)
+            })
+            .collect();
+        if rows.is_empty() {
+            return;
+        }
+        self.line(&format!("\n{}", self.out.bold("Where it lies")));
+        let width = rows.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
+        for (name, place, bytes) in rows {
+            let bytes = self.out.dim(&format!("({})", size(bytes)));
+            self.line(&format!("  {}  {place}  {bytes}", pad(&name, width)));
         }
     }
 
@@ -73,15 +89,12 @@ impl Terminal {
         for stage in &record.stages {
             let status = json!(stage.status).as_str().unwrap_or_default().to_owned();
             let took = if stage.seconds > 0.0 { duration(stage.seconds) } else { String::new() };
-            let metrics = stage.metrics.iter().map(|(name, value)| {
-                format!("{name} {}", value.map_or_else(|| "not finite".to_owned(), number))
-            });
             let line = format!(
                 "{}  {}  {}  {}",
                 pad(&stage.stage, width),
                 pad(&status, 8),
                 pad(&took, 10),
-                metrics.collect::<Vec<_>>().join("  "),
+                in_one_line(&stage.metrics, usize::MAX),
             );
             self.line(line.trim_end());
         }

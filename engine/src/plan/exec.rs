@@ -10,11 +10,14 @@ use gradus_protocol::catalog::{Kind, Param, Port, PortType, Shape};
 use serde_json::{Value, json};
 
 use super::instances::Instance;
-use crate::spec::{At, Data, Mistakes, Node, Pipeline, Problem, StageSpec, interpolate, nearest};
+use crate::spec::{
+    At, Data, Entry, Mistakes, Node, Pipeline, Problem, Scope, StageSpec, interpolate, is_name,
+    nearest,
+};
 
 pub(crate) const KIND: &str = "exec";
 const REVISION: u32 = 1;
-const DOC: &str = "Runs a program of yours on declared inputs, and keeps its declared outputs.
+const DOC: &str = "Run a program of yours on declared inputs, and keep its declared outputs.
 
 The program runs in an empty folder of its own. Inputs are copied to `inputs/NAME`; outputs are the
 stage's `outputs: { NAME: PATH }`, a path that ends in `/` being a folder. In `command`, `${inputs.NAME}`
@@ -129,18 +132,8 @@ pub(super) fn read(
             add(entry.at, problem);
         }
     }
-    let mut outputs = BTreeMap::new();
-    for output in &spec.outputs {
-        let parts = output.path.trim_end_matches('/').split('/');
-        let plain =
-            |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
-        if !parts.clone().all(plain) || parts.clone().next() == Some("inputs") {
-            let words =
-                format!("an output lies below the stage's own folder, not at `{}`", output.path);
-            add(output.at, Problem::Exec(words));
-        }
-        outputs.insert(output.name.clone(), output.path.trim_end_matches('/').to_owned());
-    }
+    check_names(spec, &mut add);
+    let outputs = output_paths(spec, &mut add);
     let mut scope = instance.scope(pipeline);
     for entry in &spec.inputs {
         scope.words.insert(format!("inputs.{}", entry.key), format!("inputs/{}", entry.key));
@@ -148,34 +141,98 @@ pub(super) fn read(
     for (name, path) in &outputs {
         scope.words.insert(format!("outputs.{name}"), path.clone());
     }
-    let mut env = BTreeMap::new();
-    if let Some(node) = spec.with.get("env") {
-        let filled = interpolate(node, &scope, &pipeline.sources, mistakes)?;
-        for entry in filled.entries() {
-            env.insert(entry.key.clone(), scalar(&entry.value, &entry.key, pipeline, mistakes)?);
+    // Both are read before either is given up, so that every mistake is found.
+    let env = spec.with.get("env").map(|node| environment(node, &scope, pipeline, mistakes));
+    let command = command(spec, &scope, pipeline, mistakes);
+    let (env, command) = (env.unwrap_or_else(|| Some(BTreeMap::new()))?, command?);
+    (mistakes.list.len() == before).then_some(Exec { command, env, outputs })
+}
+
+fn check_names(spec: &StageSpec, add: &mut impl FnMut(At, Problem)) {
+    for input in spec.inputs.iter().filter(|input| !is_name(&input.key)) {
+        add(input.at, Problem::BadName { what: format!("`{}`", input.key) });
+    }
+    let inputs = spec.inputs.iter().map(|input| ("INPUT", &input.key, input.at));
+    let outputs = spec.outputs.iter().map(|output| ("OUTPUT", &output.name, output.at));
+    let mut variables = BTreeMap::new();
+    for (prefix, name, at) in inputs.chain(outputs) {
+        let word = variable(prefix, name);
+        if let Some(other) = variables.insert(word.clone(), name) {
+            let words = format!("`{other}` and `{name}` are both `${word}` to the program");
+            add(at, Problem::Exec(words));
         }
     }
-    let command = match (spec.with.get("command"), spec.with.get("shell")) {
+}
+
+/// Output name → path below the stage's folder.
+fn output_paths(spec: &StageSpec, add: &mut impl FnMut(At, Problem)) -> BTreeMap<String, String> {
+    let plain =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
+    let mut paths = BTreeMap::new();
+    for output in &spec.outputs {
+        let path = output.path.trim_end_matches('/');
+        if path.contains("${") {
+            let words = "an output's path is not filled in: it lies in a folder of its stage's own";
+            add(output.at, Problem::Exec(words.to_owned()));
+        }
+        if !path.split('/').all(plain) || path.split('/').next() == Some("inputs") {
+            let words =
+                format!("an output lies below the stage's own folder, not at `{}`", output.path);
+            add(output.at, Problem::Exec(words));
+        }
+        paths.insert(output.name.clone(), path.to_owned());
+    }
+    paths
+}
+
+fn command(
+    spec: &StageSpec,
+    scope: &Scope<'_>,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) -> Option<Command> {
+    match (spec.with.get("command"), spec.with.get("shell")) {
         (Some(node), None) => {
-            let filled = interpolate(node, &scope, &pipeline.sources, mistakes)?;
-            Command::Arguments(arguments(&filled, pipeline, mistakes)?)
+            let filled = interpolate(node, scope, &pipeline.sources, mistakes)?;
+            Some(Command::Arguments(arguments(&filled, pipeline, mistakes)?))
         }
-        (None, Some(node)) => Command::Shell(scalar(node, "shell", pipeline, mistakes)?),
-        (Some(_), Some(_)) | (None, None) => {
-            let words = format!("stage `{}` needs either `command` or `shell`", spec.name);
+        (None, Some(node)) => Some(Command::Shell(scalar(node, "shell", pipeline, mistakes)?)),
+        (both, _) => {
+            let has = if both.is_some() { "has both: keep one" } else { "has neither" };
+            let words = format!("stage `{}` needs `command` or `shell`, and {has}", spec.name);
             mistakes.add(&pipeline.sources, spec.at, Problem::Exec(words));
-            return None;
+            None
         }
+    }
+}
+
+fn environment(
+    node: &Node,
+    scope: &Scope<'_>,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) -> Option<BTreeMap<String, String>> {
+    let filled = interpolate(node, scope, &pipeline.sources, mistakes)?;
+    if !matches!(filled.data, Data::Map(_)) {
+        return wrong(filled.at, "env", "a map", &filled, pipeline, mistakes);
+    }
+    let value = |entry: &Entry| {
+        Some((entry.key.clone(), scalar(&entry.value, &entry.key, pipeline, mistakes)?))
     };
-    (mistakes.list.len() == before).then_some(Exec { command, env, outputs })
+    let values: Vec<_> = filled.entries().iter().map(value).collect();
+    values.into_iter().collect()
 }
 
 fn arguments(node: &Node, pipeline: &Pipeline, mistakes: &mut Mistakes) -> Option<Vec<String>> {
     match &node.data {
         Data::List(items) if !items.is_empty() => {
-            items.iter().map(|item| scalar(item, "command", pipeline, mistakes)).collect()
+            let item = |item| scalar(item, "an argument of `command`", pipeline, mistakes);
+            let items: Vec<_> = items.iter().map(item).collect();
+            items.into_iter().collect()
         }
-        _ => wrong(node.at, "command", "a list of arguments", node, pipeline, mistakes),
+        _ => {
+            wrong(node.at, "command", "a list with at least the program", node, pipeline, mistakes)
+        }
     }
 }
 
@@ -196,9 +253,12 @@ fn wrong<T>(
     mistakes: &mut Mistakes,
 ) -> Option<T> {
     let problem = Problem::WrongType {
-        what: format!("`{what}`"),
+        what: if what.contains('`') { what.to_owned() } else { format!("`{what}`") },
         expected: expected.to_owned(),
-        found: node.sort().to_owned(),
+        found: match &node.data {
+            Data::List(items) if items.is_empty() => "empty".to_owned(),
+            _ => node.sort().to_owned(),
+        },
     };
     mistakes.add(&pipeline.sources, at, problem);
     None

@@ -21,7 +21,8 @@ pub(super) fn resolve(
     };
     let path = source.base.join(text);
     let Ok(real) = path.canonicalize() else {
-        return fail(Problem::MissingFile(text.to_owned()));
+        let (path, relative_to) = (text.to_owned(), source.base_in_words());
+        return fail(Problem::MissingFile { path, relative_to });
     };
     if source.trusted {
         return Some(real);

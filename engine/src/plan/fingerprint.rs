@@ -136,3 +136,151 @@ fn sorted(value: &Value) -> Value {
         other => other.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use gradus_cache::{Digest, Form};
+    use gradus_protocol::catalog::Catalog;
+
+    use super::*;
+    use crate::{
+        plan::plan,
+        spec::{Mistakes, Overrides, load},
+    };
+
+    const CATALOG: &str = r#"{ "kinds": [{
+        "kind": "make", "revision": 1, "doc": "", "uses_device": true,
+        "params": [
+            { "name": "size", "doc": "", "shape": { "type": "number" }, "default": 1.0 },
+            { "name": "file", "doc": "", "shape": { "type": "optional", "of": { "type": "path" } }, "default": null },
+            { "name": "deep", "doc": "", "shape": { "type": "record", "fields": [
+                { "name": "a", "doc": "", "shape": { "type": "integer" }, "default": 1 },
+                { "name": "b", "doc": "", "shape": { "type": "text" }, "default": "" }
+            ] }, "default": { "a": 1, "b": "" } }
+        ],
+        "inputs": [
+            { "name": "in", "doc": "", "type": { "is": ["any"] }, "optional": true },
+            { "name": "all", "doc": "", "type": { "is": ["any"] }, "optional": true, "many": true }
+        ],
+        "outputs": [{ "name": "out", "doc": "", "type": { "is": ["any"] } }]
+    }] }"#;
+
+    /// The last stage of a pipeline.
+    fn stage(pipeline: &str) -> Stage {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.yaml");
+        fs::write(&path, pipeline).unwrap();
+        fs::write(folder.path().join("one.txt"), "").unwrap();
+        fs::write(folder.path().join("two.txt"), "").unwrap();
+        let mut mistakes = Mistakes::default();
+        let pipeline = load(&path, &Overrides::default(), &mut mistakes).unwrap();
+        let catalog: Catalog = serde_json::from_str(CATALOG).unwrap();
+        plan(&pipeline, &catalog, mistakes).unwrap().stages.pop().unwrap()
+    }
+
+    fn artifact(content: &str) -> Artifact {
+        let bytes = content.len() as u64;
+        Artifact { digest: Digest::of(content.as_bytes()), form: Form::Blob, bytes }
+    }
+
+    fn table(with: &str) -> Table {
+        let stage = stage(&format!("stages: {{ a: {{ kind: make, with: {{ {with} }} }} }}"));
+        Table::of(&stage, &Known::default())
+    }
+
+    fn fingerprint(with: &str) -> Fingerprint {
+        table(with).fingerprint()
+    }
+
+    #[test]
+    fn a_default_that_is_written_out_changes_nothing() {
+        let plain = fingerprint("");
+        assert_eq!(fingerprint("size: 1.0, file: null"), plain);
+        assert_eq!(fingerprint("size: 1"), plain);
+        assert_eq!(fingerprint("deep: {}"), plain);
+        assert_eq!(fingerprint("deep: { b: '', a: 1 }, seed: 0"), plain);
+    }
+
+    #[test]
+    fn every_parameter_and_the_seed_change_it() {
+        let all = ["", "size: 2", "seed: 1", "deep: { a: 2 }", "deep: { b: x }"].map(fingerprint);
+        for (i, one) in all.iter().enumerate() {
+            assert!(!all[..i].contains(one));
+        }
+    }
+
+    #[test]
+    fn names_comments_and_the_order_of_keys_change_nothing() {
+        let of = |pipeline: &str| Table::of(&stage(pipeline), &Known::default()).fingerprint();
+        let one =
+            of("name: x\nstages:\n  a: { kind: make, with: { size: 2, deep: { a: 2, b: c } } }");
+        let two = of(
+            "stages:\n  other: # said anew\n    with: { deep: { b: c, a: 2 }, size: 2.0 }\n    kind: make\nname: y",
+        );
+        assert_eq!(one, two);
+    }
+
+    #[test]
+    fn a_files_content_changes_it_and_its_path_does_not() {
+        let of = |name: &str, content: &str| {
+            let stage =
+                stage(&format!("stages: {{ a: {{ kind: make, with: {{ file: {name} }} }} }}"));
+            let files = [("/file".to_owned(), artifact(content))].into();
+            Table::of(&stage, &Known { files, ..Known::default() }).fingerprint()
+        };
+        assert_eq!(of("one.txt", "x"), of("two.txt", "x"));
+        assert_ne!(of("one.txt", "x"), of("one.txt", "y"));
+    }
+
+    fn with_inputs(port: &str, inputs: &[(&str, &str)]) -> Fingerprint {
+        let stage = stage(&format!(
+            "stages: {{ b: {{ kind: make }}, a: {{ kind: make, inputs: {{ {port}: b }} }} }}"
+        ));
+        let items = inputs.iter().map(|(label, content)| ((*label).to_owned(), artifact(content)));
+        let inputs = [(port.to_owned(), items.collect())].into();
+        Table::of(&stage, &Known { inputs, ..Known::default() }).fingerprint()
+    }
+
+    #[test]
+    fn the_stage_behind_an_input_is_named_for_a_fan_in_alone() {
+        assert_eq!(with_inputs("in", &[("b", "x")]), with_inputs("in", &[("c", "x")]));
+        assert_ne!(with_inputs("in", &[("b", "x")]), with_inputs("in", &[("b", "y")]));
+        assert_ne!(with_inputs("all", &[("b", "x")]), with_inputs("all", &[("c", "x")]));
+        let (one, two) = (("b", "x"), ("c", "y"));
+        assert_ne!(with_inputs("all", &[one, two]), with_inputs("all", &[two, one]));
+    }
+
+    #[test]
+    fn the_device_counts_where_bytes_depend_on_it() {
+        let of = |pipeline: &str, device: &str| {
+            let known = Known { device: device.to_owned(), ..Known::default() };
+            Table::of(&stage(pipeline), &known).fingerprint()
+        };
+        let make = "stages: { a: { kind: make } }";
+        assert_ne!(of(make, "cpu"), of(make, "cuda"));
+        let exec = "stages: { a: { kind: exec, with: { command: [ls] } } }";
+        assert_eq!(of(exec, "cpu"), of(exec, "cuda"));
+    }
+
+    #[test]
+    fn a_fingerprint_stays_the_same_over_versions() {
+        // Should this change, then raise `SCHEMA`: what is in caches would not be found any more.
+        let known = "e4287b736d46493c0194a8af9421d5594c2c082f886c4bb6da06218afc16143a";
+        assert_eq!(fingerprint("").to_string(), known);
+    }
+
+    #[test]
+    fn a_change_is_told_in_words() {
+        let words = table("size: 2, deep: { b: x }").changes_since(&table(""));
+        assert_eq!(words, [r#"deep {"a":1,"b":""} → {"a":1,"b":"x"}"#, "size 1.0 → 2.0"]);
+        assert!(table("").changes_since(&table("size: 1")).is_empty());
+    }
+
+    #[test]
+    fn seeds_differ_as_fingerprints_do() {
+        assert_eq!(seed_of(&fingerprint("")), seed_of(&fingerprint("size: 1")));
+        assert_ne!(seed_of(&fingerprint("")), seed_of(&fingerprint("size: 2")));
+    }
+}

@@ -75,7 +75,7 @@ fn say_cycle(
     let mut path = vec![first];
     loop {
         let here = path[path.len() - 1];
-        let next = graph.neighbors(here).filter(|next| circle.contains(next)).min();
+        let next = graph.neighbors(here).filter(|it| circle.contains(it)).min();
         let Some(next) = next else { break };
         if let Some(start) = path.iter().position(|seen| *seen == next) {
             path.drain(..start);
@@ -128,8 +128,8 @@ pub fn draw(plan: &Plan, drawing: Drawing) -> String {
                         From::Stage(index, output) => {
                             let source = &plan.stages[*index];
                             let main = source.kind.outputs.first();
-                            let plain = main.is_some_and(|port| port.name == *output);
-                            let dot = if plain { String::new() } else { format!(".{output}") };
+                            let is_main = main.is_some_and(|port| port.name == *output);
+                            let dot = if is_main { String::new() } else { format!(".{output}") };
                             format!("{}: {}{dot}", wire.port, source.id)
                         }
                         From::File(path) => format!("{}: {}", wire.port, path.display()),
@@ -142,10 +142,8 @@ pub fn draw(plan: &Plan, drawing: Drawing) -> String {
         Drawing::Mermaid => {
             line("graph TD".to_owned());
             for (index, stage) in plan.stages.iter().enumerate() {
-                line(format!(
-                    "  s{index}[\"{}<br/><small>{}</small>\"]",
-                    stage.id, stage.kind.kind
-                ));
+                let id = stage.id.replace('"', "#quot;");
+                line(format!("  s{index}[\"{id}<br/><small>{}</small>\"]", stage.kind.kind));
             }
             for (from, to, output) in edges() {
                 line(format!("  s{from} -->|{output}| s{to}"));
@@ -155,7 +153,8 @@ pub fn draw(plan: &Plan, drawing: Drawing) -> String {
             line(format!("digraph {:?} {{", plan.name));
             line("  node [shape=box, fontname=\"sans-serif\"];".to_owned());
             for (index, stage) in plan.stages.iter().enumerate() {
-                line(format!("  s{index} [label=\"{}\\n{}\"];", stage.id, stage.kind.kind));
+                let label = format!("{}\n{}", stage.id, stage.kind.kind);
+                line(format!("  s{index} [label={label:?}];"));
             }
             for (from, to, output) in edges() {
                 line(format!("  s{from} -> s{to} [label=\"{output}\"];"));

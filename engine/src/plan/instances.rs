@@ -1,6 +1,9 @@
 //! One stage of the file becomes one instance per point of its matrix.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use gradus_protocol::catalog::{Catalog, Kind};
 
@@ -8,6 +11,9 @@ use super::exec;
 use crate::spec::{
     Data, Mistakes, Node, Pipeline, Problem, Scope, StageSpec, interpolate, nearest,
 };
+
+/// Points of one matrix.
+const MOST_POINTS: usize = 10_000;
 
 /// A stage of the file at one point of its matrix.
 pub(super) struct Instance<'a> {
@@ -43,8 +49,14 @@ pub(super) fn instances<'a>(
     let mut instances = Vec::new();
     for spec in &pipeline.stages {
         let Some(kind) = kind_of(spec, pipeline, catalog, mistakes) else { continue };
+        let mut ids = HashSet::new();
         for point in points(spec, pipeline, mistakes) {
-            instances.push(Instance { id: id(spec, &point), spec, kind: Arc::clone(&kind), point });
+            let id = id(spec, &point);
+            if !ids.insert(id.clone()) {
+                mistakes.add(&pipeline.sources, spec.at, Problem::DuplicateVariant(id));
+                continue;
+            }
+            instances.push(Instance { id, spec, kind: Arc::clone(&kind), point });
         }
     }
     instances
@@ -77,8 +89,12 @@ fn id(spec: &StageSpec, point: &[(String, Node)]) -> String {
     if point.is_empty() {
         return spec.name.clone();
     }
+    // Names are shown on terminals, one a line: what could steer one is written out.
     let word = |node: &Node| match &node.data {
-        Data::Text(text) => text.clone(),
+        Data::Text(text) => text
+            .chars()
+            .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+            .collect(),
         _ => node.to_value().to_string(),
     };
     let words: Vec<_> = point.iter().map(|(name, node)| format!("{name}={}", word(node))).collect();
@@ -110,6 +126,11 @@ fn points(
                 return Vec::new();
             }
         };
+        if points.len().saturating_mul(values.len()) > MOST_POINTS {
+            let problem = Problem::TooManyVariants { most: MOST_POINTS };
+            mistakes.add(&pipeline.sources, entry.at, problem);
+            return Vec::new();
+        }
         points = points
             .iter()
             .flat_map(|point| {

@@ -77,11 +77,18 @@ impl Plan {
         let mut mistakes = Mistakes::default();
         let mut wanted = vec![targets.is_empty(); self.stages.len()];
         for target in targets {
-            let named = |stage: &Stage| stage.id == *target || stage.spec == *target;
-            if !self.stages.iter().any(named) {
-                mistakes.add_unplaced(crate::spec::Problem::UnknownTarget(target.clone()));
+            let is_meant = |stage: &Stage| stage.id == *target || stage.spec == *target;
+            if !self.stages.iter().any(is_meant) {
+                let names = self.stages.iter().flat_map(|it| [it.spec.as_str(), it.id.as_str()]);
+                let mut known: Vec<_> = self.stages.iter().map(|it| it.spec.as_str()).collect();
+                known.dedup();
+                mistakes.add_unplaced(crate::spec::Problem::UnknownTarget {
+                    name: target.clone(),
+                    nearest: crate::spec::nearest(target, names),
+                    known: known.join(", "),
+                });
             }
-            for (i, stage) in self.stages.iter().enumerate().filter(|(_, stage)| named(stage)) {
+            for (i, stage) in self.stages.iter().enumerate().filter(|(_, stage)| is_meant(stage)) {
                 tracing::debug!(stage = stage.id, "wanted");
                 wanted[i] = true;
             }
@@ -95,6 +102,33 @@ impl Plan {
             }
         }
         mistakes.or((0..self.stages.len()).filter(|i| wanted[*i]).collect())
+    }
+}
+
+impl Plan {
+    /// What the pipeline is for, as (stage, position of the output): outputs that no stage reads, and
+    /// models that no other model is made from.
+    pub fn final_outputs(&self) -> Vec<(usize, usize)> {
+        let is_model = |port_type: &str| matches!(port_type, "model" | "reward_model");
+        let makes_models = |stage: &Stage| stage.output_types.iter().any(|it| is_model(it));
+        let mut used = std::collections::HashSet::new();
+        for reader in &self.stages {
+            for wire in &reader.inputs {
+                let From::Stage(index, output) = &wire.from else { continue };
+                let outputs = &self.stages[*index].kind.outputs;
+                let Some(port) = outputs.iter().position(|port| port.name == *output) else {
+                    continue;
+                };
+                let judged = is_model(&self.stages[*index].output_types[port]);
+                if !judged || makes_models(reader) {
+                    used.insert((*index, port));
+                }
+            }
+        }
+        let all = self.stages.iter().enumerate();
+        let all =
+            all.flat_map(|(i, stage)| (0..stage.kind.outputs.len()).map(move |port| (i, port)));
+        all.filter(|output| !used.contains(output)).collect()
     }
 }
 
@@ -117,7 +151,7 @@ pub fn plan(
     let instances = instances::instances(pipeline, catalog, &mut mistakes);
     let mut stages: Vec<Stage> = instances
         .iter()
-        .filter_map(|instance| params::complete(instance, pipeline, &mut mistakes))
+        .map(|instance| params::complete(instance, pipeline, &mut mistakes))
         .collect();
     wiring::join(&mut stages, &instances, pipeline, &mut mistakes);
     let stages = graph::order(stages, pipeline, &mut mistakes);

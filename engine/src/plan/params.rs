@@ -4,7 +4,7 @@ use gradus_protocol::catalog::{Param, Range, Shape};
 use serde_json::{Map, Value};
 
 use super::{Stage, exec, files, instances::Instance};
-use crate::spec::{At, Data, Mistakes, Node, Pipeline, Problem, interpolate, nearest};
+use crate::spec::{At, Data, Entry, Mistakes, Node, Pipeline, Problem, interpolate, nearest};
 
 /// The parameter that every kind has.
 const SEED: &str = "seed";
@@ -14,7 +14,7 @@ pub(super) fn complete(
     instance: &Instance<'_>,
     pipeline: &Pipeline,
     mistakes: &mut Mistakes,
-) -> Option<Stage> {
+) -> Stage {
     let spec = instance.spec;
     let mut stage = Stage {
         id: instance.id.clone(),
@@ -31,11 +31,11 @@ pub(super) fn complete(
     if spec.kind == exec::KIND {
         stage.exec = exec::read(instance, pipeline, mistakes);
         stage.params = stage.exec.as_ref().map(exec::Exec::to_value).unwrap_or_default();
-        return Some(stage);
+        return stage;
     }
-    let with = interpolate(&spec.with, &instance.scope(pipeline), &pipeline.sources, mistakes)?;
     let before = mistakes.list.len();
-    let mut check = Check { pipeline, mistakes, stage: &spec.name, files: Vec::new() };
+    let (with, unfilled) = fill(instance, pipeline, mistakes);
+    let mut check = Check { pipeline, mistakes, stage: &spec.name, unfilled, files: Vec::new() };
     // A kind may have a seed of its own, as data kinds do whose rows must not change with other parameters.
     let own = instance.kind.params.iter().any(|param| param.name == SEED);
     if let Some(seed) = with.get(SEED).filter(|_| !own) {
@@ -51,16 +51,35 @@ pub(super) fn complete(
     stage.files = check.files;
     if mistakes.list.len() > before {
         // The stage stays, so that mistakes in its wiring are found too.
-        return Some(stage);
+        return stage;
     }
     stage.params = params;
-    Some(stage)
+    stage
+}
+
+/// `with` with every value filled in, and the names of those that could not be.
+fn fill(
+    instance: &Instance<'_>,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) -> (Node, Vec<String>) {
+    let scope = instance.scope(pipeline);
+    let (mut filled, mut unfilled) = (Vec::new(), Vec::new());
+    for entry in instance.spec.with.entries() {
+        match interpolate(&entry.value, &scope, &pipeline.sources, mistakes) {
+            Some(value) => filled.push(Entry { key: entry.key.clone(), at: entry.at, value }),
+            None => unfilled.push(entry.key.clone()),
+        }
+    }
+    (Node { data: Data::Map(filled), at: instance.spec.with.at }, unfilled)
 }
 
 struct Check<'a> {
     pipeline: &'a Pipeline,
     mistakes: &'a mut Mistakes,
     stage: &'a str,
+    /// Parameters that are given, by values that could not be filled in.
+    unfilled: Vec<String>,
     files: Vec<(String, std::path::PathBuf)>,
 }
 
@@ -92,6 +111,7 @@ impl Check<'_> {
                     self.value(node, &param.shape, &what, &pointer)
                 }
                 (None, Some(default)) => Some(default.clone()),
+                (None, None) if pointer.is_empty() && self.unfilled.contains(&param.name) => None,
                 (None, None) => {
                     let problem = Problem::MissingParameter {
                         stage: self.stage.to_owned(),
@@ -137,7 +157,8 @@ impl Check<'_> {
                 }
                 let words: Vec<_> = options.iter().map(|o| format!("`{}`", o.value)).collect();
                 let rule = format!("one of {}", words.join(", "));
-                self.out_of_range(node, what, rule);
+                let nearest = nearest(word, options.iter().map(|option| option.value.as_str()));
+                self.out_of_range(node, what, rule, nearest);
                 None
             }
             (Shape::List { of }, Data::List(items)) => {
@@ -178,14 +199,14 @@ impl Check<'_> {
                 range.max.map(|max| format!("at most {max}")),
             ];
             let rule = rules.into_iter().flatten().collect::<Vec<_>>().join(" and ");
-            self.out_of_range(node, what, rule);
+            self.out_of_range(node, what, rule, None);
         }
         sound
     }
 
-    fn out_of_range(&mut self, node: &Node, what: &str, rule: String) {
+    fn out_of_range(&mut self, node: &Node, what: &str, rule: String, nearest: Option<String>) {
         let (what, found) = (what.to_owned(), described(node));
-        self.add(node.at, Problem::OutOfRange { what, rule, found });
+        self.add(node.at, Problem::OutOfRange { what, rule, found, nearest });
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) fn agree(
             };
             let problem = Problem::PortType {
                 port: format!("{}.{}", stage.id, wire.port),
+                kind: stage.kind.kind.clone(),
                 accepts: accepts.join(" or "),
                 from,
                 found: format!("`{found}`"),

@@ -92,15 +92,23 @@ impl Joiner<'_> {
             }));
         }
         if wires.len() > 1 && !port.many {
-            let from = value.as_text().unwrap_or("the list").to_owned();
-            let problem = Problem::FanIn { port: port.name.clone(), from, count: wires.len() };
+            let from = value.as_text().map_or("the list".to_owned(), |text| format!("`{text}`"));
+            let first = match &wires[0].from {
+                From::Stage(index, output) => format!("{}.{output}", self.stages[*index].id),
+                From::File(path) => path.display().to_string(),
+            };
+            let count = wires.len();
+            let problem = Problem::FanIn { port: port.name.clone(), from, count, first };
             self.add(value.at, problem);
         }
         wires
     }
 
     fn sources(&mut self, text: &str, at: At) -> Vec<From> {
-        let reference = Reference::parse(text).filter(|_| !text.contains('/'));
+        // A slash makes a path of it, except inside the brackets of a variant.
+        let slash = |text: &str| text.contains('/');
+        let reference =
+            Reference::parse(text).filter(|it| !slash(it.stage) && !it.output.is_some_and(slash));
         let names = || self.pipeline.names.iter().map(String::as_str);
         let stage = reference.filter(|it| names().any(|name| name == it.stage));
         if let Some(reference) = stage {
@@ -111,16 +119,29 @@ impl Joiner<'_> {
             let file = files::resolve(text, at, self.pipeline, self.mistakes);
             return file.map(From::File).into_iter().collect();
         }
-        let wanted = Reference::parse(text).map_or(text, |reference| reference.stage);
-        let nearest = nearest(wanted, names());
-        let problem = if nearest.is_none() && text.contains('.') {
-            Problem::MissingFile(text.to_owned())
+        let reference = Reference::parse(text);
+        let wanted = reference.as_ref().map_or(text, |reference| reference.stage);
+        let near = nearest(wanted, names());
+        let output = reference.and_then(|reference| reference.output);
+        // `rows.jsonl` is near the stage `row`, but not near any of its outputs: it was meant as a file.
+        let is_file = output.is_some_and(|output| {
+            near.as_ref().is_none_or(|near| !self.has_output_like(near, output))
+        });
+        let problem = if is_file {
+            let relative_to = trusted.base_in_words();
+            Problem::MissingFile { path: text.to_owned(), relative_to }
         } else {
             let (stage, wanted) = (self.stage.to_owned(), wanted.to_owned());
-            Problem::UnknownStage { stage, wanted, nearest }
+            Problem::UnknownStage { stage, wanted, nearest: near }
         };
         self.add(at, problem);
         Vec::new()
+    }
+
+    fn has_output_like(&self, stage: &str, output: &str) -> bool {
+        let stages = self.stages.iter().filter(|it| it.spec == stage);
+        let outputs = stages.flat_map(|it| &it.kind.outputs).map(|port| port.name.as_str());
+        nearest(output, outputs).is_some()
     }
 
     /// The outputs that a reference to a known stage means.
@@ -137,32 +158,35 @@ impl Joiner<'_> {
             .map(|(index, _)| index)
             .collect();
         if chosen.is_empty() && of_spec().next().is_some() {
+            let known: Vec<_> = of_spec().map(|(_, it)| format!("`{}`", it.id)).collect();
             let problem = Problem::UnknownVariant {
                 stage: reference.stage.to_owned(),
                 wanted: reference.variant.unwrap_or_default().to_owned(),
-                known: of_spec().map(|(_, s)| format!("`{}`", s.id)).collect::<Vec<_>>().join(", "),
+                known: known.join(", "),
             };
             self.add(at, problem);
         }
         let mut froms = Vec::new();
         for index in chosen {
             let outputs = &self.stages[index].kind.outputs;
-            let named = match reference.output {
+            let found = match reference.output {
                 Some(name) => outputs.iter().find(|port| port.name == name),
                 None => outputs.first(),
             };
-            if let Some(port) = named {
+            if let Some(port) = found {
                 froms.push(From::Stage(index, port.name.clone()));
                 continue;
             }
             let names = outputs.iter().map(|port| port.name.as_str());
-            let known = names.clone().collect::<Vec<_>>().join(", ");
-            let wanted = reference.output.unwrap_or("(main)");
-            let problem = Problem::UnknownOutput {
-                stage: reference.stage.to_owned(),
-                wanted: wanted.to_owned(),
-                nearest: nearest(wanted, names),
-                known: if known.is_empty() { "none".to_owned() } else { known },
+            let stage = reference.stage.to_owned();
+            let problem = match reference.output {
+                Some(wanted) if !outputs.is_empty() => Problem::UnknownOutput {
+                    stage,
+                    wanted: wanted.to_owned(),
+                    nearest: nearest(wanted, names.clone()),
+                    known: names.collect::<Vec<_>>().join(", "),
+                },
+                _ => Problem::NoOutputs(stage),
             };
             self.add(at, problem);
             // Variants of one stage have the same outputs: saying it once is enough.

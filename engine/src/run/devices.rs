@@ -51,7 +51,22 @@ impl Devices {
 }
 
 fn cpu_class() -> String {
-    format!("cpu {} {THREADS} threads", std::env::consts::ARCH)
+    format!("cpu {}{} {THREADS} threads", std::env::consts::ARCH, instructions())
+}
+
+/// What libraries choose their code by. Workers are held to AVX2 at most, so newer processors of one
+/// maker agree; processors of two makers may round differently.
+#[cfg(target_arch = "x86_64")]
+fn instructions() -> String {
+    let leaf = std::arch::x86_64::__cpuid(0);
+    let name = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat();
+    let set = if is_x86_feature_detected!("avx2") { "avx2" } else { "sse" };
+    format!(" {} {set}", String::from_utf8_lossy(&name))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn instructions() -> String {
+    String::new()
 }
 
 /// The model of every NVIDIA GPU, in the driver's order.

@@ -64,8 +64,16 @@ pub(super) async fn execute(
         resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.table);
         return Ok(Ended { action, cached: true });
     }
-    let action = run(&shared, index, &resolved, &mut stop).await?;
-    Ok(Ended { action, cached: false })
+    let slot = shared.slot(stage.kind.uses_device && stage.exec.is_none()).await?;
+    if *stop.borrow() != Stop::No || !shared.goes_on() {
+        return Err(RunError::Cancelled);
+    }
+    let ran = run(&shared, index, &resolved, &slot.device, &mut stop).await;
+    // Said while the slot is still held, so that whoever waits for it hears of it.
+    if ran.as_ref().is_err_and(|error| !matches!(error, RunError::Cancelled)) {
+        shared.give_up();
+    }
+    Ok(Ended { action: ran?, cached: false })
 }
 
 async fn recall(shared: &Arc<Shared>, resolved: &Resolved) -> Result<Option<Action>, RunError> {
@@ -77,18 +85,15 @@ async fn run(
     shared: &Arc<Shared>,
     index: usize,
     resolved: &Resolved,
+    device: &str,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Action, RunError> {
     let stage = &shared.plan.stages[index];
     let cache = &shared.session.cache;
-    let slot = shared.slot(stage.kind.uses_device && stage.exec.is_none()).await?;
-    if *stop.borrow() != Stop::No {
-        return Err(RunError::Cancelled);
-    }
     shared.send(Event::Started {
         stage: stage.id.clone(),
         fingerprint: resolved.fingerprint,
-        device: slot.device.clone(),
+        device: device.to_owned(),
         reasons: resolve::reasons(cache, &shared.plan, stage, &resolved.table),
     });
     let began = Instant::now();
@@ -118,7 +123,7 @@ async fn run(
             seed: seed_of(&resolved.fingerprint),
             threads: devices::THREADS,
         };
-        let mut worker = shared.worker(&slot.device, &log_path).await?;
+        let mut worker = shared.worker(device, &stage.id, &log_path).await?;
         let ran = {
             let (id, metrics) = (stage.id.clone(), Arc::clone(&metrics));
             worker
@@ -130,7 +135,7 @@ async fn run(
                 .await
         };
         shared.keep_log(&stage.id, &worker.log, ran.is_err());
-        put_back(shared, &slot.device, worker, ran.is_ok());
+        put_back(shared, device, worker, ran.is_ok());
         ran?;
         for (name, path) in &outputs {
             if !path.exists() {
@@ -154,7 +159,7 @@ async fn run(
         "run": shared.run_id(),
         "pipeline": shared.plan.name,
         "stage": stage.id,
-        "device": slot.device,
+        "device": device,
         "gradus": env!("CARGO_PKG_VERSION"),
     });
     let action = {

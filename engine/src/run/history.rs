@@ -65,10 +65,12 @@ fn runs(cache: &Cache) -> PathBuf {
     cache.root().join("runs")
 }
 
-/// A stage's id as a file name: what a file system might object to is replaced.
-fn file_name(stage: &str) -> String {
+/// A name as a file name: what a file system might object to is replaced.
+pub(super) fn file_name(stage: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-=.,[]".contains(c) { c } else { '_' };
-    stage.chars().map(plain).take(120).collect()
+    let name: String = stage.chars().map(plain).take(120).collect();
+    // Never nothing, `.` or `..`, nor hidden.
+    if name.is_empty() || name.starts_with('.') { format!("_{name}") } else { name }
 }
 
 impl History {
@@ -167,7 +169,7 @@ impl History {
                     it.outputs.clone_from(outputs);
                     it.metrics.clone_from(metrics);
                     it.seconds = *seconds;
-                })
+                });
             }
             Event::Failed { stage, message, .. } => with(stage, &|it| {
                 it.status = Status::Failed;
@@ -209,5 +211,18 @@ impl History {
                 runs(cache).join(run.run).join("logs").join(format!("{}.log", file_name(stage)))
             })
             .find(|path| path.exists())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_name;
+
+    #[test]
+    fn no_stage_or_pipeline_is_called_so_that_its_file_lies_elsewhere() {
+        assert_eq!(file_name("dpo[beta=0.1]"), "dpo[beta=0.1]");
+        assert_eq!(file_name("../x y"), "_.._x_y");
+        assert_eq!(file_name(".."), "_..");
+        assert_eq!(file_name(""), "_");
     }
 }

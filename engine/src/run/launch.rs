@@ -42,7 +42,12 @@ impl Toolchain {
 /// `GRADUS_WORKER`, else beside this program, else on the `PATH`.
 pub fn find_worker() -> Result<PathBuf, RunError> {
     if let Some(named) = env::var_os("GRADUS_WORKER") {
-        return Ok(PathBuf::from(named));
+        let named = PathBuf::from(named);
+        if !named.is_file() {
+            let words = "which `GRADUS_WORKER` names, is not there";
+            return Err(RunError::Setup(format!("the worker `{}`, {words}", named.display())));
+        }
+        return Ok(named);
     }
     let beside = env::current_exe().ok().and_then(|own| own.canonicalize().ok());
     // Tests run from `target/PROFILE/deps`, one folder below the worker.

@@ -10,6 +10,7 @@ mod history;
 mod launch;
 mod libtorch;
 mod log;
+mod outputs;
 mod preview;
 mod program;
 mod resolve;
@@ -26,6 +27,7 @@ pub use devices::{Devices, detect_gpus};
 pub use history::{History, RunRecord, StageRecord, Status};
 pub use launch::{Toolchain, find_worker};
 pub use libtorch::{Libtorch, find_libtorch};
+pub use outputs::{FinalOutput, final_outputs};
 pub use preview::{Preview, State};
 pub use schedule::Stop;
 

@@ -42,7 +42,7 @@ impl Session {
             let stage = &plan.stages[index];
             let device = &self.devices.class;
             let resolved = resolve::resolve(&self.cache, plan, stage, &actions, device)?;
-            let (state, action) = match resolved {
+            let (outlook, action) = match resolved {
                 None => (State::Unknown, None),
                 Some(resolved) => {
                     let forced = self.forces(stage);
@@ -58,7 +58,7 @@ impl Session {
                 }
             };
             actions[index].clone_from(&action);
-            previews.push(Preview { stage: index, state, action });
+            previews.push(Preview { stage: index, state: outlook, action });
         }
         Ok(previews)
     }

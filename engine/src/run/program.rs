@@ -10,7 +10,12 @@ use std::{
 use gradus_cache::{Artifact, Cache};
 use tokio::{process, sync::watch};
 
-use super::{RunError, log::Log, schedule::Stop, worker::stopped};
+use super::{
+    RunError,
+    log::Log,
+    schedule::Stop,
+    worker::{CANCEL_WITHIN, killed, stopped},
+};
 use crate::plan::{Command, Exec, From, Stage, variable};
 
 /// Variables that every program gets from the person's own environment.
@@ -76,13 +81,17 @@ pub(super) async fn run(
     let status = tokio::select! {
         status = child.wait() => status.map_err(RunError::io("the program cannot be waited for"))?,
         () = stopped(stop) => {
-            if let Some(group) = group {
-                // SAFETY: a plain signal to the group that was made for this child.
-                unsafe { libc::kill(-group, libc::SIGKILL) };
+            signal(group, libc::SIGTERM);
+            tokio::select! {
+                _ = tokio::time::timeout(CANCEL_WITHIN, child.wait()) => {}
+                () = killed(stop) => {}
             }
+            signal(group, libc::SIGKILL);
             return Err(RunError::Cancelled);
         }
     };
+    // What it left running could still write to what is about to be taken in.
+    signal(group, libc::SIGKILL);
     for stream in drained.into_iter().flatten() {
         // A grandchild may hold the pipe open for ever: what it still says is not waited for.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream).await;
@@ -93,16 +102,29 @@ pub(super) async fn run(
     exec.outputs
         .iter()
         .map(|(name, path)| {
-            let path = folder.join(path);
-            if path.exists() {
-                return Ok((name.clone(), path));
+            let place = folder.join(path);
+            let Ok(real) = place.canonicalize() else {
+                return Err(RunError::Stage(format!(
+                    "the program ended well but left no `{path}`, the output `{name}`"
+                )));
+            };
+            // Through a link somebody else's file would be moved into the store.
+            if folder.canonicalize().ok().map(|folder| folder.join(path)) != Some(real) {
+                return Err(RunError::Stage(format!(
+                    "a symbolic link stands at or above `{path}`, the output `{name}`: put the file itself there"
+                )));
             }
-            let path = exec.outputs[name].as_str();
-            Err(RunError::Stage(format!(
-                "the program ended well but left no `{path}`, the output `{name}`"
-            )))
+            Ok((name.clone(), place))
         })
         .collect()
+}
+
+/// Sends a signal to every process of a group.
+fn signal(group: Option<i32>, signal: i32) {
+    if let Some(group) = group {
+        // SAFETY: a plain signal to the group that was made for one child.
+        unsafe { libc::kill(-group, signal) };
+    }
 }
 
 fn bring_inputs(

@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -14,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    History, RunError, Session,
+    History, RunError, RunRecord, Session,
     execute::{Ended, execute},
     launch::Toolchain,
     log::Log,
@@ -51,6 +54,8 @@ pub(super) struct Shared {
     forced: Mutex<HashSet<Fingerprint>>,
     failed_logs: Mutex<HashMap<String, Vec<String>>>,
     toolchain: Mutex<Option<Toolchain>>,
+    /// A stage failed, and the others are not to begin any more.
+    giving_up: AtomicBool,
 }
 
 /// The right to use a device, given back when dropped.
@@ -106,17 +111,28 @@ impl Shared {
         Ok(Slot { device: device.unwrap_or_else(|| CPU.to_owned()), free_gpus, _permit: permit })
     }
 
-    /// A worker for `device`: one that idles, else a new one.
-    pub(super) async fn worker(&self, device: &str, log: &Path) -> Result<Worker, RunError> {
+    /// A worker for `device`, to run `stage`: one that idles, else a new one.
+    pub(super) async fn worker(
+        &self,
+        device: &str,
+        stage: &str,
+        log_path: &Path,
+    ) -> Result<Worker, RunError> {
+        let no_log = || RunError::io("the stage's log cannot be written");
         while let Some(mut worker) = lock(&self.idle).get_mut(device).and_then(Vec::pop) {
             if worker.is_alive() {
-                worker.log.begin(log).map_err(RunError::io("the stage's log cannot be written"))?;
+                worker.log.begin(log_path).map_err(no_log())?;
                 return Ok(worker);
             }
         }
         let toolchain = self.toolchain()?;
         let class = if device == CPU { CPU } else { self.session.devices.class.as_str() };
-        Worker::start(&toolchain, device, class, &self.session.catalog, log).await
+        let log = Log::default();
+        log.begin(log_path).map_err(no_log())?;
+        let catalog = &self.session.catalog;
+        let started = Worker::start(&toolchain, device, class, catalog, log.clone()).await;
+        self.keep_log(stage, &log, started.is_err());
+        started
     }
 
     pub(super) fn put_back(&self, device: &str, worker: Worker) {
@@ -128,6 +144,16 @@ impl Shared {
         if failed {
             lock(&self.failed_logs).insert(stage.to_owned(), log.last_lines());
         }
+    }
+
+    /// Whether a stage that waited for its slot is still to begin.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.giving_up.load(Ordering::Relaxed)
+    }
+
+    /// After a failure, unless the others are to go on.
+    pub(super) fn give_up(&self) {
+        self.giving_up.store(!self.session.settings.keep_going, Ordering::Relaxed);
     }
 
     fn toolchain(&self) -> Result<Toolchain, RunError> {
@@ -153,10 +179,13 @@ struct Counts {
     cached: usize,
     failed: usize,
     skipped: usize,
+    /// A stage failed through no fault of its own.
+    broken: bool,
 }
 
 impl Session {
-    /// Carries out `selected` stages of `plan`. How it went is in the events; an error is gradus' own.
+    /// Carries out `selected` stages of `plan`. How it went is in the events and in the record that is
+    /// returned; an error is gradus' own.
     pub async fn run(
         &self,
         plan: Arc<Plan>,
@@ -164,7 +193,7 @@ impl Session {
         selected: &[usize],
         events: UnboundedSender<Event>,
         stop: watch::Receiver<Stop>,
-    ) -> Result<Outcome, RunError> {
+    ) -> Result<RunRecord, RunError> {
         let began = Instant::now();
         let history = History::begin(&self.cache, &plan.name, file)?;
         let gpus = &self.devices.gpus;
@@ -181,6 +210,7 @@ impl Session {
             forced: Mutex::default(),
             failed_logs: Mutex::default(),
             toolchain: Mutex::default(),
+            giving_up: AtomicBool::new(false),
         });
         let names = selected.iter().map(|index| &plan.stages[*index]);
         shared.send(Event::RunStarted {
@@ -201,7 +231,8 @@ impl Session {
             skipped: counts.skipped,
             seconds: began.elapsed().as_secs_f64(),
         });
-        Ok(outcome)
+        let record = lock(&shared.history).record.clone();
+        Ok(record)
     }
 }
 
@@ -213,7 +244,7 @@ async fn drive(
     let plan = &shared.plan;
     let mut fates = vec![Fate::Waiting; plan.stages.len()];
     let mut actions: Vec<Option<Action>> = vec![None; plan.stages.len()];
-    let mut counts = Counts { ran: 0, cached: 0, failed: 0, skipped: 0 };
+    let mut counts = Counts { ran: 0, cached: 0, failed: 0, skipped: 0, broken: false };
     let mut tasks: JoinSet<(usize, Result<Ended, RunError>)> = JoinSet::new();
     loop {
         let stopping = *stop.borrow() != Stop::No;
@@ -246,22 +277,22 @@ async fn drive(
         let stage = plan.stages[index].id.clone();
         match result {
             Ok(Ended { action, cached }) => {
-                if cached {
-                    counts.cached += 1
-                } else {
-                    counts.ran += 1
-                }
+                let count = if cached { &mut counts.cached } else { &mut counts.ran };
+                *count += 1;
                 fates[index] = Fate::Done;
                 actions[index] = Some(action);
             }
             Err(RunError::Cancelled) => {
                 fates[index] = Fate::Lost;
                 counts.skipped += 1;
-                shared.send(Event::Skipped { stage, because: "the run was stopped".to_owned() });
+                let stopped = *stop.borrow() != Stop::No;
+                let because = if stopped { "the run was stopped" } else { "another stage failed" };
+                shared.send(Event::Skipped { stage, because: because.to_owned() });
             }
             Err(error) => {
                 fates[index] = Fate::Lost;
                 counts.failed += 1;
+                counts.broken |= matches!(error, RunError::Setup(_));
                 let log = lock(&shared.failed_logs).remove(&stage).unwrap_or_default();
                 shared.send(Event::Failed { stage, message: error.full(), log });
             }
@@ -270,6 +301,7 @@ async fn drive(
     let outcome = match (*stop.borrow(), counts.failed) {
         (Stop::Gently | Stop::Now, _) => Outcome::Cancelled,
         (Stop::No, 0) => Outcome::Done,
+        (Stop::No, _) if counts.broken => Outcome::Broken,
         (Stop::No, _) => Outcome::Failed,
     };
     Ok((outcome, counts))

@@ -5,7 +5,6 @@
 
 use std::{
     os::unix::process::ExitStatusExt,
-    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -20,11 +19,11 @@ use tokio::{
 use super::{RunError, frames, launch::Toolchain, log::Log, schedule::Stop};
 
 /// Opening CUDA on a cold machine takes seconds.
-const HELLO_WITHIN: Duration = Duration::from_secs(120);
+const HELLO_WITHIN: Duration = Duration::from_mins(2);
 /// A worker says that it lives every five seconds.
-const SILENT_FOR: Duration = Duration::from_secs(60);
-/// Between asking a worker to cancel and killing it.
-const CANCEL_WITHIN: Duration = Duration::from_secs(5);
+const SILENT_FOR: Duration = Duration::from_mins(1);
+/// Between asking a worker or a program to stop and killing it.
+pub(super) const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -43,16 +42,20 @@ impl Worker {
         device: &str,
         class: &str,
         catalog: &Catalog,
-        log_path: &Path,
+        log: Log,
     ) -> Result<Self, RunError> {
-        let log = Log::default();
-        log.begin(log_path).map_err(RunError::io("the stage's log cannot be written"))?;
-        let mut child = Command::new(&toolchain.worker)
+        let mut command = Command::new(&toolchain.worker);
+        if std::env::var_os("OMP_WAIT_POLICY").is_none() {
+            // Threads that spin while they wait halve the speed as soon as cores are shared.
+            command.env("OMP_WAIT_POLICY", "passive");
+        }
+        let mut child = command
             .args(["serve", device])
             .env("LD_LIBRARY_PATH", toolchain.library_path())
             // One set of instructions on every x86 machine, so that sums come out the same.
             .env("ATEN_CPU_CAPABILITY", "avx2")
             .env("ONEDNN_MAX_CPU_ISA", "AVX2")
+            .env("MKL_CBWR", "AVX2")
             // cuBLAS is deterministic only with a workspace of its own.
             .env("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             .stdin(Stdio::piped())
@@ -62,7 +65,12 @@ impl Worker {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(RunError::io(format!("`{}` cannot be started", toolchain.worker.display())))?;
+            .map_err(|error| {
+                RunError::Setup(format!(
+                    "`{}` cannot be started: {error}",
+                    toolchain.worker.display()
+                ))
+            })?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -71,9 +79,11 @@ impl Worker {
         tokio::spawn(log.clone().drain(stderr));
         let mut worker = Self { child, stdin, stdout, log, device: device.to_owned() };
         let hello = match timeout(HELLO_WITHIN, worker.next()).await {
-            Ok(hello) => hello?,
-            Err(_) => return Err(worker.lost("did not open its device in two minutes").await),
+            Ok(hello) => hello,
+            Err(_) => Err(worker.lost("did not open its device in two minutes").await),
         };
+        // No stage is at fault yet.
+        let hello = hello.map_err(|error| RunError::Setup(error.full()))?;
         match hello {
             Reply::Hello { protocol, .. } if protocol != VERSION => Err(RunError::Setup(format!(
                 "the worker speaks version {protocol} of the protocol and gradus {VERSION}: build both anew"
@@ -166,12 +176,11 @@ impl Worker {
     async fn lost(&mut self, what: &str) -> RunError {
         // It closed its pipe a moment before it ends: its own status tells more than our signal.
         let own = timeout(Duration::from_secs(2), self.child.wait()).await;
-        let status = match own {
-            Ok(Ok(status)) => describe(status),
-            _ => {
-                self.kill().await;
-                "and was killed".to_owned()
-            }
+        let status = if let Ok(Ok(status)) = own {
+            describe(status)
+        } else {
+            self.kill().await;
+            "and was killed".to_owned()
         };
         // Whatever it wrote last is still on its way to the log.
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -204,7 +213,8 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<Stop>) {
     }
 }
 
-async fn killed(stop: &mut watch::Receiver<Stop>) {
+/// Ends once the run is to stop at once.
+pub(super) async fn killed(stop: &mut watch::Receiver<Stop>) {
     if stop.wait_for(|stop| *stop == Stop::Now).await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -18,6 +18,12 @@ const DEEPEST: usize = 64;
 /// Bytes of all scalars, each counted as often as an alias repeats it.
 const MOST_SCALAR_BYTES: usize = 4 << 20;
 
+/// YAML 1.1 breaks lines at these and YAML 1.2 does not: a comment could hide what the other reader sees.
+const LINE_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+
+/// What breaks a limit, and where.
+pub(crate) type Refusal = Box<(At, Problem)>;
+
 /// Where the nodes of a text stand.
 #[derive(Debug, Clone)]
 pub(crate) struct Outline {
@@ -55,11 +61,17 @@ impl Outline {
 }
 
 /// Reads the outline of source `source`; `None` for an empty text.
-pub(crate) fn outline(sources: &Sources, source: usize) -> Result<Option<Outline>, (At, Problem)> {
+pub(crate) fn outline(sources: &Sources, source: usize) -> Result<Option<Outline>, Refusal> {
     let start = At { source, start: 0, end: 0 };
     let text = &sources.get(start).text;
     if text.len() > LARGEST_TEXT {
-        return Err((start, Problem::Limit { what: "bytes of text", limit: LARGEST_TEXT }));
+        let problem = Problem::Limit { what: "bytes of text", limit: LARGEST_TEXT };
+        return Err(Box::new((start, problem)));
+    }
+    if let Some((start, odd)) = text.char_indices().find(|(_, c)| LINE_BREAKS.contains(c)) {
+        let at = At { source, start, end: start + odd.len_utf8() };
+        let what = "this invisible character ends a line for some YAML readers and not for others";
+        refuse(what, at)?;
     }
     let mut builder = Builder::new(source, text);
     for event in Parser::new_from_str(text) {
@@ -68,7 +80,7 @@ pub(crate) fn outline(sources: &Sources, source: usize) -> Result<Option<Outline
             Err(error) => {
                 let start = builder.byte(error.marker().index());
                 let at = At { source, start, end: start + 1 };
-                return Err((at, Problem::Syntax(error.info().to_owned())));
+                return Err(Box::new((at, Problem::Syntax(error.info().to_owned()))));
             }
         }
     }
@@ -126,33 +138,30 @@ impl Builder {
         At { source: self.source, start, end }
     }
 
-    fn take(&mut self, event: &Event<'_>, span: Span) -> Result<(), (At, Problem)> {
+    fn take(&mut self, event: &Event<'_>, span: Span) -> Result<(), Refusal> {
         let at = self.at(span);
         match event {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err((at, Problem::Unsupported("a file holds one YAML document")));
+                    return refuse("a file holds one YAML document", at);
                 }
             }
             Event::Scalar(text, _, anchor, tag) => {
                 refuse_tag(tag.is_some(), at)?;
                 let outline = Outline { at, parts: Parts::Scalar(text.clone().into_owned()) };
                 self.count(&outline, at)?;
-                self.close(outline, *anchor);
+                self.close(outline, *anchor)?;
             }
             Event::Alias(anchor) => {
                 self.aliases += 1;
                 check("aliases", self.aliases, MOST_ALIASES, at)?;
                 let Some(outline) = self.anchors.get(anchor).cloned() else {
-                    return Err((
-                        at,
-                        Problem::Unsupported("an alias cannot stand inside its own anchor"),
-                    ));
+                    return refuse("an alias cannot stand inside its own anchor", at);
                 };
                 check("levels of nesting", self.open.len() + outline.depth(), DEEPEST, at)?;
                 self.count(&outline, at)?;
-                self.close(outline, 0);
+                self.close(outline, 0)?;
             }
             Event::SequenceStart(anchor, tag) => {
                 refuse_tag(tag.is_some(), at)?;
@@ -162,13 +171,13 @@ impl Builder {
                 refuse_tag(tag.is_some(), at)?;
                 self.start(*anchor, at, true)?;
             }
-            Event::SequenceEnd | Event::MappingEnd => self.end(at),
+            Event::SequenceEnd | Event::MappingEnd => self.end(at)?,
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
         Ok(())
     }
 
-    fn count(&mut self, outline: &Outline, at: At) -> Result<(), (At, Problem)> {
+    fn count(&mut self, outline: &Outline, at: At) -> Result<(), Refusal> {
         let (nodes, bytes) = outline.weight();
         self.nodes += nodes;
         self.scalar_bytes += bytes;
@@ -176,15 +185,15 @@ impl Builder {
         check("bytes of values", self.scalar_bytes, MOST_SCALAR_BYTES, at)
     }
 
-    fn start(&mut self, anchor: usize, at: At, map: bool) -> Result<(), (At, Problem)> {
+    fn start(&mut self, anchor: usize, at: At, map: bool) -> Result<(), Refusal> {
         self.nodes += 1;
         check("values", self.nodes, MOST_NODES, at)?;
         self.open.push(Open { anchor, start: at.start, children: Vec::new(), map });
         check("levels of nesting", self.open.len(), DEEPEST, at)
     }
 
-    fn end(&mut self, at: At) {
-        let Some(open) = self.open.pop() else { return };
+    fn end(&mut self, at: At) -> Result<(), Refusal> {
+        let Some(open) = self.open.pop() else { return Ok(()) };
         let parts = if open.map {
             let mut children = open.children.into_iter();
             let mut entries = Vec::new();
@@ -195,25 +204,32 @@ impl Builder {
         } else {
             Parts::List(open.children)
         };
-        self.close(Outline { at: At { start: open.start, ..at }, parts }, open.anchor);
+        self.close(Outline { at: At { start: open.start, ..at }, parts }, open.anchor)
     }
 
     /// Hands a finished node to its parent.
-    fn close(&mut self, outline: Outline, anchor: usize) {
+    fn close(&mut self, outline: Outline, anchor: usize) -> Result<(), Refusal> {
         if anchor != 0 {
+            // Kept for its aliases, so it counts once more: anchors may stand inside each other.
+            self.count(&outline, outline.at)?;
             self.anchors.insert(anchor, outline.clone());
         }
         match self.open.last_mut() {
             Some(parent) => parent.children.push(outline),
             None => self.root = Some(outline),
         }
+        Ok(())
     }
 }
 
-fn check(what: &'static str, count: usize, limit: usize, at: At) -> Result<(), (At, Problem)> {
-    if count > limit { Err((at, Problem::Limit { what, limit })) } else { Ok(()) }
+fn check(what: &'static str, count: usize, limit: usize, at: At) -> Result<(), Refusal> {
+    if count > limit { Err(Box::new((at, Problem::Limit { what, limit }))) } else { Ok(()) }
 }
 
-fn refuse_tag(tagged: bool, at: At) -> Result<(), (At, Problem)> {
-    if tagged { Err((at, Problem::Unsupported("YAML tags have no meaning here"))) } else { Ok(()) }
+fn refuse_tag(tagged: bool, at: At) -> Result<(), Refusal> {
+    if tagged { refuse("YAML tags have no meaning here", at) } else { Ok(()) }
+}
+
+fn refuse(what: &'static str, at: At) -> Result<(), Refusal> {
+    Err(Box::new((at, Problem::Unsupported(what))))
 }

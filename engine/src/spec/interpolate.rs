@@ -12,6 +12,8 @@ use super::{
 
 /// A parameter may refer to a parameter, and so on, this many times.
 const DEEPEST: usize = 16;
+/// Values and bytes of text that one value may grow to.
+const LARGEST: usize = 4 << 20;
 
 /// What `${…}` can reach.
 #[derive(Debug, Clone, Default)]
@@ -33,17 +35,20 @@ pub fn interpolate(
     sources: &Sources,
     mistakes: &mut Mistakes,
 ) -> Option<Node> {
-    Filler { scope, sources, mistakes }.fill(node, 0)
+    Filler { scope, sources, mistakes, left: LARGEST }.fill(node, 0)
 }
 
 struct Filler<'a> {
     scope: &'a Scope<'a>,
     sources: &'a Sources,
     mistakes: &'a mut Mistakes,
+    /// What may still be written: parameters that refer to each other grow without end.
+    left: usize,
 }
 
 impl Filler<'_> {
     fn fill(&mut self, node: &Node, depth: usize) -> Option<Node> {
+        self.spend(node.as_text().map_or(1, |text| text.len() + 1), node.at)?;
         let data = match &node.data {
             Data::Text(text) if text.contains("${") => return self.text(text, node.at, depth),
             Data::List(items) => {
@@ -65,6 +70,20 @@ impl Filler<'_> {
         Some(Node { data, at: node.at })
     }
 
+    fn spend(&mut self, size: usize, at: At) -> Option<()> {
+        if let Some(left) = self.left.checked_sub(size) {
+            self.left = left;
+            return Some(());
+        }
+        // Said once: all that is still to be filled in would say the same.
+        if self.left > 0 {
+            self.left = 0;
+            let what = "bytes that `${…}` stands for";
+            self.mistakes.add(self.sources, at, Problem::Limit { what, limit: LARGEST });
+        }
+        None
+    }
+
     fn text(&mut self, text: &str, at: At, depth: usize) -> Option<Node> {
         if let Some(expression) = whole(text) {
             return self.resolve(expression, at, depth);
@@ -80,14 +99,18 @@ impl Filler<'_> {
             }
             filled.push_str(&rest[..start]);
             let Some(length) = rest[start..].find('}') else {
-                let expression = rest[start + 2..].to_owned();
-                return self.fail(at, expression, "the closing `}` is missing".to_owned(), None);
+                let written = rest[start..].to_owned();
+                let why = "the closing `}` is missing".to_owned();
+                let problem = Problem::Interpolation { written, why, nearest: None };
+                self.mistakes.add(self.sources, at, problem);
+                return None;
             };
             let value = self.resolve(&rest[start + 2..start + length], at, depth)?;
+            self.spend(value.as_text().map_or(0, str::len), at)?;
             match value.data {
                 Data::Text(text) => filled.push_str(&text),
                 Data::List(_) | Data::Map(_) => {
-                    let expression = rest[start + 2..start + length].to_owned();
+                    let expression = &rest[start + 2..start + length];
                     let why = format!("it is {}, which does not fit into text", value.sort());
                     return self.fail(at, expression, why, None);
                 }
@@ -103,7 +126,7 @@ impl Filler<'_> {
         let expression = expression.trim();
         if depth == DEEPEST {
             let why = "the values refer to each other in a circle".to_owned();
-            return self.fail(at, expression.to_owned(), why, None);
+            return self.fail(at, expression, why, None);
         }
         if let Some(word) = self.scope.words.get(expression) {
             return Some(Node { data: Data::Text(word.clone()), at });
@@ -111,36 +134,29 @@ impl Filler<'_> {
         let (root, path) = expression.split_once('.').unwrap_or((expression, ""));
         match root {
             "params" => {
-                let params = self.scope.params?;
-                let found = self.walk(params, path, expression, at)?;
+                let found = self.walk(self.scope.params?, path, expression, at)?;
                 self.fill(&found, depth + 1)
             }
             "matrix" => {
                 let (name, rest) = path.split_once('.').unwrap_or((path, ""));
                 let matrix = self.scope.matrix;
-                match matrix.iter().find(|(known, _)| known == name) {
-                    Some((_, value)) => self.walk(value, rest, expression, at),
-                    None => {
-                        let near = nearest(name, matrix.iter().map(|(name, _)| name.as_str()));
-                        let why = format!("this stage's matrix has no `{name}`");
-                        self.fail(
-                            at,
-                            expression.to_owned(),
-                            why,
-                            near.map(|n| format!("matrix.{n}")),
-                        )
-                    }
+                if let Some((_, value)) = matrix.iter().find(|(known, _)| known == name) {
+                    return self.walk(value, rest, expression, at);
                 }
+                let near = nearest(name, matrix.iter().map(|(name, _)| name.as_str()));
+                let near = near.map(|near| format!("matrix.{near}"));
+                let why = format!("this stage's matrix has no `{name}`");
+                self.fail(at, expression, why, near)
             }
             "env" => match self.scope.env.get(path) {
                 Some(Some(value)) => Some(Node { data: Data::Text(value.clone()), at }),
                 Some(None) => {
                     let why = format!("the environment variable `{path}` is not set");
-                    self.fail(at, expression.to_owned(), why, None)
+                    self.fail(at, expression, why, None)
                 }
                 None => {
                     let why = format!("declare the variable first: `env: [{path}]`");
-                    self.fail(at, expression.to_owned(), why, None)
+                    self.fail(at, expression, why, None)
                 }
             },
             "stage" if path == "name" && self.scope.stage.is_some() => {
@@ -149,10 +165,18 @@ impl Filler<'_> {
             }
             _ => {
                 let words = self.scope.words.keys().map(String::as_str);
-                let near = nearest(expression, words)
-                    .or_else(|| nearest(root, ["params", "matrix", "env", "stage"]));
-                let why = "it must begin with `params.`, `matrix.`, `env.` or be `stage.name`";
-                self.fail(at, expression.to_owned(), why.to_owned(), near)
+                let near = nearest(expression, words.chain(["stage.name"])).or_else(|| {
+                    let root = nearest(root, ["params", "matrix", "env"])?;
+                    Some(if path.is_empty() { root } else { format!("{root}.{path}") })
+                });
+                let why = match root {
+                    "inputs" | "outputs" => {
+                        format!("`{root}.` is for what an `exec` stage itself declares")
+                    }
+                    _ => "it must begin with `params.`, `matrix.`, `env.` or be `stage.name`"
+                        .to_owned(),
+                };
+                self.fail(at, expression, why, near)
             }
         }
     }
@@ -171,7 +195,7 @@ impl Filler<'_> {
                 let near = near.map(|near| format!("{}{near}", &expression[..walked]));
                 let parent = expression[..walked].trim_end_matches('.');
                 let why = format!("`{parent}` has no `{part}`");
-                return self.fail(at, expression.to_owned(), why, near);
+                return self.fail(at, expression, why, near);
             };
             node = next;
             walked += part.len() + 1;
@@ -182,11 +206,12 @@ impl Filler<'_> {
     fn fail(
         &mut self,
         at: At,
-        expression: String,
+        expression: &str,
         why: String,
         nearest: Option<String>,
     ) -> Option<Node> {
-        self.mistakes.add(self.sources, at, Problem::Interpolation { expression, why, nearest });
+        let written = format!("${{{expression}}}");
+        self.mistakes.add(self.sources, at, Problem::Interpolation { written, why, nearest });
         None
     }
 }
@@ -195,4 +220,116 @@ impl Filler<'_> {
 fn whole(text: &str) -> Option<&str> {
     let inner = text.strip_prefix("${")?.strip_suffix('}')?;
     (!inner.contains(['{', '}'])).then_some(inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::spec::{node::SourceText, read::read};
+
+    /// Fills `text` in with the parameters of `params`, or says what is wrong.
+    fn filled(params: &str, text: &str) -> Result<Value, String> {
+        let (mut sources, mut mistakes) = (Sources::default(), Mistakes::default());
+        let mut parse = |name: &str, text: &str| {
+            let source = sources.add(SourceText {
+                name: name.to_owned(),
+                text: Arc::from(text),
+                base: std::path::PathBuf::new(),
+                trusted: false,
+            });
+            read(&sources, source, &mut mistakes).unwrap()
+        };
+        let (params, node) = (parse("params", params), parse("text", text));
+        let matrix =
+            [("beta".to_owned(), Node { data: Data::Text("hot".to_owned()), at: node.at })];
+        let scope = Scope {
+            params: Some(&params),
+            matrix: &matrix,
+            stage: Some("dpo[beta=hot]"),
+            ..Scope::default()
+        };
+        match interpolate(&node, &scope, &sources, &mut mistakes) {
+            Some(node) if mistakes.list.is_empty() => Ok(node.to_value()),
+            _ => Err(mistakes.list.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+        }
+    }
+
+    const PARAMS: &str = "
+        whole: 3
+        half: 0.5
+        yes: true
+        none: null
+        word: text
+        list: [1, two]
+        deep: { er: [{ est: 7 }] }
+        other: '${params.whole}'
+        circle: '${params.circle}'
+    ";
+
+    #[test]
+    fn a_value_that_is_nothing_else_keeps_its_type() {
+        let of = |name: &str| filled(PARAMS, &format!("'${{params.{name}}}'")).unwrap();
+        assert_eq!(of("whole"), json!(3));
+        assert_eq!(of("half"), json!(0.5));
+        assert_eq!(of("yes"), json!(true));
+        assert_eq!(of("none"), json!(null));
+        assert_eq!(of("word"), json!("text"));
+        assert_eq!(of("list"), json!([1, "two"]));
+        assert_eq!(of("deep.er.0.est"), json!(7));
+        assert_eq!(of("other"), json!(3));
+    }
+
+    #[test]
+    fn inside_other_text_a_value_is_written_out() {
+        let text = "'${params.whole} of ${params.half}, ${params.yes}: ${ params.word }'";
+        assert_eq!(filled(PARAMS, text).unwrap(), json!("3 of 0.5, true: text"));
+        assert!(filled(PARAMS, "'a ${params.list}'").unwrap_err().contains("it is a list"));
+    }
+
+    #[test]
+    fn the_matrix_and_the_stage_are_in_reach() {
+        assert_eq!(
+            filled(PARAMS, "'${matrix.beta}-${stage.name}'"),
+            Ok(json!("hot-dpo[beta=hot]"))
+        );
+    }
+
+    #[test]
+    fn two_dollars_stand_for_one() {
+        assert_eq!(filled(PARAMS, "'$${params.whole}'"), Ok(json!("${params.whole}")));
+        assert_eq!(filled(PARAMS, "'$$ $1 {x}'"), Ok(json!("$$ $1 {x}")));
+    }
+
+    #[test]
+    fn what_was_filled_in_is_not_read_again() {
+        let params = "a: '$${params.b}'\nb: secret";
+        assert_eq!(filled(params, "'${params.a}'"), Ok(json!("${params.b}")));
+    }
+
+    #[test]
+    fn values_inside_lists_and_maps_are_filled_in_and_keys_are_not() {
+        let filled =
+            filled(PARAMS, "{ '${params.word}': ['${params.whole}', { a: '${params.half}' }] }");
+        assert_eq!(filled, Ok(json!({ "${params.word}": [3, { "a": 0.5 }] })));
+    }
+
+    #[test]
+    fn values_that_refer_to_each_other_end() {
+        assert!(filled(PARAMS, "'${params.circle}'").unwrap_err().contains("in a circle"));
+    }
+
+    #[test]
+    fn values_that_grow_are_stopped() {
+        let mut params = "a0: 0123456789".to_owned();
+        for i in 1..10 {
+            let before = format!("${{params.a{}}}", i - 1).repeat(10);
+            params += &["\na", &i.to_string(), ": '", &before, "'"].concat();
+        }
+        assert_eq!(filled(&params, "'${params.a4}'").unwrap().as_str().unwrap().len(), 100_000);
+        assert!(filled(&params, "'${params.a9}'").unwrap_err().contains("over a limit"));
+    }
 }

@@ -28,7 +28,7 @@ pub enum Problem {
     #[error("{what} must be {expected}, and this is {found}")]
     WrongType { what: String, expected: String, found: String },
     #[error("{what} must be {rule}, and this is {found}")]
-    OutOfRange { what: String, rule: String, found: String },
+    OutOfRange { what: String, rule: String, found: String, nearest: Option<String> },
     #[error("{what} is no name")]
     BadName { what: String },
     #[error("there is no kind `{kind}`")]
@@ -45,24 +45,32 @@ pub enum Problem {
     UnknownStage { stage: String, wanted: String, nearest: Option<String> },
     #[error("stage `{stage}` has no output `{wanted}`")]
     UnknownOutput { stage: String, wanted: String, nearest: Option<String>, known: String },
+    #[error("stage `{0}` has no outputs")]
+    NoOutputs(String),
     #[error("stage `{stage}` has no variant `{wanted}`")]
     UnknownVariant { stage: String, wanted: String, known: String },
+    #[error("the matrix makes `{0}` twice")]
+    DuplicateVariant(String),
+    #[error("the matrix makes more than {most} variants")]
+    TooManyVariants { most: usize },
     #[error("`{port}` takes {accepts}, and `{from}` is {found}")]
-    PortType { port: String, accepts: String, from: String, found: String },
-    #[error("`{port}` takes one artifact, and `{from}` brings {count}")]
-    FanIn { port: String, from: String, count: usize },
+    PortType { port: String, kind: String, accepts: String, from: String, found: String },
+    #[error("`{port}` takes one artifact, and {from} brings {count}")]
+    FanIn { port: String, from: String, count: usize, first: String },
     #[error("the stages go round in a circle: {0}")]
     Cycle(String),
-    #[error("`${{{expression}}}` leads nowhere: {why}")]
-    Interpolation { expression: String, why: String, nearest: Option<String> },
-    #[error("there is no file `{0}`")]
-    MissingFile(String),
+    #[error("`{written}` leads nowhere: {why}")]
+    Interpolation { written: String, why: String, nearest: Option<String> },
+    #[error("there is no file `{path}`")]
+    MissingFile { path: String, relative_to: String },
+    #[error("`{path}` cannot be read: {why}")]
+    Unreadable { path: String, why: String },
     #[error("`{0}` lies outside the pipeline's folder")]
     OutsideFolder(String),
     #[error("{0}")]
     Exec(String),
-    #[error("`{0}` is not called a stage here")]
-    UnknownTarget(String),
+    #[error("no stage is called `{name}`")]
+    UnknownTarget { name: String, nearest: Option<String>, known: String },
 }
 
 impl Problem {
@@ -85,25 +93,29 @@ impl Problem {
             Self::UnknownStage { .. } => "wiring::unknown_stage",
             Self::UnknownOutput { .. } => "wiring::unknown_output",
             Self::UnknownVariant { .. } => "wiring::unknown_variant",
+            Self::NoOutputs(_) => "wiring::no_outputs",
+            Self::DuplicateVariant(_) => "stage::duplicate_variant",
+            Self::TooManyVariants { .. } => "stage::too_many_variants",
             Self::PortType { .. } => "wiring::port_type",
             Self::FanIn { .. } => "wiring::fan_in",
             Self::Cycle(_) => "wiring::cycle",
             Self::Interpolation { .. } => "value::interpolation",
-            Self::MissingFile(_) => "file::missing",
+            Self::MissingFile { .. } => "file::missing",
+            Self::Unreadable { .. } => "file::unreadable",
             Self::OutsideFolder(_) => "file::outside",
             Self::Exec(_) => "stage::exec",
-            Self::UnknownTarget(_) => "run::unknown_stage",
+            Self::UnknownTarget { .. } => "run::unknown_stage",
         }
     }
 
     fn label(&self) -> &'static str {
         match self {
-            Self::Syntax(_) | Self::Limit { .. } => "here",
+            Self::Syntax(_) | Self::Limit { .. } | Self::Exec(_) => "here",
             Self::DuplicateKey(_) => "the second one",
             Self::Unsupported(_) => "not supported",
             Self::UnknownKey { .. } => "not a key that is known here",
             Self::MissingKey { .. } => "in this part",
-            Self::WrongType { .. } => "of another type",
+            Self::WrongType { .. } | Self::PortType { .. } => "of another type",
             Self::OutOfRange { .. } => "out of range",
             Self::BadName { .. } => "not a name",
             Self::UnknownKind { .. } => "not a kind",
@@ -113,61 +125,76 @@ impl Problem {
             Self::UnknownStage { .. } => "not a stage in this pipeline",
             Self::UnknownOutput { .. } => "not an output",
             Self::UnknownVariant { .. } => "not a variant",
-            Self::PortType { .. } => "of another type",
+            Self::NoOutputs(_) => "nothing to read",
+            Self::DuplicateVariant(_) => "for this stage",
+            Self::TooManyVariants { .. } => "with these values",
             Self::FanIn { .. } => "several come in here",
             Self::Cycle(_) => "this closes the circle",
             Self::Interpolation { .. } => "cannot be filled in",
-            Self::MissingFile(_) => "not there",
+            Self::MissingFile { .. } => "not there",
             Self::OutsideFolder(_) => "outside",
-            Self::Exec(_) => "here",
-            Self::UnknownTarget(_) => "",
+            Self::Unreadable { .. } | Self::UnknownTarget { .. } => "",
         }
     }
 
     fn help(&self) -> Option<String> {
         let or_known = |nearest: &Option<String>, known: &str| {
-            did_you_mean(nearest).or_else(|| Some(format!("known here: {known}")))
+            did_you_mean(nearest.as_ref()).or_else(|| Some(format!("known here: {known}")))
         };
         match self {
             Self::DuplicateKey(_) => Some("keep one of the two".to_owned()),
             Self::UnknownKey { nearest, known, .. }
             | Self::UnknownParameter { nearest, known, .. }
             | Self::UnknownInput { nearest, known, .. }
-            | Self::UnknownOutput { nearest, known, .. } => or_known(nearest, known),
+            | Self::UnknownOutput { nearest, known, .. }
+            | Self::UnknownTarget { nearest, known, .. } => or_known(nearest, known),
+            Self::Limit { .. } => Some(
+                "a pipeline names its data: put rows into a file, and name the file".to_owned(),
+            ),
+            Self::MissingKey { key: "kind", .. } => {
+                Some("`gradus stages` lists the kinds there are".to_owned())
+            }
+            Self::MissingKey { key, .. } => Some(format!("`{key}: {{ NAME: {{ kind: KIND }} }}`")),
+            Self::NoOutputs(_) => {
+                Some("an `exec` stage declares them: `outputs: { NAME: PATH }`".to_owned())
+            }
+            Self::DuplicateVariant(_) => Some("take one of the equal values out".to_owned()),
             Self::UnknownVariant { known, .. } => Some(format!("known here: {known}")),
-            Self::UnknownStage { nearest, .. } => did_you_mean(nearest).or_else(|| {
+            Self::UnknownStage { nearest, .. } => did_you_mean(nearest.as_ref()).or_else(|| {
                 Some(
                     "a file is written with a slash or an extension, e.g. `./pairs.jsonl`"
                         .to_owned(),
                 )
             }),
-            Self::UnknownKind { nearest, .. } => did_you_mean(nearest)
+            Self::UnknownKind { nearest, .. } => did_you_mean(nearest.as_ref())
                 .or_else(|| Some("`gradus stages` lists the kinds there are".to_owned())),
-            Self::Interpolation { nearest, .. } => did_you_mean(nearest),
+            Self::Interpolation { nearest, .. } | Self::OutOfRange { nearest, .. } => {
+                did_you_mean(nearest.as_ref())
+            }
             Self::MissingParameter { name, doc, .. } | Self::MissingInput { name, doc, .. } => {
                 Some(format!("`{name}`: {}", doc.lines().next().unwrap_or_default()))
             }
             Self::BadName { .. } => {
                 Some("names are letters, digits, `_` and `-`, and begin with a letter".to_owned())
             }
-            Self::FanIn { .. } => Some("pick one variant, e.g. `stage[beta=0.1]`".to_owned()),
-            Self::MissingFile(_) => {
-                Some("paths in a pipeline are relative to the pipeline's folder".to_owned())
+            Self::FanIn { first, .. } => Some(format!("pick one, e.g. `{first}`")),
+            Self::MissingFile { relative_to, .. } => {
+                Some(format!("paths here are relative to {relative_to}"))
             }
             Self::OutsideFolder(_) => Some(
                 "name the file on the command line (`--set NAME=FILE`), or move it into the folder"
                     .to_owned(),
             ),
-            Self::PortType { .. } => {
-                Some("`gradus stages show KIND` lists ports and types".to_owned())
+            Self::PortType { kind, .. } => {
+                Some(format!("`gradus stages show {kind}` lists ports and types"))
             }
             _ => None,
         }
     }
 }
 
-fn did_you_mean(nearest: &Option<String>) -> Option<String> {
-    nearest.as_ref().map(|word| format!("did you mean `{word}`?"))
+fn did_you_mean(nearest: Option<&String>) -> Option<String> {
+    nearest.map(|word| format!("did you mean `{word}`?"))
 }
 
 /// The known word that is nearest to `word`, if one is near.
@@ -176,6 +203,9 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     let best = known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) >= 0.8).then(|| best.to_owned())
 }
+
+/// A line with more bytes than this is not shown.
+const WIDEST: usize = 400;
 
 /// One [`Problem`] with its place, ready to be shown.
 #[derive(Debug)]
@@ -193,6 +223,14 @@ impl Mistake {
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         Some((source.name().to_owned(), line, column))
+    }
+
+    /// Whether the lines around the place are too long to be shown.
+    fn is_wide(&self) -> bool {
+        let Some(source) = &self.source else { return false };
+        let (before, after) = source.inner().split_at(self.at.start);
+        let mut around = before.rsplit('\n').take(2).chain(after.split('\n').take(2));
+        around.any(|line| line.len() > WIDEST)
     }
 }
 
@@ -214,11 +252,12 @@ impl Diagnostic for Mistake {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source.as_ref().map(|source| source as &dyn SourceCode)
+        let source = self.source.as_ref().filter(|_| !self.is_wide());
+        source.map(|source| source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        self.source.as_ref()?;
+        self.source_code()?;
         let span = (self.at.start, self.at.end - self.at.start);
         let label = LabeledSpan::new_with_span(Some(self.problem.label().to_owned()), span);
         Some(Box::new(std::iter::once(label)))
@@ -235,12 +274,18 @@ impl Mistakes {
     pub fn add(&mut self, sources: &Sources, at: At, problem: Problem) {
         let source = sources.get(at);
         let text = source.text.clone();
-        let end = at.end.clamp(at.start, text.len());
-        // A value of many lines (a whole stage) is shown by its first.
-        let first = text[at.start..end].lines().next().unwrap_or_default().trim_end().len();
-        let at = At { end: at.start + first, ..at };
+        let at = visible(&text, at);
         let source = Some(NamedSource::new(&source.name, text));
         self.list.push(Mistake { problem, source, at });
+    }
+
+    /// Shows `text` as the source of all mistakes from the `first` on; places stay as they are.
+    pub(super) fn show_as_typed(&mut self, first: usize, text: &str) {
+        for mistake in &mut self.list[first..] {
+            if let Some(source) = &mistake.source {
+                mistake.source = Some(NamedSource::new(source.name(), text.into()));
+            }
+        }
     }
 
     /// Adds a mistake that stands in no text, such as a word on the command line.
@@ -252,6 +297,21 @@ impl Mistakes {
     pub fn or<T>(self, value: T) -> Result<T, Self> {
         if self.list.is_empty() { Ok(value) } else { Err(self) }
     }
+}
+
+/// A place that can be underlined: whole characters of one line, at least one where there are any.
+fn visible(text: &str, at: At) -> At {
+    let start = text.floor_char_boundary(at.start);
+    let end = text.ceil_char_boundary(at.end.max(start));
+    // A value of many lines (a whole stage) is shown by its first.
+    let first = text[start..end].lines().next().unwrap_or_default().trim_end().len();
+    if first > 0 {
+        return At { start, end: start + first, ..at };
+    }
+    // Where a text breaks off, what stands before its end is shown.
+    let before = text[..start].trim_end();
+    let last = before.chars().next_back().map_or(0, char::len_utf8);
+    At { start: before.len() - last, end: before.len(), ..at }
 }
 
 impl fmt::Display for Mistakes {

@@ -15,4 +15,5 @@ pub use interpolate::{Scope, interpolate};
 pub use mistake::{Mistake, Mistakes, Problem, nearest};
 pub use node::{At, Data, Entry, Node, SourceText, Sources};
 pub use overlay::Overrides;
+pub(crate) use pipeline::is_name;
 pub use pipeline::{ExecSpec, Pipeline, Reference, StageSpec, load};

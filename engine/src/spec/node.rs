@@ -15,6 +15,17 @@ pub struct SourceText {
     pub trusted: bool,
 }
 
+impl SourceText {
+    /// The base in words.
+    pub fn base_in_words(&self) -> String {
+        match self.name.as_str() {
+            "--set" => "the folder you are in".to_owned(),
+            name if self.trusted => format!("the folder of `{name}`"),
+            _ => "the pipeline's folder".to_owned(),
+        }
+    }
+}
+
 /// All texts of one pipeline; the first is the pipeline itself.
 #[derive(Debug, Clone, Default)]
 pub struct Sources(Vec<SourceText>);

@@ -1,10 +1,11 @@
 //! Parameters from outside the pipeline: `--params FILE`, then `--set a.b=c`.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     mistake::{Mistakes, Problem, nearest},
     node::{At, Data, Node, SourceText, Sources},
+    pipeline::bounded_text,
     read::read,
 };
 
@@ -27,17 +28,17 @@ pub(super) fn apply(
     mistakes: &mut Mistakes,
 ) {
     for file in &overrides.files {
-        match fs::read_to_string(file) {
-            Ok(text) => {
-                let base = file.parent().map(PathBuf::from).unwrap_or_default();
-                let source = add(sources, file.display().to_string(), &text, base);
-                if let Some(node) = read(sources, source, mistakes) {
-                    merge(params, node, sources, mistakes);
-                }
+        let text = match bounded_text(file) {
+            Ok(text) => text,
+            Err(problem) => {
+                mistakes.add_unplaced(problem);
+                continue;
             }
-            Err(error) => {
-                mistakes.add_unplaced(Problem::MissingFile(format!("{}: {error}", file.display())))
-            }
+        };
+        let base = file.parent().map(PathBuf::from).unwrap_or_default();
+        let source = add(sources, file.display().to_string(), &text, base);
+        if let Some(node) = read(sources, source, mistakes) {
+            merge(params, node, sources, mistakes);
         }
     }
     for setting in &overrides.settings {
@@ -67,11 +68,14 @@ fn set(
     // Blanks instead of `NAME=`, so that places in the value are places in what was typed.
     let blanked = format!("{:1$}{2}", "", path.len() + 1, &setting[path.len() + 1..]);
     let source = add(sources, name, &blanked, overrides.folder.clone());
-    let Some(mut value) = read(sources, source, mistakes) else { return };
-    if setting.ends_with('=') {
+    let before = mistakes.list.len();
+    let value = read(sources, source, mistakes);
+    mistakes.show_as_typed(before, setting);
+    sources.rename_text(source, setting);
+    let Some(mut value) = value else { return };
+    if setting.len() == path.len() + 1 {
         value.data = Data::Text(String::new());
     }
-    sources.rename_text(source, setting);
     let key_at = At { source, start: 0, end: path.len() };
     let mut target = params;
     for part in path.split('.') {
@@ -96,11 +100,20 @@ fn unknown(
     sources: &Sources,
     mistakes: &mut Mistakes,
 ) {
+    // The part may lie deep: what could stand there instead is said with all that leads to it.
+    let whole = |name: String| match path.split(&format!(".{part}")).next() {
+        Some(before) if before != path => format!("{before}.{name}"),
+        _ => name,
+    };
     let problem = Problem::UnknownKey {
         place: "`params`".to_owned(),
         key: path.to_owned(),
-        nearest: nearest(part, known.iter().map(String::as_str)),
-        known: if known.is_empty() { "nothing".to_owned() } else { known.join(", ") },
+        nearest: nearest(part, known.iter().map(String::as_str)).map(whole),
+        known: if known.is_empty() {
+            "nothing".to_owned()
+        } else {
+            known.iter().map(|name| whole(name.clone())).collect::<Vec<_>>().join(", ")
+        },
     };
     mistakes.add(sources, at, problem);
 }

@@ -1,7 +1,8 @@
 //! The keys of a pipeline file, and nothing about what kinds there are.
 
 use std::{
-    fs,
+    fs::File,
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -118,14 +119,24 @@ pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Opti
     Some(pipeline)
 }
 
-fn bounded_text(path: &Path) -> Result<String, Problem> {
-    let missing = |error| Problem::MissingFile(format!("{}: {error}", path.display()));
-    let length = fs::metadata(path).map_err(missing)?.len();
-    if length > LARGEST_TEXT as u64 {
-        return Err(Problem::Limit { what: "bytes of text", limit: LARGEST_TEXT });
+/// The text of a file that a person named. A huge one is not read to its end.
+pub(super) fn bounded_text(path: &Path) -> Result<String, Problem> {
+    let name = || path.display().to_string();
+    let unreadable = |why: &str| Problem::Unreadable { path: name(), why: why.to_owned() };
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => {
+            Problem::MissingFile { path: name(), relative_to: "the folder you are in".to_owned() }
+        }
+        ErrorKind::IsADirectory => unreadable("it is a folder"),
+        _ => unreadable(&error.to_string()),
+    };
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST_TEXT as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > LARGEST_TEXT {
+        return Err(unreadable("it is larger than a mebibyte, and a pipeline only names its data"));
     }
-    let bytes = fs::read(path).map_err(missing)?;
-    String::from_utf8(bytes).map_err(|_| Problem::Unsupported("a pipeline must be UTF-8 text"))
+    String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8 text"))
 }
 
 struct Reader<'a> {
@@ -139,15 +150,14 @@ impl Reader<'_> {
         let empty = Node { data: Data::Map(Vec::new()), at: root.at };
         let params = self.map(root.get("params"), "`params`").cloned().unwrap_or(empty);
         let env = self.list_of_text(root.get("env"), "`env`");
-        let stages = match self.map(root.get("stages"), "`stages`") {
-            Some(stages) => stages.entries().iter().filter_map(|e| self.stage(e)).collect(),
-            None => {
-                if root.get("stages").is_none() {
-                    let place = "the pipeline".to_owned();
-                    self.add(root.at, Problem::MissingKey { place, key: "stages" });
-                }
-                Vec::new()
+        let stages = if let Some(stages) = self.map(root.get("stages"), "`stages`") {
+            stages.entries().iter().filter_map(|e| self.stage(e)).collect()
+        } else {
+            if matches!(root.data, Data::Map(_)) && root.get("stages").is_none() {
+                let place = "the pipeline".to_owned();
+                self.add(root.at, Problem::MissingKey { place, key: "stages" });
             }
+            Vec::new()
         };
         Pipeline {
             name: self.text(root.get("name"), "`name`").unwrap_or(stem),
@@ -179,6 +189,10 @@ impl Reader<'_> {
         };
         let kind = self.text(Some(kind_node), "`kind`")?;
         self.text(node.get("description"), "`description`");
+        let matrix = self.entries(node.get("matrix"), "`matrix`");
+        for axis in matrix.iter().filter(|axis| !is_name(&axis.key)) {
+            self.add(axis.at, Problem::BadName { what: format!("`{}`", axis.key) });
+        }
         let empty = Node { data: Data::Map(Vec::new()), at: entry.at };
         let with = self.map(node.get("with"), "`with`").cloned().unwrap_or(empty);
         Some(StageSpec {
@@ -188,7 +202,7 @@ impl Reader<'_> {
             kind_at: kind_node.at,
             with,
             inputs: self.entries(node.get("inputs"), "`inputs`"),
-            matrix: self.entries(node.get("matrix"), "`matrix`"),
+            matrix,
             outputs: self.outputs(node.get("outputs")),
         })
     }
@@ -272,7 +286,8 @@ impl Reader<'_> {
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether `text` can name a stage, an axis of a matrix, or a port.
+pub(crate) fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }

@@ -12,16 +12,16 @@ use super::{
 /// Reads a whole source; an empty one is an empty map. What is wrong goes to `mistakes`.
 pub(super) fn read(sources: &Sources, source: usize, mistakes: &mut Mistakes) -> Option<Node> {
     let start = At { source, start: 0, end: 0 };
-    let outline = match outline(sources, source) {
+    let mut outline = match outline(sources, source) {
         Ok(Some(outline)) => outline,
         Ok(None) => return Some(Node { data: Data::Map(Vec::new()), at: start }),
-        Err((at, problem)) => {
+        Err(refusal) => {
+            let (at, problem) = *refusal;
             mistakes.add(sources, at, problem);
             return None;
         }
     };
     // `serde_yaml` refuses duplicates without saying where they are, so they are said and taken out here.
-    let mut outline = outline;
     let mut text = sources.get(start).text.to_string();
     remove_duplicates(sources, &mut outline, &mut text, mistakes);
     let value = match serde_yaml::from_str::<Value>(&text) {
@@ -46,7 +46,9 @@ fn remove_duplicates(
     match &mut outline.parts {
         Parts::Scalar(_) => {}
         Parts::List(items) => {
-            items.iter_mut().for_each(|item| remove_duplicates(sources, item, text, mistakes));
+            for item in items {
+                remove_duplicates(sources, item, text, mistakes);
+            }
         }
         Parts::Map(entries) => {
             let mut seen = std::collections::HashSet::new();

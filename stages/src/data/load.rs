@@ -3,7 +3,10 @@
 //! Nothing is guessed and nothing is dropped: a row that is not what the format says is reported
 //! with its place and what to do, several at once.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
 
 use gradus_protocol::catalog::{Port, PortType};
 use schemars::JsonSchema;
@@ -12,10 +15,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     artifact::{
         self,
-        dataset::{CompletionRow, Format, PreferenceRow, PromptRow, Row, TextRow, Writer},
+        dataset::{CompletionRow, Format, PreferenceRow, PromptRow, Row, TextRow, write_all},
     },
     context::{Context, UserFile},
-    data::read::{self, Cell, FileFormat, Record},
+    data::{
+        read::{self, Cell, FileFormat, Record},
+        split::split,
+    },
     prepare::rows::implicit_prompt,
     stage::{Out, Stage, StageError, ports},
 };
@@ -30,13 +36,24 @@ pub(crate) struct Params {
     path: UserFile,
     /// What a row holds, which decides the columns that are read.
     format: Format,
+    /// A second file, with rows to test on.
+    #[serde(default)]
+    test_path: Option<UserFile>,
+    /// Without a second file, how much of the first to test on, whole prompts at a time: below 1 a
+    /// share of the rows, from 1 on a number of rows.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    test: f64,
+    /// Decides which prompts are for testing.
+    #[serde(default)]
+    seed: u64,
     /// How the file is written; left out, its extension tells.
     #[serde(default)]
     file_format: Option<FileFormat>,
     /// The names of the columns where they differ from gradus' own.
     #[serde(default)]
     columns: Columns,
-    /// Read at most this many rows, from the start.
+    /// Read at most this many rows of a file, from the start.
     #[serde(default)]
     #[schemars(range(min = 1))]
     limit: Option<u64>,
@@ -70,8 +87,10 @@ pub(crate) struct Columns {
 
 ports!(Inputs {});
 ports!(Outputs {
-    /// The rows, in the order of the file.
-    rows: Out<artifact::Rows>,
+    /// The rows to learn from, in the order of the file.
+    train: Out<artifact::Rows>,
+    /// The rows to test on: none, unless `test_path` or `test` says otherwise.
+    test: Out<artifact::Rows>,
 });
 
 impl Stage for Load {
@@ -92,8 +111,11 @@ A preference without a `prompt` column has it as the common beginning of `chosen
             ("prompt_completion", "completions"),
             ("preference", "preferences"),
         ];
-        let types = types.map(|(format, name)| (format.to_owned(), name.to_owned())).into();
-        outputs[0].port_type = PortType::ByParameter { parameter: "format".to_owned(), types };
+        let types: Vec<_> = types.map(|(format, name)| (format.to_owned(), name.to_owned())).into();
+        for output in outputs {
+            let (parameter, types) = ("format".to_owned(), types.clone());
+            output.port_type = PortType::ByParameter { parameter, types };
+        }
     }
 
     fn run(
@@ -102,18 +124,33 @@ A preference without a `prompt` column has it as the common beginning of `chosen
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let rows = load(&params, &outputs.rows.path)?;
-        context.summary("rows", rows as f64);
+        let rows = load(&params, &params.path.0)?;
+        let (train, test) = match &params.test_path {
+            Some(path) => (rows, load(&params, &path.0)?),
+            None => split(rows, params.test, params.seed)?,
+        };
+        write_all(&outputs.train.path, params.format, &train)?;
+        write_all(&outputs.test.path, params.format, &test)?;
+        context.summary("train_rows", train.len() as f64);
+        context.summary("test_rows", test.len() as f64);
+        if params.test_path.is_some() {
+            context.summary("test_prompts_in_train", shared_prompts(&train, &test) as f64);
+        }
         Ok(())
     }
 }
 
-/// Checks and copies the rows; says how many there are.
-fn load(params: &Params, to: &Path) -> Result<u64, StageError> {
-    let path = &params.path.0;
+/// How many prompts of `test` were seen in training: numbers measured on those flatter.
+fn shared_prompts(train: &[Row], test: &[Row]) -> usize {
+    let train: HashSet<&str> = train.iter().map(Row::prompt).collect();
+    let test: HashSet<&str> = test.iter().map(Row::prompt).collect();
+    train.intersection(&test).count()
+}
+
+/// Reads and checks all rows of a file.
+fn load(params: &Params, path: &Path) -> Result<Vec<Row>, StageError> {
     let records = read::open(path, params.file_format)?;
-    let mut writer = Writer::create(to, params.format)?;
-    let mut mistakes = Vec::new();
+    let (mut rows, mut mistakes) = (Vec::new(), Vec::new());
     let mut wanted = None;
     let limit =
         params.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -123,7 +160,7 @@ fn load(params: &Params, to: &Path) -> Result<u64, StageError> {
             wanted.row(&record).map_err(|why| (record.place, why))
         });
         match row {
-            Ok(row) => writer.push(&row)?,
+            Ok(row) => rows.push(row),
             Err((place, why)) => mistakes.push(format!("row {place}: {why}")),
         }
         if mistakes.len() >= params.max_errors.max(1) {
@@ -131,8 +168,7 @@ fn load(params: &Params, to: &Path) -> Result<u64, StageError> {
             break;
         }
     }
-    let rows = writer.finish()?;
-    if mistakes.is_empty() && rows == 0 {
+    if mistakes.is_empty() && rows.is_empty() {
         mistakes.push("there are no rows in it".to_owned());
     }
     if mistakes.is_empty() {
@@ -253,7 +289,6 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::dataset;
 
     fn loaded(name: &str, content: &[u8], params: &str) -> Result<Vec<Row>, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -262,12 +297,10 @@ mod tests {
         let mut params: serde_json::Value = serde_json::from_str(params).unwrap();
         params["path"] = path.to_str().into();
         let params: Params = serde_json::from_value(params).unwrap();
-        let to = folder.path().join("rows");
         let strip = |error: StageError| {
             error.to_string().replace(&format!("{}/", folder.path().display()), "")
         };
-        load(&params, &to).map_err(strip)?;
-        Ok(dataset::read_all(&to).unwrap())
+        load(&params, &path).map_err(strip)
     }
 
     fn mistakes(name: &str, content: &str, params: &str) -> String {
@@ -290,6 +323,12 @@ mod tests {
         let implicit = "{\"chosen\":\"a b\",\"rejected\":\"a c\"}\n\n";
         let rows = loaded("a.jsonl", implicit.as_bytes(), PREFERENCE).unwrap();
         assert_eq!(rows, [pair("a", " b", " c", None)]);
+    }
+
+    #[test]
+    fn prompts_that_are_on_both_sides_are_counted_once() {
+        let rows = ["a", "b", "b"].map(|prompt| pair(prompt, " x", " y", None));
+        assert_eq!(shared_prompts(&rows, &rows[1..]), 1);
     }
 
     #[test]

@@ -69,9 +69,9 @@ impl Stage for Split {
         let reader = dataset::Reader::open(file_of(&inputs.rows.source)?)?;
         let format = reader.format();
         let rows: Vec<Row> = reader.collect::<Result<_, _>>()?;
-        let (train, test) = split(&rows, params.test, params.seed)?;
-        dataset::write_all(&outputs.train.path, format, train.iter().copied())?;
-        dataset::write_all(&outputs.test.path, format, test.iter().copied())?;
+        let (train, test) = split(rows, params.test, params.seed)?;
+        dataset::write_all(&outputs.train.path, format, &train)?;
+        dataset::write_all(&outputs.test.path, format, &test)?;
         context.summary("train_rows", train.len() as f64);
         context.summary("test_rows", test.len() as f64);
         Ok(())
@@ -79,7 +79,11 @@ impl Stage for Split {
 }
 
 /// Takes whole prompts for the test side, in the order of their hashes, until it has enough rows.
-fn split(rows: &[Row], test: f64, seed: u64) -> Result<(Vec<&Row>, Vec<&Row>), StageError> {
+pub(crate) fn split(
+    rows: Vec<Row>,
+    test: f64,
+    seed: u64,
+) -> Result<(Vec<Row>, Vec<Row>), StageError> {
     let share = if test < 1.0 { test * rows.len() as f64 } else { test };
     let wanted = share.round();
     if !(0.0..rows.len() as f64).contains(&wanted) {
@@ -89,24 +93,24 @@ fn split(rows: &[Row], test: f64, seed: u64) -> Result<(Vec<&Row>, Vec<&Row>), S
         )));
     }
     let mut counts: HashMap<&str, usize> = HashMap::new();
-    for row in rows {
+    for row in &rows {
         *counts.entry(row.prompt()).or_default() += 1;
     }
     let mut prompts: Vec<_> =
         counts.iter().map(|(prompt, count)| (rank(prompt, seed), *prompt, *count)).collect();
     prompts.sort_unstable();
     let mut taken = 0;
-    let chosen: HashSet<&str> = prompts
+    let chosen: HashSet<String> = prompts
         .iter()
         .take_while(|(_, _, count)| {
             let more = (taken as f64) < wanted;
             taken += count;
             more
         })
-        .map(|(_, prompt, _)| *prompt)
+        .map(|(_, prompt, _)| (*prompt).to_owned())
         .collect();
-    let (test, train): (Vec<&Row>, Vec<&Row>) =
-        rows.iter().partition(|row| chosen.contains(row.prompt()));
+    let (test, train): (Vec<Row>, Vec<Row>) =
+        rows.into_iter().partition(|row| chosen.contains(row.prompt()));
     if train.is_empty() {
         return Err(StageError::refused(
             "too few different prompts to have some on either side: lower `test`",
@@ -134,14 +138,14 @@ mod tests {
         (0..count).map(|i| Row::PromptCompletion(row(i))).collect()
     }
 
-    fn prompts<'a>(rows: &[&'a Row]) -> HashSet<&'a str> {
-        rows.iter().map(|row| row.prompt()).collect()
+    fn prompts(rows: &[Row]) -> HashSet<&str> {
+        rows.iter().map(Row::prompt).collect()
     }
 
     #[test]
     fn no_prompt_is_on_both_sides_and_no_row_is_lost() {
         let rows = rows(1000, 300);
-        let (train, test) = split(&rows, 0.2, 1).unwrap();
+        let (train, test) = split(rows, 0.2, 1).unwrap();
         assert!(prompts(&train).is_disjoint(&prompts(&test)));
         assert_eq!(train.len() + test.len(), 1000);
         assert!((200..=203).contains(&test.len()), "{}", test.len());
@@ -149,14 +153,14 @@ mod tests {
 
     #[test]
     fn from_one_on_test_counts_rows() {
-        assert_eq!(split(&rows(50, 50), 7.0, 1).unwrap().1.len(), 7);
-        assert_eq!(split(&rows(50, 50), 0.0, 1).unwrap().1.len(), 0);
+        assert_eq!(split(rows(50, 50), 7.0, 1).unwrap().1.len(), 7);
+        assert_eq!(split(rows(50, 50), 0.0, 1).unwrap().1.len(), 0);
     }
 
     #[test]
     fn the_seed_and_nothing_else_decides() {
         let rows = rows(100, 100);
-        let test = |seed| prompts(&split(&rows, 0.3, seed).unwrap().1);
+        let test = |seed| split(rows.clone(), 0.3, seed).unwrap().1;
         assert_eq!(test(1), test(1));
         assert_ne!(test(1), test(2));
     }
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn a_test_side_that_takes_all_is_refused() {
         for (rows, test) in [(rows(5, 5), 5.0), (rows(5, 1), 0.5), (rows(5, 5), f64::NAN)] {
-            assert!(split(&rows, test, 1).is_err(), "{test}");
+            assert!(split(rows, test, 1).is_err(), "{test}");
         }
     }
 }

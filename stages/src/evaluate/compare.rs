@@ -6,9 +6,11 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::plot::{self, Point};
+use super::{
+    plot::{self, Point},
+    samples::Sample,
+};
 use crate::{
     artifact,
     context::Context,
@@ -27,20 +29,27 @@ pub(crate) struct Params {
     /// The heading of the plot and the report.
     #[serde(default = "default_title")]
     title: String,
+    /// Prompts whose completions the report shows side by side, from the first.
+    #[serde(default = "default_examples")]
+    examples: usize,
 }
 
 fn default_title() -> String {
     "Reward against KL".to_owned()
 }
 
+fn default_examples() -> usize {
+    2
+}
+
 ports!(Inputs {
     /// The evaluations to compare.
     candidates: Many<artifact::Evaluation>,
-    /// What they all started from.
+    /// What they all started from; it may be one of the candidates.
     baseline: Option<artifact::Evaluation>,
 });
 ports!(Outputs {
-    /// One row per evaluation, as Markdown, best first.
+    /// One row per evaluation, best first, a plot and some completions, as Markdown.
     report: Out<artifact::Report>,
     /// The same as CSV.
     table: Out<artifact::Table>,
@@ -66,20 +75,26 @@ impl Stage for Compare {
         context: &mut Context,
     ) -> Result<(), StageError> {
         let mut rows = Vec::new();
+        let is_baseline = |evaluation: &artifact::Evaluation| {
+            inputs.baseline.as_ref().is_some_and(|it| it.source == evaluation.source)
+        };
         for (label, evaluation) in &inputs.candidates.0 {
-            rows.push(Compared::load(file_of(&evaluation.source)?, label, false)?);
+            let baseline = is_baseline(evaluation);
+            rows.push(Compared::load(file_of(&evaluation.source)?, label, baseline)?);
         }
-        if let Some(baseline) = &inputs.baseline {
+        if let Some(baseline) = &inputs.baseline
+            && !rows.iter().any(|row| row.baseline)
+        {
             rows.push(Compared::load(file_of(&baseline.source)?, &baseline.label, true)?);
         }
         name_apart(&mut rows);
         rows.sort_by(|a, b| b.reward_mean.total_cmp(&a.reward_mean));
-        write(&outputs.report.path, &markdown(&params.title, &rows))?;
+        let points: Vec<_> = rows.iter().filter_map(Compared::point).collect();
+        write(&outputs.report.path, &markdown(&params, &rows, &points))?;
         write(&outputs.table.path, &csv(&rows)?)?;
         let json = serde_json::to_string_pretty(&rows);
         let json = json.map_err(|error| StageError::refused(error.to_string()))?;
         write(&outputs.comparison.path, &(json + "\n"))?;
-        let points: Vec<_> = rows.iter().filter_map(Compared::point).collect();
         write(&outputs.plot.path, &plot::svg(&params.title, &points))?;
         if let Some(best) = rows.iter().find(|row| !row.baseline) {
             context.summary("best_reward", best.reward_mean);
@@ -100,7 +115,7 @@ struct Evaluation {
     reward_mean: f64,
     #[serde(default)]
     reward_sem: Option<f64>,
-    /// Nats per reply, from the policy to its reference.
+    /// Nats per completion, from the policy to its reference.
     #[serde(default)]
     kl: Option<f64>,
     #[serde(default)]
@@ -110,13 +125,11 @@ struct Evaluation {
     lo: Option<f64>,
     #[serde(default)]
     hi: Option<f64>,
-    /// How many, or the samples themselves.
-    #[serde(default)]
-    samples: Value,
+    samples: Vec<Sample>,
 }
 
 /// A row of the table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Compared {
     name: String,
     #[serde(skip)]
@@ -128,7 +141,9 @@ struct Compared {
     win_rate: Option<f64>,
     lo: Option<f64>,
     hi: Option<f64>,
-    samples: Option<u64>,
+    samples: usize,
+    #[serde(skip)]
+    texts: Vec<Sample>,
 }
 
 impl Compared {
@@ -137,10 +152,6 @@ impl Compared {
         let found: Evaluation = serde_json::from_slice(&bytes).map_err(|error| {
             StageError::refused(format!("the evaluation of `{label}` is not sound: {error}"))
         })?;
-        let samples = match &found.samples {
-            Value::Array(samples) => Some(samples.len() as u64),
-            count => count.as_u64(),
-        };
         Ok(Self {
             name: found.name.filter(|name| !name.is_empty()).unwrap_or_else(|| label.to_owned()),
             label: label.to_owned(),
@@ -151,7 +162,8 @@ impl Compared {
             win_rate: found.win_rate,
             lo: found.lo,
             hi: found.hi,
-            samples,
+            samples: found.samples.len(),
+            texts: found.samples,
         })
     }
 
@@ -205,7 +217,7 @@ fn csv(rows: &[Compared]) -> Result<String, StageError> {
                 plain(row.win_rate),
                 plain(row.lo),
                 plain(row.hi),
-                row.samples.map_or(String::new(), |count| count.to_string()),
+                row.samples.to_string(),
             ])
             .map_err(|error| wrong(error.to_string()))?;
     }
@@ -213,10 +225,12 @@ fn csv(rows: &[Compared]) -> Result<String, StageError> {
     String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))
 }
 
-fn markdown(title: &str, rows: &[Compared]) -> String {
+fn markdown(params: &Params, rows: &[Compared], points: &[Point]) -> String {
     let mut text = format!(
-        "# {title}\n\n\
-         | policy | reward | KL | win rate | samples |\n| :-- | --: | --: | --: | --: |\n"
+        "# {}\n\n\
+         | policy | {} | KL | win rate | samples |\n| :-- | --: | --: | --: | --: |\n",
+        params.title,
+        which_reward(rows),
     );
     for row in rows {
         let name = row.name.replace('|', "\\|");
@@ -231,58 +245,109 @@ fn markdown(title: &str, rows: &[Compared]) -> String {
             (Some(rate), ..) => percent(rate),
             _ => "–".to_owned(),
         };
-        let samples = row.samples.map_or("–".to_owned(), |count| count.to_string());
         let _ = writeln!(
             text,
-            "| {name}{note} | {:.3}{reward} | {kl} | {win} | {samples} |",
-            row.reward_mean
+            "| {name}{note} | {:.3}{reward} | {kl} | {win} | {} |",
+            row.reward_mean, row.samples
         );
     }
-    text + "\nIntervals hold 95 %. KL is in nats per reply, from the policy to its reference.\n"
+    text += "\nIntervals hold 95 %, over prompts. KL is in nats per completion from the policy to its\n\
+             reference: on the policy's own samples, the exact divergence at every token, summed. The\n\
+             win rate is how often a completion has more reward than the baseline's of the same prompt.\n";
+    if points.len() > 1 {
+        let _ = write!(text, "\n## Reward against KL\n\n```text\n{}```\n", plot::text(points));
+    }
+    text + &examples(rows, params.examples)
+}
+
+/// The heading of the reward's column: which reward it is.
+fn which_reward(rows: &[Compared]) -> &'static str {
+    let mut samples = rows.iter().flat_map(|row| &row.texts);
+    if samples.all(|sample| sample.true_reward.is_some()) {
+        "true reward"
+    } else {
+        "reward-model score"
+    }
+}
+
+/// The first completion of every policy for the first `most` prompts.
+fn examples(rows: &[Compared], most: usize) -> String {
+    let mut text = String::new();
+    let mut prompts: Vec<&str> =
+        rows.iter().flat_map(|row| &row.texts).map(|sample| sample.prompt.as_str()).collect();
+    let mut seen = std::collections::HashSet::new();
+    prompts.retain(|prompt| seen.insert(*prompt));
+    for (index, prompt) in prompts.into_iter().take(most).enumerate() {
+        if index == 0 {
+            text += "\n## Samples\n";
+        }
+        let _ = writeln!(text, "\n> {}\n", prompt.trim().replace('\n', "\n> "));
+        for row in rows {
+            let Some(sample) = row.texts.iter().find(|sample| sample.prompt == prompt) else {
+                continue;
+            };
+            let reward = sample.reward().map_or(String::new(), |it| format!(" ({it:.2})"));
+            let words = sample.completion.trim().replace('\n', "\n  ");
+            let end = if sample.ended { "" } else { " …" };
+            let _ = writeln!(text, "- {}{reward}: {words}{end}", row.name);
+        }
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn rows() -> Vec<Compared> {
+    fn sample(prompt: &str, completion: &str, reward: f64) -> Sample {
+        Sample {
+            prompt: prompt.to_owned(),
+            completion: completion.to_owned(),
+            tokens: 3,
+            ended: completion.ends_with('.'),
+            log_prob: -1.0,
+            true_reward: Some(reward),
+            score: None,
+            kl: None,
+        }
+    }
+
+    fn load(label: &str, json: &serde_json::Value, baseline: bool) -> Result<Compared, StageError> {
         let folder = tempfile::tempdir().unwrap();
-        let load = |label: &str, json: &str, baseline| {
-            let path = folder.path().join("evaluation");
-            fs::write(&path, json).unwrap();
-            Compared::load(&path, label, baseline).unwrap()
-        };
-        vec![
-            load(
-                "dpo[beta=0.1]",
-                r#"{"name": "dpo, |hot|", "reward_mean": 1.25, "reward_sem": 0.02, "kl": 4.5,
-                    "win_rate": 0.75, "lo": 0.7, "hi": 0.8, "samples": [1, 2, 3], "more": 1}"#,
-                false,
-            ),
-            load("sft", r#"{"reward_mean": 0.5, "samples": 128}"#, true),
-        ]
+        let path = folder.path().join("evaluation");
+        fs::write(&path, json.to_string()).unwrap();
+        Compared::load(&path, label, baseline)
+    }
+
+    fn rows() -> Vec<Compared> {
+        let dpo = json!({
+            "name": "dpo, |hot|", "reward_mean": 1.25, "reward_sem": 0.02, "kl": 4.5,
+            "win_rate": 0.75, "lo": 0.7, "hi": 0.8, "more": 1,
+            "samples": [sample("A lamp:", " It is\ngreat.", 1.5), sample("A desk:", " Fine.", 1.0)],
+        });
+        let sft = json!({ "reward_mean": 0.5, "samples": [sample("A lamp:", " The lamp", 0.5)] });
+        vec![load("dpo[beta=0.1]", &dpo, false).unwrap(), load("sft", &sft, true).unwrap()]
+    }
+
+    fn params() -> Params {
+        serde_json::from_value(json!({ "title": "Frontier" })).unwrap()
     }
 
     #[test]
-    fn the_report_has_a_line_per_evaluation() {
-        insta::assert_snapshot!(markdown("Frontier", &rows()), @r"
-        # Frontier
-
-        | policy | reward | KL | win rate | samples |
-        | :-- | --: | --: | --: | --: |
-        | dpo, \|hot\| | 1.250 ± 0.039 | 4.50 | 75 % (70–80 %) | 3 |
-        | sft (baseline) | 0.500 | – | – | 128 |
-
-        Intervals hold 95 %. KL is in nats per reply, from the policy to its reference.
-        ");
+    fn the_report_has_a_line_per_evaluation_a_plot_and_samples() {
+        let rows = rows();
+        let points: Vec<_> = rows.iter().filter_map(Compared::point).collect();
+        insta::assert_snapshot!(markdown(&params(), &rows, &points));
     }
 
     #[test]
     fn the_table_quotes_what_csv_must() {
         insta::assert_snapshot!(csv(&rows()).unwrap(), @r#"
         name,baseline,reward_mean,reward_sem,kl,win_rate,lo,hi,samples
-        "dpo, |hot|",false,1.25,0.02,4.5,0.75,0.7,0.8,3
-        sft,true,0.5,,,,,,128
+        "dpo, |hot|",false,1.25,0.02,4.5,0.75,0.7,0.8,2
+        sft,true,0.5,,,,,,1
         "#);
     }
 
@@ -296,10 +361,7 @@ mod tests {
 
     #[test]
     fn an_evaluation_without_a_reward_is_refused_by_its_label() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("evaluation");
-        fs::write(&path, "{}").unwrap();
-        let error = Compared::load(&path, "dpo", false).unwrap_err().to_string();
+        let error = load("dpo", &json!({}), false).unwrap_err().to_string();
         assert!(error.contains("`dpo`") && error.contains("reward_mean"), "{error}");
     }
 }

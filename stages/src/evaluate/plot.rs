@@ -1,5 +1,7 @@
-//! A scatter plot as SVG, written by hand: one colour per family of names, a line through it, and a
-//! bar for each interval. `dpo[beta=0.1]` belongs to the family `dpo` and is labelled `beta=0.1`.
+//! A scatter plot, written by hand: as SVG, and in letters for a terminal.
+//!
+//! In the SVG one colour per family of names, a line through it, and a bar for each interval.
+//! `dpo[beta=0.1]` belongs to the family `dpo` and is labelled `beta=0.1`.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -46,7 +48,7 @@ pub(super) fn svg(title: &str, points: &[Point]) -> String {
          width=\"{WIDTH}\" height=\"{HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
-    text(&mut out, LEFT, 24.0, "start", "font-size=\"15\" font-weight=\"bold\"", title);
+    label(&mut out, LEFT, 24.0, "start", "font-size=\"15\" font-weight=\"bold\"", title);
     axes(&mut out, &x, &y);
     for (index, (family, mut members)) in families.into_iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
@@ -59,9 +61,77 @@ pub(super) fn svg(title: &str, points: &[Point]) -> String {
         dot(&mut out, WIDTH - RIGHT + 20.0, at, members[0].baseline, colour);
         let name =
             if members[0].baseline { format!("{family} (baseline)") } else { family.to_owned() };
-        text(&mut out, WIDTH - RIGHT + 32.0, at + 4.0, "start", "", &name);
+        label(&mut out, WIDTH - RIGHT + 32.0, at + 4.0, "start", "", &name);
     }
     out + "</svg>\n"
+}
+
+/// Draws the points in letters: `*` with its name, `o` for a baseline, `|` for an interval.
+pub(super) fn text(points: &[Point]) -> String {
+    const COLUMNS: f64 = 60.0;
+    const ROWS: f64 = 14.0;
+    let x = Axis::over(points.iter().map(|point| point.x).chain([0.0]), 0.0, COLUMNS);
+    let bounds = points.iter().flat_map(|p| [p.y - p.half_interval, p.y + p.half_interval]);
+    let y = Axis::over(bounds, ROWS, 0.0);
+    let mut canvas = Canvas::default();
+    for point in points {
+        let ends = [1.0, -1.0].map(|sign| place(y.at(point.y + sign * point.half_interval)));
+        (ends[0]..=ends[1]).for_each(|row| canvas.put(place(x.at(point.x)), row, '|'));
+    }
+    for point in points {
+        let (column, row) = (place(x.at(point.x)), place(y.at(point.y)));
+        canvas.put(column, row, if point.baseline { 'o' } else { '*' });
+        canvas.write(column + 2, row, &point.name);
+    }
+    let mut labels: BTreeMap<usize, String> =
+        y.ticks().map(|tick| (place(y.at(tick)), y.label(tick))).collect();
+    let width = labels.values().map(String::len).max().unwrap_or(0);
+    let mut out = format!("{:width$} mean reward, 95 % interval\n", "");
+    for row in 0..=place(ROWS) {
+        let label = labels.remove(&row).unwrap_or_default();
+        let line = format!("{label:>width$} │{}", canvas.row(row));
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    let mut ticks = Canvas::default();
+    for tick in x.ticks() {
+        ticks.write(place(x.at(tick)), 0, &x.label(tick));
+    }
+    let _ = writeln!(out, "{:width$} └{}", "", "─".repeat(place(COLUMNS) + 1));
+    let _ = writeln!(out, "{:width$}  {}", "", ticks.row(0));
+    let _ = writeln!(out, "{:width$}  KL from the reference, nats per completion", "");
+    out
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the canvas")]
+fn place(at: f64) -> usize {
+    at.round().max(0.0) as usize
+}
+
+/// Letters at places; what is written later does not cover what stands there.
+#[derive(Default)]
+struct Canvas(BTreeMap<(usize, usize), char>);
+
+impl Canvas {
+    /// A mark, whatever was there.
+    fn put(&mut self, column: usize, row: usize, mark: char) {
+        self.0.insert((row, column), mark);
+    }
+
+    fn write(&mut self, column: usize, row: usize, words: &str) {
+        for (i, letter) in words.chars().filter(|letter| !letter.is_control()).enumerate() {
+            self.0.entry((row, column + i)).or_insert(letter);
+        }
+    }
+
+    fn row(&self, row: usize) -> String {
+        let mut line = String::new();
+        for (&(_, column), letter) in self.0.range((row, 0)..(row + 1, 0)) {
+            let blanks = column - line.chars().count();
+            line += &" ".repeat(blanks);
+            line.push(*letter);
+        }
+        line
+    }
 }
 
 fn axes(out: &mut String, x: &Axis, y: &Axis) {
@@ -69,19 +139,19 @@ fn axes(out: &mut String, x: &Axis, y: &Axis) {
     for tick in x.ticks() {
         let at = x.at(tick);
         stroke(out, [at, TOP, at, bottom], "#e6e6e6");
-        text(out, at, bottom + 18.0, "middle", "fill=\"#444\"", &x.label(tick));
+        label(out, at, bottom + 18.0, "middle", "fill=\"#444\"", &x.label(tick));
     }
     for tick in y.ticks() {
         let at = y.at(tick);
         stroke(out, [LEFT, at, right, at], "#e6e6e6");
-        text(out, LEFT - 8.0, at + 4.0, "end", "fill=\"#444\"", &y.label(tick));
+        label(out, LEFT - 8.0, at + 4.0, "end", "fill=\"#444\"", &y.label(tick));
     }
     stroke(out, [LEFT, bottom, right, bottom], "#444");
     stroke(out, [LEFT, TOP, LEFT, bottom], "#444");
     let (middle, halfway) = (f64::midpoint(LEFT, right), f64::midpoint(TOP, bottom));
-    text(out, middle, HEIGHT - 16.0, "middle", "", "KL from the reference, nats per reply");
+    label(out, middle, HEIGHT - 16.0, "middle", "", "KL from the reference, nats per completion");
     let turned = format!("transform=\"rotate(-90 18 {halfway:.1})\"");
-    text(out, 18.0, halfway, "middle", &turned, "mean reward, 95 % interval");
+    label(out, 18.0, halfway, "middle", &turned, "mean reward, 95 % interval");
 }
 
 fn line(out: &mut String, members: &[&Point], x: &Axis, y: &Axis, colour: &str) {
@@ -109,7 +179,7 @@ fn marker(out: &mut String, point: &Point, x: f64, y: f64, axis: &Axis, colour: 
     // A label at the right edge would run into the legend.
     let (aside, anchor) = if x > WIDTH - RIGHT - 90.0 { (-8.0, "end") } else { (8.0, "start") };
     let words = point.within_family();
-    text(out, x + aside, y - 7.0, anchor, "font-size=\"11\" fill=\"#444\"", words);
+    label(out, x + aside, y - 7.0, anchor, "font-size=\"11\" fill=\"#444\"", words);
 }
 
 /// A disc, or for a baseline a hollow diamond.
@@ -133,7 +203,7 @@ fn stroke(out: &mut String, [x1, y1, x2, y2]: [f64; 4], colour: &str) {
     );
 }
 
-fn text(out: &mut String, x: f64, y: f64, anchor: &str, more: &str, words: &str) {
+fn label(out: &mut String, x: f64, y: f64, anchor: &str, more: &str, words: &str) {
     if words.is_empty() {
         return;
     }
@@ -233,6 +303,12 @@ mod tests {
         let one = svg("a < b & c", &[point("<x>", 3.0, 2.0, 0.0)]);
         assert!(one.contains("a &lt; b &amp; c") && one.contains("&lt;x&gt;"));
         assert!(!one.contains("NaN") && !one.contains("inf"));
+    }
+
+    #[test]
+    fn the_plot_in_letters_shows_every_point_with_its_interval() {
+        insta::assert_snapshot!(text(&example()[..3]));
+        assert!(text(&[]).lines().count() > 10);
     }
 
     #[test]

@@ -139,7 +139,8 @@ impl Stage for EvaluatePolicy {
     const DOC: &'static str = "Sample from a policy and measure reward, KL divergence and win rate.
 
 The KL divergence is the mean over samples of the divergence between the two next-token \
-distributions, summed over each completion. Errors and intervals are over prompts.";
+distributions, summed over each completion. Errors and intervals are over prompts. Prompts that leave \
+no room for `max_new_tokens` in the policy's context are left out and counted.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -154,7 +155,7 @@ distributions, summed over each completion. Errors and intervals are over prompt
         let policy = load(files_of(&inputs.policy.source)?, context.device)?;
         let policy = policy.expecting(Head::LanguageModel)?;
         let texts = prompts(&inputs.prompts.source, params.prompts)?;
-        let (mut samples, rows) = sampled(&params, &policy, &codec, &texts, context)?;
+        let (mut samples, rows) = sampled(&params, &policy, &codec, texts, context)?;
         if let Some(reward) = &inputs.true_reward {
             let reward = TrueReward::load(file_of(&reward.source)?)?;
             for sample in &mut samples {
@@ -184,18 +185,34 @@ distributions, summed over each completion. Errors and intervals are over prompt
     }
 }
 
-/// Completions of every prompt, as text and as tokens.
+/// Completions of every prompt that leaves room for one, as text and as tokens.
 fn sampled(
     params: &Params,
     policy: &Model,
     codec: &Codec,
-    texts: &[String],
+    texts: Vec<String>,
     context: &mut Context,
 ) -> Result<(Vec<Sample>, Vec<Example>), StageError> {
-    let mut encoded = Vec::with_capacity(texts.len());
+    let room = policy.longest(None)?.saturating_sub(params.max_new_tokens);
+    let all = texts.len();
+    let (mut fitting, mut encoded) = (Vec::new(), Vec::new());
     for text in texts {
-        encoded.push(codec.encode(text)?);
+        let ids = codec.encode(&text)?;
+        if ids.len() <= room {
+            fitting.push(text);
+            encoded.push(ids);
+        }
     }
+    let texts = fitting;
+    if texts.is_empty() {
+        return Err(StageError::refused(format!(
+            "none of the {all} prompts leaves room for {} tokens in the policy's context: lower \
+             `max_new_tokens`",
+            params.max_new_tokens
+        )));
+    }
+    context.summary("prompts", texts.len() as f64);
+    context.summary("prompts_left_out", (all - texts.len()) as f64);
     let copies = params.samples_per_prompt;
     let prompts: Vec<&[u32]> =
         encoded.iter().flat_map(|ids| std::iter::repeat_n(ids.as_slice(), copies)).collect();

@@ -19,7 +19,7 @@ use crate::{
         trainer::{Loss, Objective, Training, train, write_curve},
     },
     prepare::{
-        examples::{Preference, preferences},
+        examples::{Preference, dropped, preferences},
         rows,
     },
     stage::{Out, Stage, StageError, ports},
@@ -67,7 +67,8 @@ impl Stage for TrainRewardModel {
     const DOC: &'static str = "Train a model that scores the preferred reply higher.
 
 The Bradley-Terry loss on a scalar head over a language model. With `test`, says how often the \
-preferred reply wins on pairs it has not seen, with a 95 % interval, and how well its odds hold.";
+preferred reply wins on pairs it has not seen, with a 95 % interval, and how well its odds hold. \
+Pairs with a text longer than `max_length` are dropped and counted.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -87,10 +88,13 @@ preferred reply wins on pairs it has not seen, with a 95 % interval, and how wel
         let longest = model.longest(params.max_length)?;
         let read = |source, margins| comparisons(source, &codec, longest, margins);
         let rows = read(&inputs.preferences.source, params.use_margin)?;
+        context.summary("rows_dropped", dropped(&inputs.preferences.source, &rows)?);
         let objective = Comparisons { rows, centring: params.centring };
         let curve = train(&model, &objective, &params.training, context.seed, context)?;
         if let Some(test) = &inputs.test {
-            let found = quality(&model, &read(&test.source, false)?)?;
+            let rows = read(&test.source, false)?;
+            let found = quality(&model, &rows)?;
+            context.summary("test_rows", rows.len() as f64);
             context.summary("test_accuracy", found.ranking.accuracy);
             context.summary("test_accuracy_low", found.ranking.interval.low);
             context.summary("test_accuracy_high", found.ranking.interval.high);

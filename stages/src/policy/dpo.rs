@@ -22,6 +22,7 @@ use crate::{
         losses::{DpoLoss, DpoSettings, Ratios, metrics},
         pairs::{Pair, read_pairs, reference_log_probs, sequence_log_probs},
     },
+    prepare::examples::dropped,
     stage::{Out, Stage, StageError, ports},
 };
 
@@ -77,7 +78,8 @@ impl Stage for TrainDpo {
     const REVISION: u32 = 1;
     const DOC: &'static str = "Train a policy on preferences directly, without a reward model.
 
-Direct preference optimisation (Rafailov et al. 2023) and its relatives.";
+Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs whose prompt fills \
+`max_length` are dropped and counted.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -104,10 +106,12 @@ Direct preference optimisation (Rafailov et al. 2023) and its relatives.";
             label_smoothing: params.label_smoothing,
         };
         let pairs = read_pairs(&inputs.preferences.source, &codec, longest)?;
+        context.summary("rows_dropped", dropped(&inputs.preferences.source, &pairs)?);
         let objective = Dpo::new(settings, pairs, &reference)?;
         let curve = train(&policy, &objective, &params.training, context.seed, context)?;
         if let Some(test) = &inputs.test {
             let pairs = read_pairs(&test.source, &codec, longest)?;
+            context.summary("test_rows", pairs.len() as f64);
             report(&Dpo::new(settings, pairs, &reference)?.ranking(&policy)?, context);
         }
         save(&policy, &outputs.model.path)?;

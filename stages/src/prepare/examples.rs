@@ -56,6 +56,12 @@ pub(crate) fn completions(
     Ok(examples)
 }
 
+/// How many of the rows `kept` does not have.
+pub(crate) fn dropped<T>(source: &Source, kept: &[T]) -> Result<f64, StageError> {
+    let rows = Reader::open(file_of(source)?)?.rows();
+    Ok(rows.saturating_sub(kept.len() as u64) as f64)
+}
+
 /// Hands every preference to `take`.
 pub(crate) fn preferences(
     source: &Source,

@@ -14,7 +14,7 @@ use crate::{
         config::Head,
         trainer::{Training, train, write_curve},
     },
-    prepare::examples::completions,
+    prepare::examples::{completions, dropped},
     stage::{Out, Stage, StageError, ports},
 };
 
@@ -66,7 +66,8 @@ impl Stage for Sft {
     const REVISION: u32 = 1;
     const DOC: &'static str = "Teach a model to reply as the completions do.
 
-Supervised fine-tuning: the loss is on the completion and the token that ends it.";
+Supervised fine-tuning: the loss is on the completion and the token that ends it. Rows without a token \
+of their completion within `max_length` are dropped and counted.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -83,6 +84,7 @@ Supervised fine-tuning: the loss is on the completion and the token that ends it
         let longest = model.longest(params.max_length)?;
         let rows =
             completions(&inputs.completions.source, &codec, longest, params.completion_only)?;
+        context.summary("rows_dropped", dropped(&inputs.completions.source, &rows)?);
         let objective = Likelihood {
             token_loss: params.loss,
             smoothing: params.label_smoothing,
@@ -92,6 +94,7 @@ Supervised fine-tuning: the loss is on the completion and the token that ends it
         if let Some(test) = &inputs.test {
             let rows = completions(&test.source, &codec, longest, true)?;
             context.summary("test_perplexity", perplexity(&model, &rows)?);
+            context.summary("test_rows", rows.len() as f64);
         }
         save(&model, &outputs.model.path)?;
         copy_tokenizer(files, &outputs.model.path)?;

@@ -1,0 +1,40 @@
+# `make quickstart` runs a whole experiment, `make test` all tests, `make check` what a change must pass.
+# Each sets up what it needs: libtorch in .libtorch/ (see setup/libtorch.sh), then what Cargo builds.
+
+export LIBTORCH ?= $(CURDIR)/.libtorch
+# Test programs of the worker load libtorch themselves; `gradus` finds it without this.
+export LD_LIBRARY_PATH := $(LIBTORCH)/lib:$(LD_LIBRARY_PATH)
+
+.PHONY: help setup build quickstart test check lint docs catalog clean
+
+help: ## List what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## Put libtorch in place
+	@sh setup/libtorch.sh
+
+build: setup ## Build gradus and its worker, optimised
+	cargo build --locked --release --workspace --bins
+
+quickstart: build ## From nothing to an aligned model, with a report
+	target/release/gradus run pipelines/quickstart.yaml
+
+test: setup ## Run all tests
+	cargo build --locked --workspace --bins
+	GRADUS_WORKER=$(CURDIR)/target/debug/gradus-worker cargo test --locked --workspace
+
+check: lint docs test ## Everything that a change must pass
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+docs: setup
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+catalog: setup ## Write stages/catalog.json anew from the code
+	cargo run --locked --quiet -p gradus-stages -- catalog > stages/catalog.json.new
+	mv stages/catalog.json.new stages/catalog.json
+
+clean: ## Delete what was built; .libtorch and the cache stay
+	cargo clean

@@ -1,0 +1,116 @@
+//! The final outputs of a pipeline's last run as plain files: `outputs/PIPELINE/STAGE.OUTPUT[.EXTENSION]`.
+//!
+//! They are for people, and copies: whoever edits one cannot reach into the store. Nothing reads them, so
+//! the folder may be deleted at any time. A copy is renewed only when its digest has changed.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use gradus_cache::{Artifact, Cache, Digest};
+
+use super::{RunError, RunRecord, history::file_name};
+use crate::plan::Plan;
+
+/// What is larger is not copied unasked: `gradus export` does it.
+const LARGEST: u64 = 256 << 20;
+/// Which digest each copy has.
+const DIGESTS: &str = ".digests.json";
+
+/// A final output, and where its copy lies.
+#[derive(Debug, Clone)]
+pub struct FinalOutput {
+    pub stage: String,
+    pub output: String,
+    pub port_type: String,
+    pub artifact: Artifact,
+    /// `None` for one that is too large to be copied unasked.
+    pub copy: Option<PathBuf>,
+}
+
+/// The final outputs of those stages that `record` has outputs of; copies the small ones.
+pub fn final_outputs(
+    cache: &Cache,
+    plan: &Plan,
+    record: &RunRecord,
+) -> Result<Vec<FinalOutput>, RunError> {
+    let folder = cache.root().join("outputs").join(file_name(&plan.name));
+    fs::create_dir_all(&folder).map_err(failed(&folder))?;
+    let before = read_digests(&folder);
+    let mut now = BTreeMap::new();
+    let mut outputs = Vec::new();
+    for (index, port) in plan.final_outputs() {
+        let stage = &plan.stages[index];
+        let (output, port_type) =
+            (&stage.kind.outputs[port].name, stage.output_types[port].clone());
+        let name = format!("{}.{output}{}", file_name(&stage.id), extension(&port_type));
+        let ran = record.stages.iter().find(|it| it.stage == stage.id);
+        let Some(artifact) = ran.and_then(|it| it.outputs.get(output)) else {
+            // Not part of this run: what an earlier one left stays.
+            now.extend(before.get(&name).map(|digest| (name.clone(), *digest)));
+            continue;
+        };
+        let copy = (artifact.bytes <= LARGEST).then(|| folder.join(&name));
+        if let Some(path) = &copy {
+            if before.get(&name) != Some(&artifact.digest) || !path.exists() {
+                renew(cache, artifact, path)?;
+            }
+            now.insert(name, artifact.digest);
+        }
+        outputs.push(FinalOutput {
+            stage: stage.id.clone(),
+            output: output.clone(),
+            port_type,
+            artifact: artifact.clone(),
+            copy,
+        });
+    }
+    for stale in before.keys().filter(|name| !now.contains_key(*name)) {
+        remove(&folder.join(stale)).map_err(failed(&folder))?;
+    }
+    if now != before {
+        let json = serde_json::to_vec_pretty(&now).map_err(io::Error::from);
+        json.and_then(|json| fs::write(folder.join(DIGESTS), json)).map_err(failed(&folder))?;
+    }
+    Ok(outputs)
+}
+
+/// Puts a fresh copy in the place of an old one, by a rename.
+fn renew(cache: &Cache, artifact: &Artifact, path: &Path) -> Result<(), RunError> {
+    let attempt = cache.attempt()?;
+    let fresh = attempt.path().join("copy");
+    cache.materialise(artifact, &fresh)?;
+    remove(path).and_then(|()| fs::rename(&fresh, path)).map_err(failed(path))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// A file that is not there, or was damaged, only costs a copy.
+fn read_digests(folder: &Path) -> BTreeMap<String, Digest> {
+    let bytes = fs::read(folder.join(DIGESTS)).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> RunError {
+    RunError::io(format!("the final outputs cannot be written to `{}`", path.display()))
+}
+
+/// What a person's programs know such a file by.
+fn extension(port_type: &str) -> &'static str {
+    match port_type {
+        "report" => ".md",
+        "table" => ".csv",
+        "plot" => ".svg",
+        "comparison" | "evaluation" | "true_reward" => ".json",
+        "metrics" | "text" | "prompts" | "completions" | "preferences" => ".jsonl",
+        _ => "",
+    }
+}

@@ -1,0 +1,69 @@
+//! Final numbers of a stage, as a person reads them: an interval stands behind its number.
+//!
+//! The convention of the stage kinds: `x_low` and `x_high` bound `x`, and `x_sem` is the standard error of
+//! `x_mean`.
+
+use gradus_engine::event::Metrics;
+
+use super::paint::number;
+
+/// A number with its name and, in words, what belongs to it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Figure {
+    pub(super) name: String,
+    pub(super) words: String,
+}
+
+/// One figure for each number that is not part of another.
+pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
+    let words = |value: &Option<f64>| value.map_or_else(|| "not finite".to_owned(), number);
+    let figure = |(name, value): (&String, &Option<f64>)| {
+        let part_of = |end: &str, whole: &str| {
+            let stem = name.strip_suffix(end)?;
+            metrics.contains_key(&format!("{stem}{whole}")).then_some(())
+        };
+        if part_of("_low", "").or(part_of("_high", "")).or(part_of("_sem", "_mean")).is_some() {
+            return None;
+        }
+        let bound = |end: &str| metrics.get(&format!("{name}{end}"));
+        let error = name.strip_suffix("_mean").and_then(|it| metrics.get(&format!("{it}_sem")));
+        let rest = match (bound("_low"), bound("_high"), error) {
+            (Some(low), Some(high), _) => format!(" ({}–{})", words(low), words(high)),
+            (.., Some(error)) => format!(" (SE {})", words(error)),
+            _ => String::new(),
+        };
+        Some(Figure { name: name.clone(), words: format!("{}{rest}", words(value)) })
+    };
+    metrics.iter().filter_map(figure).collect()
+}
+
+/// At most `most` figures in one line.
+pub(super) fn in_one_line(metrics: &Metrics, most: usize) -> String {
+    let figures = figures(metrics).into_iter().take(most);
+    figures.map(|it| format!("{} {}", it.name, it.words)).collect::<Vec<_>>().join("  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_and_errors_stand_behind_their_number() {
+        let metrics = Metrics::from(
+            [
+                ("accuracy", Some(0.75)),
+                ("accuracy_high", Some(0.8)),
+                ("accuracy_low", Some(0.7)),
+                ("kl", None),
+                ("reward_mean", Some(1.5)),
+                ("reward_sem", Some(0.25)),
+                ("tide_low", Some(3.0)),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        insta::assert_snapshot!(
+            in_one_line(&metrics, 9),
+            @"accuracy 0.7500 (0.7000–0.8000)  kl not finite  reward_mean 1.500 (SE 0.2500)  tide_low 3"
+        );
+    }
+}

@@ -1,0 +1,19 @@
+//! The command line as people see it: the real program in throw-away projects.
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod about;
+mod architecture;
+mod cancel;
+mod check;
+mod export;
+mod failure;
+mod graph;
+mod hostile;
+mod plan;
+mod run;
+mod show;
+mod terminal;
+mod worker;

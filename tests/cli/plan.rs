@@ -1,0 +1,129 @@
+//! `gradus plan`: what is cached, what would run and why, and what cannot be known yet.
+
+use std::fs;
+
+use insta::assert_snapshot;
+
+use crate::support::Project;
+
+const CHAIN: &str = "
+    params: { word: one }
+    stages:
+      make:
+        kind: exec
+        outputs: { text: text }
+        with: { shell: 'printf %s \"$WORD\" > text', env: { WORD: '${params.word}' } }
+      count:
+        kind: exec
+        inputs: { text: make }
+        outputs: { size: size }
+        with: { shell: 'wc -c < inputs/text > size' }
+      read:
+        kind: data.load
+        with: { path: rows.jsonl, format: text, limit: 5 }
+";
+
+fn chain() -> Project {
+    let project = Project::new(CHAIN);
+    project.write("rows.jsonl", "{}");
+    project
+}
+
+#[test]
+fn before_the_first_run_nothing_is_cached() {
+    assert_snapshot!(chain().gradus(&["plan", "p.yaml"]));
+}
+
+#[test]
+fn after_a_run_everything_is_cached() {
+    let project = chain();
+    assert_eq!(project.gradus(&["run", "p.yaml"]).code, Some(0));
+    assert_snapshot!(project.gradus(&["plan", "p.yaml"]));
+}
+
+#[test]
+fn a_change_is_named_and_what_is_behind_it_is_unknown() {
+    let project = chain();
+    project.gradus(&["run", "p.yaml"]);
+    project.write("rows.jsonl", "{\"text\": 1}");
+    project.pipeline(&CHAIN.replace("limit: 5", "limit: 6"));
+    assert_snapshot!(project.gradus(&["plan", "p.yaml", "--set", "word=two"]));
+}
+
+#[test]
+fn a_plan_for_programs_holds_states_and_reasons() {
+    let project = chain();
+    project.gradus(&["run", "p.yaml", "make"]);
+    project.pipeline(&CHAIN.replace("wc -c", "wc"));
+    assert_snapshot!(project.gradus(&["plan", "p.yaml", "--set", "word=two", "--format", "json"]));
+}
+
+#[test]
+fn a_plan_for_one_stage_shows_what_it_needs() {
+    assert_snapshot!(chain().gradus(&["plan", "p.yaml", "count"]));
+}
+
+#[test]
+fn a_plan_runs_nothing() {
+    let project = chain();
+    project.gradus(&["plan", "p.yaml"]);
+    assert_eq!(project.files_below(".gradus/blobs"), [""; 0].map(std::path::PathBuf::from));
+    assert!(!project.path(".gradus/runs").exists());
+}
+
+#[test]
+fn settings_win_over_files_of_parameters_and_these_over_the_pipeline() {
+    let project = chain();
+    project.write("two.yaml", "word: two");
+    project.write("three.yaml", "word: three");
+    let word = |arguments: &[&str]| {
+        let ran = project.gradus(&[&["run", "p.yaml", "make"], arguments].concat());
+        assert_eq!(ran.code, Some(0), "{ran}");
+        let export = ["export", "p.yaml", "make", "out"];
+        assert_eq!(project.gradus(&[&export, arguments].concat()).code, Some(0));
+        let word = project.read("out/text");
+        fs::remove_dir_all(project.path("out")).unwrap();
+        word
+    };
+    assert_eq!(word(&[]), "one");
+    assert_eq!(word(&["--params", "two.yaml"]), "two");
+    assert_eq!(word(&["--params", "two.yaml", "--params", "three.yaml"]), "three");
+    assert_eq!(word(&["--set", "word=four", "--params", "two.yaml"]), "four");
+    // Everything behind the first `=` is the value, and it is YAML.
+    assert_eq!(word(&["--set", "word=five="]), "five=");
+    assert_eq!(word(&["--set", "word="]), "");
+    assert_eq!(word(&["--set", "word='5'"]), "5");
+}
+
+#[test]
+fn the_cache_can_be_elsewhere() {
+    let project = chain();
+    project.write("gradus.toml", "cache = 'kept/here'");
+    project.gradus(&["run", "p.yaml", "make"]);
+    assert!(project.path("kept/here/blobs").is_dir());
+    project.gradus(&["run", "p.yaml", "make", "--cache", "there"]);
+    assert!(project.path("there/blobs").is_dir());
+    assert!(!project.path(".gradus").exists());
+}
+
+#[test]
+fn a_project_file_that_cannot_be_read_is_shown() {
+    let project = chain();
+    project.write("gradus.toml", "cahce = 'x'");
+    assert_snapshot!(project.gradus(&["plan", "p.yaml"]));
+}
+
+#[test]
+fn a_cache_of_another_version_is_left_alone() {
+    let project = chain();
+    project.write(".gradus/format", "gradus cache 9\n");
+    assert_snapshot!(project.gradus(&["plan", "p.yaml"]));
+}
+
+#[test]
+fn a_device_that_is_not_here_is_an_error_of_gradus_own() {
+    let mut project = chain();
+    project.set("CUDA_VISIBLE_DEVICES", "");
+    assert_snapshot!(project.gradus(&["plan", "p.yaml", "--device", "cuda"]));
+    assert_snapshot!(project.gradus(&["plan", "p.yaml", "--device", "tpu"]));
+}

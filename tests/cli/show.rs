@@ -1,0 +1,81 @@
+//! `gradus show` and `gradus logs`: what the last run left.
+
+use insta::assert_snapshot;
+
+use crate::support::Project;
+
+const TWO: &str = "
+    name: two
+    stages:
+      rows: { kind: data.synthetic, with: { task: reviews } }
+      split: { kind: data.split, matrix: { test: [0.1, 0.2] }, inputs: { rows: rows.prompts }, with: { test: '${matrix.test}' } }
+      shout: { kind: exec, with: { shell: 'echo loud; echo louder >&2; exit 1' } }
+";
+
+fn run() -> Project {
+    let mut project = Project::new(TWO);
+    project.set("FAKE_WORKER", "data.synthetic=report");
+    assert_eq!(project.gradus(&["run", "p.yaml", "--keep-going"]).code, Some(1));
+    project
+}
+
+#[test]
+fn a_run_is_shown_stage_by_stage() {
+    assert_snapshot!(run().gradus(&["show", "p.yaml"]));
+}
+
+#[test]
+fn a_run_is_a_value_for_programs() {
+    let record = run().gradus(&["show", "p.yaml", "--format", "json"]).json();
+    let word = |stage: usize| record["stages"][stage]["status"].as_str().unwrap().to_owned();
+    let words: Vec<_> = (0..4).map(word).collect();
+    assert_eq!(words, ["finished", "finished", "finished", "failed"]);
+    assert_eq!(record["stages"][0]["metrics"]["accuracy"], 0.75);
+    assert_eq!(record["outcome"], "failed");
+}
+
+#[test]
+fn a_stage_is_shown_with_where_its_outputs_lie() {
+    assert_snapshot!(run().gradus(&["show", "p.yaml", "rows"]));
+}
+
+#[test]
+fn all_variants_of_a_stage_are_shown() {
+    let shown = run().gradus(&["show", "p.yaml", "split", "--format", "json"]).json();
+    assert_eq!(shown[0]["stage"], "split[test=0.1]");
+    assert_eq!(shown[1]["stage"], "split[test=0.2]");
+}
+
+#[test]
+fn a_stage_that_did_not_run_is_not_shown() {
+    assert_snapshot!(run().gradus(&["show", "p.yaml", "none"]));
+}
+
+#[test]
+fn before_the_first_run_there_is_nothing_to_show() {
+    assert_snapshot!(Project::new(TWO).gradus(&["show", "p.yaml"]));
+}
+
+#[test]
+fn a_log_holds_both_streams() {
+    let log = run().gradus(&["logs", "p.yaml", "shout"]);
+    let mut lines: Vec<_> = log.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["loud", "louder"]);
+}
+
+#[test]
+fn a_workers_log_is_kept_for_its_stage() {
+    let project = run();
+    assert_eq!(project.gradus(&["logs", "p.yaml", "rows"]).stdout, "data.synthetic begins\n");
+    let log = project.gradus(&["logs", "p.yaml", "split[test=0.2]", "--format", "json"]);
+    assert_eq!(log.json()["log"], "data.split begins\n");
+}
+
+#[test]
+fn a_stage_without_a_log_is_told_apart_from_none() {
+    let project = run();
+    assert_snapshot!(project.gradus(&["logs", "p.yaml", "split"]));
+    assert_snapshot!(project.gradus(&["logs", "p.yaml", "shuot"]));
+    assert_snapshot!(Project::new(TWO).gradus(&["logs", "p.yaml", "shout"]));
+}

@@ -1,0 +1,94 @@
+//! The shipped pipelines, run whole by the real worker on the CPU.
+//!
+//! `make test` names the worker; without one these tests say so and pass, so that a bare `cargo test` needs
+//! no libtorch. Bytes are promised per class of processor: where a class has a snapshot, digests and
+//! metrics must equal it; elsewhere only what the pipelines claim is checked.
+#![expect(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
+
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "most of it is for the tests of the command line")]
+mod support;
+
+mod preferences;
+mod quickstart;
+
+use std::{env, fs, path::Path, time::Duration};
+
+use serde_json::{Value, json};
+
+use support::{Events, Project};
+
+/// A project with a copy of `pipelines/NAME.yaml` as its `p.yaml`, and the real worker.
+fn project(name: &str) -> Option<Project> {
+    let (Some(worker), Some(libtorch)) = (env::var_os("GRADUS_WORKER"), env::var_os("LIBTORCH"))
+    else {
+        println!("skipped: GRADUS_WORKER and LIBTORCH are not set; `make test` sets them");
+        return None;
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let text = fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap();
+    let mut project = Project::new(&text);
+    project.expect_to_take(Duration::from_mins(20));
+    project.set("GRADUS_WORKER", worker.to_str().unwrap());
+    project.set("LIBTORCH", libtorch.to_str().unwrap());
+    let example = format!("{name}.example.jsonl");
+    if folder.join(&example).exists() {
+        project.write(&example, fs::read(folder.join(&example)).unwrap());
+    }
+    Some(project)
+}
+
+/// Runs the project's pipeline, which must end well.
+fn run(project: &Project, arguments: &[&str]) -> Events {
+    let events = project.events(arguments);
+    let failed: Vec<&Value> = events.of("failed").collect();
+    assert!(events.code == Some(0) && failed.is_empty(), "{failed:#?}");
+    events
+}
+
+/// A final number of a stage.
+fn metric(events: &Events, stage: &str, name: &str) -> f64 {
+    let ended = events.list.iter().find(|it| it["stage"] == stage && it["metrics"].is_object());
+    let value = ended.map_or(&Value::Null, |it| &it["metrics"][name]);
+    value.as_f64().unwrap_or_else(|| panic!("`{stage}` has no `{name}`"))
+}
+
+/// The digests of every stage's outputs, and its metrics, by stage.
+fn outputs(events: &Events) -> Value {
+    let ended = events.list.iter().filter(|it| it["outputs"].is_object());
+    let stages = ended.map(|it| {
+        let outputs = it["outputs"].as_object().unwrap().iter();
+        let digests: serde_json::Map<_, _> =
+            outputs.map(|(port, artifact)| (port.clone(), artifact["digest"].clone())).collect();
+        let stage = it["stage"].as_str().unwrap().to_owned();
+        (stage, json!({ "outputs": digests, "metrics": it["metrics"] }))
+    });
+    // Stages that do not wait for each other end in any order.
+    let sorted: std::collections::BTreeMap<_, _> = stages.collect();
+    json!(sorted)
+}
+
+/// Holds a run to the snapshot of this class of processor, if there is one.
+fn assert_as_before(name: &str, events: &Events) {
+    let class = class();
+    let file = format!("pipelines__{name}@{class}.snap");
+    let known =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pipelines/snapshots").join(&file).exists();
+    if !known && env::var_os("INSTA_UPDATE").is_none() {
+        println!("skipped: no snapshot {file}; INSTA_UPDATE=always makes one");
+        return;
+    }
+    let mut settings = insta::Settings::new();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.set_snapshot_suffix(class);
+    let text = serde_json::to_string_pretty(&outputs(events)).unwrap();
+    settings.bind(|| insta::assert_snapshot!(format!("pipelines__{name}"), text));
+}
+
+/// The class of processor that goes into fingerprints, as a file name.
+fn class() -> String {
+    let devices = gradus_engine::run::Devices::choose("cpu", &[]).unwrap();
+    devices.class.replace(' ', "_")
+}
