@@ -166,12 +166,6 @@ impl Reader {
         self.rows
     }
 
-    /// How many rows there are in all.
-    #[cfg(test)]
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows
-    }
-
     fn line(&mut self) -> Result<Vec<u8>, StageError> {
         let mut line = Vec::new();
         let mut bounded = (&mut self.lines).take(MOST_ROW_BYTES);
