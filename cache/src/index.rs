@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Stat;
+use crate::owner::host;
 
 /// A journal beyond this is not worth reading.
 const MOST_JOURNAL: u64 = 256 << 20;
@@ -297,17 +298,6 @@ fn fold(folder: &Path, db: &sled::Db) -> Result<(), Trouble> {
         let _ = fs::remove_file(&path);
     }
     Ok(())
-}
-
-fn host() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name
-        .trim()
-        .chars()
-        .filter(|letter| letter.is_ascii_alphanumeric() || "-_".contains(*letter))
-        .take(64)
-        .collect();
-    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ mod digest;
 mod error;
 mod index;
 mod inputs;
+mod lease;
 mod memo;
 mod objects;
+mod owner;
 mod tree;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,7 +28,9 @@ pub use digest::{Digest, Fingerprint, ParseHashError};
 pub use error::CacheError;
 pub use index::Index;
 pub use inputs::Stat;
+pub use lease::{Claim, Lease, Owner, SILENT_FOR};
 pub use memo::Action;
+pub use owner::Process;
 
 use error::IoContext;
 
@@ -68,7 +72,7 @@ struct Inner {
 impl Cache {
     /// Opens the cache at `root`, making it when there is none.
     pub fn open(root: &Path) -> Result<Self, CacheError> {
-        for folder in ["blobs", "actions", "attempts", "quarantine", "index"] {
+        for folder in ["blobs", "actions", "attempts", "leases", "quarantine", "index"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).doing("make", &path)?;
         }
