@@ -14,6 +14,7 @@ mod graph;
 mod hostile;
 mod plan;
 mod run;
+mod shared;
 mod show;
 mod terminal;
 mod worker;

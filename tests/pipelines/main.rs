@@ -73,8 +73,10 @@ fn outputs(events: &Events) -> Value {
 fn assert_as_before(name: &str, events: &Events) {
     let class = class();
     let file = format!("pipelines__{name}@{class}.snap");
-    let known =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pipelines/snapshots").join(&file).exists();
+    let known = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/pipelines/snapshots")
+        .join(&file)
+        .exists();
     if !known && env::var_os("INSTA_UPDATE").is_none() {
         println!("skipped: no snapshot {file}; INSTA_UPDATE=always makes one");
         return;

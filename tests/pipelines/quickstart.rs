@@ -20,7 +20,8 @@ fn the_quickstart_aligns_a_model_and_gives_the_same_bytes_in_another_cache() {
 
     let changed = one.gradus(&["plan", "p.yaml", "--set", "beta=0.3", "--format", "json"]).json();
     let stages = changed["stages"].as_array().unwrap().iter();
-    let touched: Vec<_> = stages.filter(|it| it["state"] != "cached").map(|it| &it["stage"]).collect();
+    let touched: Vec<_> =
+        stages.filter(|it| it["state"] != "cached").map(|it| &it["stage"]).collect();
     assert_eq!(touched, ["dpo", "dpo_evaluation", "comparison"]);
 
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {

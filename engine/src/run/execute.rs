@@ -16,6 +16,7 @@ use super::{
     RunError, devices, program,
     resolve::{self, Resolved},
     schedule::{Shared, Stop},
+    turn::{Turn, turn},
     worker::Worker,
 };
 use crate::{
@@ -49,25 +50,24 @@ pub(super) async fn execute(
         let id = &shared.plan.stages[index].id;
         return Err(RunError::Setup(format!("stage `{id}` was started before its inputs")));
     };
-    // Two stages of one run may be the same work: the second waits and finds it done.
-    let turn = shared.turn(resolved.fingerprint);
-    let _turn = turn.lock().await;
+    // Two stages of one run may be the same work: the second waits and finds it done, forced or not.
+    let queue = shared.queue(resolved.fingerprint);
+    let _first = queue.lock().await;
     let stage = &shared.plan.stages[index];
-    let forced = shared.session.forces(stage) && shared.first_time(resolved.fingerprint);
-    if !forced && let Some(action) = recall(&shared, &resolved).await? {
-        shared.send(Event::Cached {
-            stage: stage.id.clone(),
-            fingerprint: action.fingerprint,
-            outputs: action.outputs.clone(),
-            metrics: resolve::metrics_of(&action),
-        });
-        resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.table);
-        return Ok(Ended { action, cached: true });
-    }
-    let slot = shared.slot(stage.kind.uses_device && stage.exec.is_none()).await?;
-    if *stop.borrow() != Stop::No || !shared.goes_on() {
-        return Err(RunError::Cancelled);
-    }
+    // Another process may be at the same work: then this one waits for its result.
+    let (slot, _lease) = match turn(&shared, stage, &resolved, &mut stop).await? {
+        Turn::Ours(slot, lease) => (slot, lease),
+        Turn::Cached(action) => {
+            shared.send(Event::Cached {
+                stage: stage.id.clone(),
+                fingerprint: action.fingerprint,
+                outputs: action.outputs.clone(),
+                metrics: resolve::metrics_of(&action),
+            });
+            resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.table);
+            return Ok(Ended { action, cached: true });
+        }
+    };
     let ran = run(&shared, index, &resolved, &slot.device, &mut stop).await;
     // Said while the slot is still held, so that whoever waits for it hears of it.
     if ran.as_ref().is_err_and(|error| !matches!(error, RunError::Cancelled)) {
@@ -76,7 +76,10 @@ pub(super) async fn execute(
     Ok(Ended { action: ran?, cached: false })
 }
 
-async fn recall(shared: &Arc<Shared>, resolved: &Resolved) -> Result<Option<Action>, RunError> {
+pub(super) async fn recall(
+    shared: &Arc<Shared>,
+    resolved: &Resolved,
+) -> Result<Option<Action>, RunError> {
     let (cache, fingerprint) = (shared.session.cache.clone(), resolved.fingerprint);
     blocking(move || Ok(resolve::recall(&cache, &fingerprint)?)).await
 }
@@ -255,7 +258,7 @@ fn user_source(path: &std::path::Path) -> Result<Source, RunError> {
 }
 
 /// Runs file work away from the threads that drive events.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RunError> + Send + 'static,
 ) -> Result<T, RunError> {
     match tokio::task::spawn_blocking(work).await {

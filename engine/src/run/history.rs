@@ -183,7 +183,10 @@ impl History {
                 record.outcome = Some(*outcome);
                 record.seconds = *seconds;
             }
-            Event::Progress { .. } | Event::Metric { .. } | Event::Note { .. } => {}
+            Event::Waiting { .. }
+            | Event::Progress { .. }
+            | Event::Metric { .. }
+            | Event::Note { .. } => {}
         }
     }
 

@@ -15,6 +15,7 @@ mod preview;
 mod program;
 mod resolve;
 mod schedule;
+mod turn;
 mod worker;
 
 use std::path::PathBuf;

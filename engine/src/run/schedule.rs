@@ -50,7 +50,7 @@ pub(super) struct Shared {
     gpu: Arc<Semaphore>,
     free_gpus: Arc<Mutex<VecDeque<String>>>,
     idle: Mutex<HashMap<String, Vec<Worker>>>,
-    turns: Mutex<HashMap<Fingerprint, Arc<tokio::sync::Mutex<()>>>>,
+    queues: Mutex<HashMap<Fingerprint, Arc<tokio::sync::Mutex<()>>>>,
     forced: Mutex<HashSet<Fingerprint>>,
     failed_logs: Mutex<HashMap<String, Vec<String>>>,
     toolchain: Mutex<Option<Toolchain>>,
@@ -92,9 +92,9 @@ impl Shared {
         lock(&self.history).record.run.clone()
     }
 
-    /// Whoever holds the lock may run what this fingerprint stands for.
-    pub(super) fn turn(&self, fingerprint: Fingerprint) -> Arc<tokio::sync::Mutex<()>> {
-        Arc::clone(lock(&self.turns).entry(fingerprint).or_default())
+    /// The queue of this run's own stages with this fingerprint: whoever has the lock is served.
+    pub(super) fn queue(&self, fingerprint: Fingerprint) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(lock(&self.queues).entry(fingerprint).or_default())
     }
 
     /// True once for each fingerprint: the same work is forced only once a run.
@@ -196,6 +196,8 @@ impl Session {
     ) -> Result<RunRecord, RunError> {
         let began = Instant::now();
         let history = History::begin(&self.cache, &plan.name, file)?;
+        // Says that this run is under way, until it ends or its process dies.
+        let _under_way = self.cache.claim_run(&history.record.run)?;
         let gpus = &self.devices.gpus;
         let shared = Arc::new(Shared {
             plan: Arc::clone(&plan),
@@ -206,7 +208,7 @@ impl Session {
             gpu: Arc::new(Semaphore::new(gpus.len())),
             free_gpus: Arc::new(Mutex::new(gpus.iter().cloned().collect())),
             idle: Mutex::default(),
-            turns: Mutex::default(),
+            queues: Mutex::default(),
             forced: Mutex::default(),
             failed_logs: Mutex::default(),
             toolchain: Mutex::default(),
