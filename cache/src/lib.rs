@@ -130,6 +130,22 @@ impl Cache {
         Ok(action)
     }
 
+    /// Where a stage keeps its state while it runs; only the stage itself makes and reads it.
+    pub fn checkpoints(&self, fingerprint: &Fingerprint) -> PathBuf {
+        self.0.root.join("checkpoints").join(digest::shard(fingerprint))
+    }
+
+    /// Lets go of the state that a stage kept.
+    pub fn drop_checkpoints(&self, fingerprint: &Fingerprint) -> Result<(), CacheError> {
+        let folder = self.checkpoints(fingerprint);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).doing("remove", &folder)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn quarantine(&self) -> PathBuf {
         self.0.root.join("quarantine")
     }

@@ -75,6 +75,8 @@ pub enum Event {
     },
     /// Worth a line to a person, but no failure.
     Note {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage: Option<String>,
         message: String,
     },
     RunFinished {

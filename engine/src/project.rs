@@ -9,15 +9,16 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::run::RunError;
+use crate::run::{CheckpointSettings, RunError};
 
 const FILE: &str = "gradus.toml";
 
 /// The folder of a project, and its cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Project {
     pub root: PathBuf,
     pub cache: PathBuf,
+    pub checkpoint: CheckpointSettings,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -25,6 +26,8 @@ pub struct Project {
 struct Written {
     /// The cache's folder, relative to this file.
     cache: Option<PathBuf>,
+    #[serde(default)]
+    checkpoint: CheckpointSettings,
 }
 
 impl Project {
@@ -43,7 +46,7 @@ impl Project {
             (None, Some(named)) => root.join(named),
             (None, None) => root.join(".gradus"),
         };
-        Ok(Self { root, cache })
+        Ok(Self { root, cache, checkpoint: written.checkpoint })
     }
 }
 

@@ -79,7 +79,7 @@ impl PlaceArgs {
             cache: Cache::open(&project.cache)?,
             catalog: catalog()?,
             devices,
-            settings,
+            settings: Settings { checkpoint: project.checkpoint, ..settings },
             project: project.root,
         })
     }

@@ -47,6 +47,7 @@ impl Run {
             keep_going: self.keep_going,
             force: self.force,
             targets: self.targets,
+            ..Settings::default()
         };
         let file = self.pipeline.pipeline;
         let session = self.place.session(&file, settings)?;

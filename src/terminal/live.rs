@@ -87,7 +87,10 @@ impl Live {
                     self.padded(stage)
                 ));
             }
-            Event::Note { message } => self.note(message),
+            Event::Note { stage: Some(stage), message } => {
+                self.note(&format!("  {}  {}", self.padded(stage), harmless(message)));
+            }
+            Event::Note { stage: None, message } => self.note(message),
             Event::Metric { .. } => {}
             Event::RunFinished { outcome, ran, cached, failed, skipped, seconds, .. } => {
                 let word = match outcome {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gradus_protocol::Reply;
+use gradus_protocol::{Checkpoints, Reply};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -23,6 +23,8 @@ pub(crate) struct Context {
     /// The only source of randomness.
     pub(crate) seed: u64,
     pub(crate) device: tch::Device,
+    /// Where training keeps its state while it runs.
+    pub(crate) checkpoints: Option<Checkpoints>,
     cancelled: Arc<AtomicBool>,
     send: Box<dyn FnMut(Reply) + Send>,
     reported: Option<Instant>,
@@ -35,7 +37,7 @@ impl Context {
         cancelled: Arc<AtomicBool>,
         reply: Box<dyn FnMut(Reply) + Send>,
     ) -> Self {
-        Self { seed, device, cancelled, send: reply, reported: None }
+        Self { seed, device, checkpoints: None, cancelled, send: reply, reported: None }
     }
 
     /// A seed of its own for each purpose, so that adding a draw to one changes no other.
@@ -69,6 +71,11 @@ impl Context {
             });
         }
         Ok(())
+    }
+
+    /// Tells the person who waits.
+    pub(crate) fn note(&mut self, words: String) {
+        (self.send)(Reply::Note { words });
     }
 
     /// Reports a number of one step, for a curve.

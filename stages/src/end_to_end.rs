@@ -40,6 +40,7 @@ impl Place {
             outputs: outputs.into_iter().map(|port| output(port.name)).collect(),
             seed: 7,
             threads: 1,
+            checkpoints: None,
         };
         let heard = Arc::new(Mutex::new(BTreeMap::new()));
         let hear = heard.clone();

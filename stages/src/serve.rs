@@ -149,6 +149,7 @@ fn answer(
     };
     tch::set_num_threads(i32::try_from(job.threads).unwrap_or(1));
     let mut context = Context::new(job.seed, opened.device, cancelled, send);
+    context.checkpoints.clone_from(&job.checkpoints);
     match catch_unwind(AssertUnwindSafe(|| (stage.run)(job, &mut context))) {
         Ok(Ok(())) => Reply::Done,
         Ok(Err(StageError::Cancelled)) => failed(Cause::Cancelled, "cancelled".to_owned()),

@@ -8,4 +8,4 @@ mod frame;
 mod message;
 
 pub use frame::{FrameError, LARGEST_FRAME, read_frame, write_frame};
-pub use message::{Cause, Input, Job, Reply, Request, Source, VERSION};
+pub use message::{Cause, Checkpoints, Input, Job, Reply, Request, Source, VERSION};

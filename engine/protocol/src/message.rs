@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::catalog::Catalog;
 
 /// The version of these messages.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the engine asks of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +33,20 @@ pub struct Job {
     pub seed: u64,
     /// Threads inside one operation; part of the device class, as sums depend on it.
     pub threads: u32,
+    /// Where a stage that takes long may keep its state, and find what an interrupted run of it left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoints: Option<Checkpoints>,
+}
+
+/// A folder of one stage's own, and how often the stage is to keep its state there. Changes no output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoints {
+    /// Need not exist yet.
+    pub folder: PathBuf,
+    /// After so many steps, if given.
+    pub every_steps: Option<u64>,
+    /// After so many seconds.
+    pub every_seconds: f64,
 }
 
 /// One artifact at an input port; a fan-in brings several.
@@ -80,6 +94,10 @@ pub enum Reply {
         name: String,
         step: Option<u64>,
         value: Option<f64>,
+    },
+    /// A line for the person who waits, e.g. that the stage goes on from a checkpoint.
+    Note {
+        words: String,
     },
     Done,
     Failed {

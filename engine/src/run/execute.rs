@@ -8,7 +8,7 @@ use std::{
 };
 
 use gradus_cache::{Action, Artifact, Form};
-use gradus_protocol::{Input, Job, Reply, Source};
+use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -125,6 +125,11 @@ async fn run(
             outputs: outputs.clone(),
             seed: seed_of(&resolved.fingerprint),
             threads: devices::THREADS,
+            checkpoints: Some(Checkpoints {
+                folder: cache.checkpoints(&resolved.fingerprint),
+                every_steps: shared.session.settings.checkpoint.every_steps,
+                every_seconds: shared.session.settings.checkpoint.every_seconds,
+            }),
         };
         let mut worker = shared.worker(device, &stage.id, &log_path).await?;
         let ran = {
@@ -167,7 +172,12 @@ async fn run(
     });
     let action = {
         let (cache, fingerprint) = (cache.clone(), resolved.fingerprint);
-        blocking(move || Ok(cache.commit(&fingerprint, &staged, record)?)).await?
+        let committed = move || {
+            let action = cache.commit(&fingerprint, &staged, record)?;
+            cache.drop_checkpoints(&fingerprint)?;
+            Ok(action)
+        };
+        blocking(committed).await?
     };
     resolve::remember(cache, &shared.plan, stage, &resolved.table);
     shared.send(Event::Finished {
@@ -201,6 +211,7 @@ fn event_of(stage: &str, reply: Reply, metrics: &Mutex<Metrics>) -> Option<Event
             }
             Some(Event::Metric { stage, name, step, value })
         }
+        Reply::Note { words } => Some(Event::Note { stage: Some(stage), message: words }),
         Reply::Hello { .. } | Reply::Alive | Reply::Done | Reply::Failed { .. } => None,
     }
 }

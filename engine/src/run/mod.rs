@@ -22,6 +22,7 @@ use std::path::PathBuf;
 
 use gradus_cache::{Cache, CacheError};
 use gradus_protocol::catalog::Catalog;
+use serde::Deserialize;
 use thiserror::Error;
 
 pub use devices::{Devices, detect_gpus};
@@ -54,6 +55,23 @@ pub struct Settings {
     pub force: bool,
     /// Stages asked for; all when empty.
     pub targets: Vec<String>,
+    pub checkpoint: CheckpointSettings,
+}
+
+/// How often a training stage keeps its state, so that it can go on after an interruption.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointSettings {
+    /// After so many steps, if given.
+    pub every_steps: Option<u64>,
+    /// After so many seconds.
+    pub every_seconds: f64,
+}
+
+impl Default for CheckpointSettings {
+    fn default() -> Self {
+        Self { every_steps: None, every_seconds: 120.0 }
+    }
 }
 
 /// Why the engine itself could not work, or one stage could not.

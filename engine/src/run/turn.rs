@@ -49,6 +49,10 @@ pub(super) async fn turn(
                 if !forced && let Some(action) = recall(shared, resolved).await? {
                     return Ok(Turn::Cached(action));
                 }
+                if forced {
+                    // Only now: until we hold the lease it may be another run's state.
+                    shared.session.cache.drop_checkpoints(&fingerprint)?;
+                }
                 return Ok(Turn::Ours(slot, lease));
             }
             Claim::Busy(owner) => owner,

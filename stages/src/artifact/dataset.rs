@@ -162,7 +162,6 @@ impl Reader {
     }
 
     /// How many rows there are in all.
-    #[cfg(test)]
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }

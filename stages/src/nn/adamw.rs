@@ -83,7 +83,6 @@ impl AdamW {
     }
 
     /// Writes the moments and the step count as safetensors.
-    #[cfg_attr(not(test), expect(dead_code, reason = "until a stage can be resumed half-way"))]
     pub(crate) fn save(&self, path: &Path) -> Result<(), StageError> {
         let mut tensors = BTreeMap::new();
         for (name, (m, v)) in &self.moments {
@@ -95,7 +94,6 @@ impl AdamW {
     }
 
     /// Goes on where [`AdamW::save`] left off.
-    #[cfg_attr(not(test), expect(dead_code, reason = "until a stage can be resumed half-way"))]
     pub(crate) fn load(
         settings: AdamSettings,
         parameters: &BTreeMap<String, Tensor>,

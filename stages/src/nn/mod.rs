@@ -11,6 +11,7 @@ pub(crate) mod logprob;
 #[cfg(test)]
 mod plain;
 pub(crate) mod random;
+pub(crate) mod resume;
 pub(crate) mod rope;
 pub(crate) mod sampling;
 pub(crate) mod schedule;

@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use gradus_protocol::Checkpoints;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -13,6 +14,7 @@ use super::{
     adamw::{AdamSettings, AdamW, gradient_norm},
     llama::Model,
     random,
+    resume::{Keeper, State},
     schedule::{Decay, Schedule},
 };
 use crate::stage::StageError;
@@ -65,7 +67,7 @@ fn default_decay() -> Decay {
 }
 
 /// A line of the training curve.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Point {
     pub(crate) step: usize,
     pub(crate) loss: f64,
@@ -95,6 +97,14 @@ pub(crate) trait Objective {
 pub(crate) trait Observer {
     fn progress(&mut self, done: usize, total: usize, note: &str) -> Result<(), StageError>;
     fn metric(&mut self, name: &str, step: usize, value: f64);
+
+    /// A line for the person who waits.
+    fn note(&mut self, _words: String) {}
+
+    /// Where and how often the state is kept, if at all.
+    fn checkpoints(&self) -> Option<Checkpoints> {
+        None
+    }
 }
 
 impl Observer for crate::context::Context {
@@ -104,6 +114,14 @@ impl Observer for crate::context::Context {
 
     fn metric(&mut self, name: &str, step: usize, value: f64) {
         Self::metric(self, name, step, value);
+    }
+
+    fn note(&mut self, words: String) {
+        Self::note(self, words);
+    }
+
+    fn checkpoints(&self) -> Option<Checkpoints> {
+        self.checkpoints.clone()
     }
 }
 
@@ -118,6 +136,12 @@ pub(crate) struct Stepper {
 impl Stepper {
     pub(crate) fn new(adam: AdamSettings, schedule: Schedule, max_grad_norm: f64) -> Self {
         Self { optimizer: AdamW::new(adam), schedule, max_grad_norm, step: 0 }
+    }
+
+    /// Stands where `state` was kept.
+    fn resume(&mut self, state: State) -> Vec<Point> {
+        (self.step, self.optimizer) = (state.step, state.optimizer);
+        state.curve
     }
 
     /// Adds up the gradients of `parts` losses divided by `weight`, then takes a step.
@@ -171,7 +195,8 @@ impl Stepper {
     }
 }
 
-/// Trains `model`, whose parameters must be [`Model::trainable`].
+/// Trains `model`, whose parameters must be [`Model::trainable`]. Goes on where an interrupted run of the
+/// same stage stood, to the same bytes.
 pub(crate) fn train(
     model: &Model,
     objective: &dyn Objective,
@@ -195,9 +220,16 @@ pub(crate) fn train(
         steps,
     };
     let mut stepper = Stepper::new(adam, schedule, training.max_grad_norm);
-    let mut curve = Vec::with_capacity(steps);
+    let mut keeper = Keeper::new(observer.checkpoints());
+    let mut curve = match keeper.newest(adam, &model.parameters) {
+        Some(state) => {
+            observer.note(format!("goes on from step {} of {steps}", state.step));
+            stepper.resume(state)
+        }
+        None => Vec::with_capacity(steps),
+    };
     let (started, mut tokens_seen) = (Instant::now(), 0);
-    for step in 0..steps {
+    for step in stepper.step..steps {
         let (epoch, place) = (step / per_epoch, step % per_epoch);
         // Shuffling again is cheaper than keeping the order right when an epoch ends early.
         let order = random::order(usable.len(), random::derive(seed, &format!("epoch {epoch}")));
@@ -217,12 +249,18 @@ pub(crate) fn train(
             observer.metric(name, point.step, value.as_f64().unwrap_or(f64::NAN));
         }
         let per_second = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
-        observer.progress(
-            step + 1,
-            steps,
-            &format!("loss {:.4}, {per_second:.0} tokens/s", point.loss),
-        )?;
+        let note = format!("loss {:.4}, {per_second:.0} tokens/s", point.loss);
         curve.push(point);
+        let heard = observer.progress(step + 1, steps, &note);
+        let stopped = matches!(heard, Err(StageError::Cancelled));
+        if step + 1 < steps && (stopped || keeper.is_due(step + 1)) {
+            let kept = keeper.keep(step + 1, &model.parameters, &stepper.optimizer, &curve);
+            if let Err(error) = kept {
+                // The training itself is sound, and may still end well.
+                observer.note(format!("a checkpoint cannot be written: {error}"));
+            }
+        }
+        heard?;
     }
     Ok(curve)
 }

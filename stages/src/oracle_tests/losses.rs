@@ -95,6 +95,7 @@ fn oracle_losses_sft() {
         "entropy",
         "mean_token_accuracy",
     ];
+    let mut compared = 0;
     for (name, case) in fixture.cases() {
         let kind = match case["loss_type"].as_str() {
             // The same loss; only its memory differs.
@@ -111,6 +112,7 @@ fn oracle_losses_sft() {
         let smoothing = case["label_smoothing_factor"].as_f64().unwrap_or(0.0);
         let losses = token_losses(&logits, &ids, kind, smoothing);
         let count = case["num_items_in_batch"].as_f64().unwrap_or(losses.numel() as f64);
+        compared += 1;
         check(name, case, &model, &(losses.sum(Kind::Float) / count), LOSS);
         let entropy = logprob::entropy(&logits).mean(Kind::Float).double_value(&[]);
         close(name, entropy, number(&case["entropy"]), LOG_PROBS);
@@ -118,6 +120,7 @@ fn oracle_losses_sft() {
         let accuracy = right.mean(Kind::Float).double_value(&[]);
         close(name, accuracy, number(&case["mean_token_accuracy"]), LOSS);
     }
+    assert!(compared > 0, "none of the cases is ours: nothing was compared");
 }
 
 #[test]
@@ -132,6 +135,7 @@ fn oracle_losses_reward() {
     all_close("left", &model.scores(&batch("left")), theirs, None, LOG_PROBS);
     let known =
         ["name", "center_rewards_coefficient", "margin", "loss", "grad_norm", "grad_l2", "metrics"];
+    let mut compared = 0;
     for (name, case) in fixture.cases() {
         if has_more("losses/reward", name, case, &known) {
             continue;
@@ -142,6 +146,7 @@ fn oracle_losses_reward() {
         let margin = (case["margin"] == true).then(|| fixture.tensor("batch.margin"));
         let centring = case["center_rewards_coefficient"].as_f64().unwrap_or(0.0);
         let losses = comparison_losses(&sides[0], &sides[1], margin, centring);
+        compared += 1;
         check(name, case, &model, &losses.mean(Kind::Float), LOSS);
         let gap = &sides[0] - &sides[1];
         for (metric, ours) in [
@@ -155,6 +160,7 @@ fn oracle_losses_reward() {
             close(&format!("{name}: {metric}"), ours.double_value(&[]), theirs, LOG_PROBS);
         }
     }
+    assert!(compared > 0, "none of the cases is ours: nothing was compared");
 }
 
 #[test]
@@ -185,6 +191,7 @@ fn oracle_losses_dpo() {
     let beta = number(&fixture.json["beta"]);
     let known =
         ["name", "loss_type", "label_smoothing", "beta", "loss", "grad_norm", "grad_l2", "metrics"];
+    let mut compared = 0;
     for (name, case) in fixture.cases() {
         let kinds = case["loss_type"].as_array().unwrap();
         let kind = if kinds.len() == 1 { &kinds[0] } else { &case["loss_type"] };
@@ -204,6 +211,7 @@ fn oracle_losses_dpo() {
         let ratios = Ratios { chosen, rejected, chosen_length, rejected_length };
         let squares = matches!(loss, DpoLoss::Ipo | DpoLoss::SppoHard);
         let within = Within { relative: if squares { 1e-4 } else { 1e-5 }, ..LOSS };
+        compared += 1;
         check(name, case, &policy, &settings.losses(&ratios).mean(Kind::Float), within);
         let pairs = sides[0].numel() as f64;
         let shown = metrics(&ratios, beta).into_iter().map(|(metric, sum)| (metric, sum / pairs));
@@ -218,4 +226,5 @@ fn oracle_losses_dpo() {
             close(&format!("{name}: {metric}"), ours.double_value(&[]), theirs, LOG_PROBS);
         }
     }
+    assert!(compared > 0, "none of the cases is ours: nothing was compared");
 }

@@ -33,12 +33,20 @@ fn run(
     let settings = &fixture.json["hyperparameters"];
     let get = |key: &str| number(&settings[key]);
     let count = |key: &str| usize::try_from(settings[key].as_u64().unwrap()).unwrap();
+    let steps = count("steps");
+    // Below one, the warm-up is a share of the steps, rounded up.
+    let warmup = match get("warmup") {
+        share if share < 1.0 => {
+            (0..steps).find(|step| *step as f64 >= share * steps as f64).unwrap()
+        }
+        _ => count("warmup"),
+    };
     // In transformers, `constant` knows no warm-up.
     let (decay, warmup) = match settings["sched"].as_str().unwrap() {
         "constant" => (Decay::Constant, 0),
-        "constant_with_warmup" => (Decay::Constant, count("warmup")),
-        "linear" => (Decay::Linear, count("warmup")),
-        "cosine" => (Decay::Cosine, count("warmup")),
+        "constant_with_warmup" => (Decay::Constant, warmup),
+        "linear" => (Decay::Linear, warmup),
+        "cosine" => (Decay::Cosine, warmup),
         other => return println!("skipped: {name}: the schedule `{other}` is not ours"),
     };
     check_decay(fixture, model);
@@ -48,7 +56,7 @@ fn run(
         epsilon: get("eps"),
         weight_decay: get("wd"),
     };
-    let schedule = Schedule { peak: get("lr"), decay, warmup, steps: count("steps") };
+    let schedule = Schedule { peak: get("lr"), decay, warmup, steps };
     let mut stepper = Stepper::new(adam, schedule, get("clip"));
     let accumulate = count("accum");
     for (step, logged) in fixture.json["logged"].as_array().unwrap().iter().enumerate() {

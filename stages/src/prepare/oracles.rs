@@ -83,5 +83,6 @@ pub(crate) fn prepared(trainer: &str) -> Option<(Codec, Vec<Case>)> {
             collated: case["collated"].clone(),
         });
     }
+    assert!(!cases.is_empty(), "no case of {trainer} is ours: nothing would be compared");
     Some((codec, cases))
 }

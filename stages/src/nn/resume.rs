@@ -1,0 +1,294 @@
+//! The state of a training stage on the disk, so that it can go on after any interruption.
+//!
+//! One folder per step: weights, the optimiser's moments, the curve so far, and a manifest with the digest of
+//! each. It is written aside, synced and renamed, so what stands under its name is whole; what is damaged all
+//! the same is passed over for an older one. Everything else (order of rows, rates) follows from the step.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use gradus_protocol::Checkpoints;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::{
+    adamw::{AdamSettings, AdamW},
+    checkpoint::{read_tensors, write_tensors},
+    trainer::{Point, write_curve},
+};
+use crate::stage::StageError;
+
+const VERSION: u32 = 1;
+/// Kept at once: were the newest damaged, the one before it is still there.
+const KEPT: usize = 2;
+const PREFIX: &str = "step-";
+const MANIFEST: &str = "checkpoint.json";
+const WEIGHTS: &str = "weights.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const CURVE: &str = "curve.jsonl";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    gradus_checkpoint: u32,
+    step: usize,
+    files: BTreeMap<String, String>,
+}
+
+/// Decides when the state is written, and writes it.
+pub(crate) struct Keeper {
+    settings: Option<Checkpoints>,
+    written: Instant,
+}
+
+/// Where training stood.
+pub(crate) struct State {
+    pub(crate) step: usize,
+    pub(crate) optimizer: AdamW,
+    pub(crate) curve: Vec<Point>,
+}
+
+impl Keeper {
+    /// Without `settings` nothing is kept.
+    pub(crate) fn new(settings: Option<Checkpoints>) -> Self {
+        Self { settings, written: Instant::now() }
+    }
+
+    /// Loads the newest sound state into `parameters`, if there is one.
+    pub(crate) fn newest(
+        &self,
+        adam: AdamSettings,
+        parameters: &BTreeMap<String, Tensor>,
+    ) -> Option<State> {
+        let folder = &self.settings.as_ref()?.folder;
+        for (step, path) in steps(folder).into_iter().rev() {
+            match load(&path, step, adam, parameters) {
+                Ok(state) => return Some(state),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "checkpoint passed over")
+                }
+            }
+        }
+        None
+    }
+
+    /// True when enough steps or enough time went by since the last one.
+    pub(crate) fn is_due(&self, step: usize) -> bool {
+        self.settings.as_ref().is_some_and(|it| {
+            let by_steps =
+                it.every_steps.is_some_and(|every| every > 0 && step as u64 % every == 0);
+            by_steps || self.written.elapsed().as_secs_f64() >= it.every_seconds
+        })
+    }
+
+    /// Writes the state after `step` steps, and lets old ones go.
+    pub(crate) fn keep(
+        &mut self,
+        step: usize,
+        parameters: &BTreeMap<String, Tensor>,
+        optimizer: &AdamW,
+        curve: &[Point],
+    ) -> Result<(), StageError> {
+        let Some(settings) = &self.settings else { return Ok(()) };
+        // Also after a failure: the next try has time.
+        self.written = Instant::now();
+        let folder = &settings.folder;
+        fs::create_dir_all(folder).map_err(StageError::file(folder))?;
+        // Only one worker at a time runs a stage, so whatever lies aside is of a dead one.
+        let aside = folder.join("new");
+        remove(&aside)?;
+        fs::create_dir(&aside).map_err(StageError::file(&aside))?;
+        write_tensors(parameters, &aside.join(WEIGHTS))?;
+        optimizer.save(&aside.join(OPTIMIZER))?;
+        write_curve(curve, &aside.join(CURVE))?;
+        let mut files = BTreeMap::new();
+        for name in [WEIGHTS, OPTIMIZER, CURVE] {
+            files.insert(name.to_owned(), digest(&aside.join(name))?);
+        }
+        let manifest = Manifest { gradus_checkpoint: VERSION, step, files };
+        let json = serde_json::to_vec(&manifest)
+            .map_err(|error| StageError::refused(error.to_string()))?;
+        let path = aside.join(MANIFEST);
+        fs::write(&path, json).map_err(StageError::file(&path))?;
+        for name in [WEIGHTS, OPTIMIZER, CURVE, MANIFEST] {
+            sync(&aside.join(name))?;
+        }
+        sync(&aside)?;
+        let place = folder.join(format!("{PREFIX}{step:012}"));
+        remove(&place)?;
+        fs::rename(&aside, &place).map_err(StageError::file(&place))?;
+        sync(folder)?;
+        let all = steps(folder);
+        for (_, old) in &all[..all.len().saturating_sub(KEPT)] {
+            remove(old)?;
+        }
+        Ok(())
+    }
+}
+
+/// The states in `folder`, the oldest first.
+fn steps(folder: &Path) -> Vec<(usize, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut steps: Vec<_> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some((name.strip_prefix(PREFIX)?.parse().ok()?, entry.path()))
+        })
+        .collect();
+    steps.sort();
+    steps
+}
+
+fn load(
+    folder: &Path,
+    step: usize,
+    adam: AdamSettings,
+    parameters: &BTreeMap<String, Tensor>,
+) -> Result<State, StageError> {
+    let wrong = |why: &str| StageError::refused(why.to_owned());
+    let read = |name: &str| {
+        let path = folder.join(name);
+        fs::read(&path).map_err(StageError::file(&path))
+    };
+    let manifest: Manifest =
+        serde_json::from_slice(&read(MANIFEST)?).map_err(|error| wrong(&error.to_string()))?;
+    if manifest.gradus_checkpoint != VERSION || manifest.step != step {
+        return Err(wrong("it is of another version or step"));
+    }
+    for name in [WEIGHTS, OPTIMIZER, CURVE] {
+        if manifest.files.get(name) != Some(&digest(&folder.join(name))?) {
+            return Err(wrong(&format!("`{name}` is damaged")));
+        }
+    }
+    let optimizer = AdamW::load(adam, parameters, &folder.join(OPTIMIZER))?;
+    let curve: Vec<Point> = String::from_utf8(read(CURVE)?)
+        .map_err(|error| wrong(&error.to_string()))?
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .map_err(|error| wrong(&error.to_string()))?;
+    let weights = read_tensors(&folder.join(WEIGHTS), |name, shape| match parameters.get(name) {
+        Some(parameter) if parameter.size() == shape => Ok(true),
+        _ => Err(format!("`{name}` is not of this model")),
+    })?;
+    if weights.len() != parameters.len() || curve.len() != step {
+        return Err(wrong("it lacks tensors or steps"));
+    }
+    // Last, when nothing can fail any more: half of a state must not get into the model.
+    let _no_grad = tch::no_grad_guard();
+    for (name, value) in weights {
+        parameters[&name].shallow_clone().copy_(&value);
+    }
+    Ok(State { step, optimizer, curve })
+}
+
+fn digest(path: &Path) -> Result<String, StageError> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_mmap(path).map_err(StageError::file(path))?;
+    Ok(hasher.finalize().to_string())
+}
+
+fn sync(path: &Path) -> Result<(), StageError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(StageError::file(path))
+}
+
+fn remove(path: &Path) -> Result<(), StageError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StageError::file(path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{
+        config::tests::tiny,
+        llama::Model,
+        trainer::{Observer, tests::training, train},
+    };
+    use crate::{nn::batch::Example, train::likelihood::Likelihood};
+
+    /// Keeps every third step, and interrupts after a number of steps.
+    struct Interrupted {
+        folder: PathBuf,
+        after: usize,
+        began_at: Option<usize>,
+    }
+
+    impl Observer for Interrupted {
+        fn progress(&mut self, done: usize, _: usize, _: &str) -> Result<(), StageError> {
+            self.began_at.get_or_insert(done - 1);
+            if done == self.after { Err(StageError::refused("cut off")) } else { Ok(()) }
+        }
+
+        fn metric(&mut self, _: &str, _: usize, _: f64) {}
+
+        fn checkpoints(&self) -> Option<Checkpoints> {
+            let folder = self.folder.clone();
+            Some(Checkpoints { folder, every_steps: Some(3), every_seconds: 1e9 })
+        }
+    }
+
+    fn objective() -> Likelihood {
+        let row =
+            |i: u32| Example::after_prompt((0..4 + i % 5).map(|j| 2 + (i + j) % 9).collect(), 1);
+        Likelihood::plain((0..16).map(row).collect())
+    }
+
+    /// Trains up to the interruption; gives where it began, the curve and the weights.
+    fn trained(folder: &Path, after: usize) -> (usize, Option<String>, Vec<u8>) {
+        let model = Model::fresh(tiny(), 1, tch::Device::Cpu).trainable();
+        let mut observer = Interrupted { folder: folder.to_owned(), after, began_at: None };
+        let curve = train(&model, &objective(), &training(4, 4), 9, &mut observer);
+        let curve = curve.ok().map(|curve| serde_json::to_string(&curve).unwrap());
+        let path = folder.join("weights");
+        write_tensors(&model.parameters, &path).unwrap();
+        (observer.began_at.unwrap_or_default(), curve, fs::read(path).unwrap())
+    }
+
+    fn damage(path: &Path) {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn an_interrupted_training_goes_on_to_the_same_bytes() {
+        let [whole, broken] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+        let (_, curve, weights) = trained(whole.path(), usize::MAX);
+        assert!(trained(broken.path(), 5).1.is_none());
+        let (began_at, again, same) = trained(broken.path(), usize::MAX);
+        assert_eq!(began_at, 3);
+        assert!(weights == same && curve == again);
+    }
+
+    #[test]
+    fn a_damaged_state_is_passed_over_for_the_one_before() {
+        for name in [WEIGHTS, OPTIMIZER, CURVE, MANIFEST] {
+            let [whole, broken] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+            let (_, _, weights) = trained(whole.path(), usize::MAX);
+            trained(broken.path(), 7);
+            let kept = steps(broken.path());
+            assert_eq!(kept.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3, 6]);
+            damage(&kept[1].1.join(name));
+            let (began_at, _, same) = trained(broken.path(), usize::MAX);
+            assert_eq!(began_at, 3, "{name}");
+            assert!(weights == same, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_half_written_is_not_read() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir(place.path().join("new")).unwrap();
+        fs::write(place.path().join("new").join(WEIGHTS), "half").unwrap();
+        assert_eq!(trained(place.path(), usize::MAX).0, 0);
+    }
+}
