@@ -12,6 +12,7 @@ mod export;
 mod failure;
 mod graph;
 mod hostile;
+mod orphans;
 mod plan;
 mod run;
 mod shared;

@@ -6,6 +6,7 @@
 mod devices;
 mod execute;
 mod frames;
+mod guard;
 mod history;
 mod launch;
 mod libtorch;
