@@ -6,6 +6,7 @@
 //! An owner that is alive, even stopped, is never robbed; one on another machine, or in another
 //! container, counts as alive while its heartbeat is no older than [`SILENT_FOR`].
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
@@ -26,6 +27,9 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 pub const SILENT_FOR: Duration = Duration::from_mins(3);
 /// So many processes would have to die while replacing each other.
 const DEEPEST: usize = 6;
+
+/// What the names of leases of whole runs begin with.
+const RUN: &str = "run-";
 
 /// Who holds a lease, and what for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,13 +89,50 @@ impl Cache {
         Ok(look(&path)?.filter(|found| found.alive).map(Found::into_owner))
     }
 
+    /// The runs that are under way.
+    pub fn live_runs(&self) -> Result<BTreeSet<String>, CacheError> {
+        let mut live = BTreeSet::new();
+        for name in self.lease_names()? {
+            if let Some(run) = name.strip_prefix(RUN)
+                && look(&self.leases().join(&name))?.is_some_and(|found| found.alive)
+            {
+                live.insert(run.to_owned());
+            }
+        }
+        Ok(live)
+    }
+
+    /// Removes the leases of the dead, and what they left half-made.
+    pub(crate) fn release_the_dead(&self) -> Result<(), CacheError> {
+        let folder = self.leases();
+        for name in self.lease_names()? {
+            let path = folder.join(&name);
+            if name.starts_with('.') {
+                let made = fs::metadata(&path).and_then(|found| found.modified());
+                if made.is_ok_and(|it| it.elapsed().is_ok_and(|age| age > SILENT_FOR)) {
+                    let _ = fs::remove_file(&path);
+                }
+            } else if look(&path)?.is_some_and(|found| !found.alive) {
+                // Taken over like any other, and given back at once.
+                drop(acquire(&folder, &name, "sweep", "")?);
+            }
+        }
+        Ok(())
+    }
+
+    fn lease_names(&self) -> Result<Vec<String>, CacheError> {
+        let folder = self.leases();
+        let entries = fs::read_dir(&folder).doing("list", &folder)?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+
     fn leases(&self) -> PathBuf {
         self.root().join("leases")
     }
 }
 
 fn run_key(run: &str) -> String {
-    format!("run-{run}")
+    format!("{RUN}{run}")
 }
 
 fn acquire(folder: &Path, key: &str, run: &str, stage: &str) -> Result<Claim, CacheError> {
@@ -182,7 +223,7 @@ fn look(path: &Path) -> Result<Option<Found>, CacheError> {
 }
 
 /// What time it is for the file system, which may lie on a machine with another clock.
-fn now_in(folder: &Path) -> SystemTime {
+pub(crate) fn now_in(folder: &Path) -> SystemTime {
     tempfile::Builder::new()
         .prefix(".now-")
         .tempfile_in(folder)

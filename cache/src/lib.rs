@@ -14,6 +14,7 @@ mod lease;
 mod memo;
 mod objects;
 mod owner;
+mod sweep;
 mod tree;
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +32,7 @@ pub use inputs::Stat;
 pub use lease::{Claim, Lease, Owner, SILENT_FOR};
 pub use memo::Action;
 pub use owner::Process;
+pub use sweep::{Count, Limits, Swept};
 
 use error::IoContext;
 
@@ -110,6 +112,10 @@ impl Cache {
             if !self.is_whole(artifact)? {
                 return Ok(None);
             }
+        }
+        let path = self.action_path(fingerprint);
+        if let Ok(found) = fs::symlink_metadata(&path) {
+            objects::touch(&path, &found);
         }
         Ok(Some(action))
     }

@@ -87,7 +87,6 @@ impl Process {
     }
 
     /// The life of the process with this [`tag`](Process::tag).
-    #[cfg_attr(not(test), expect(dead_code, reason = "for who cleans up"))]
     pub(crate) fn life_of_tag(tag: &str) -> Life {
         let mut parts = tag.split('-');
         let own = Self::own();
