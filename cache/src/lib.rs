@@ -32,7 +32,7 @@ pub use inputs::Stat;
 pub use lease::{Claim, Lease, Owner, SILENT_FOR};
 pub use memo::Action;
 pub use owner::Process;
-pub use sweep::{Count, Limits, Swept};
+pub use sweep::{Count, Limits, Swept, bytes_below};
 
 use error::IoContext;
 

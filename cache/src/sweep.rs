@@ -296,6 +296,11 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, CacheError> {
     }
 }
 
+/// The size of all files at or below `path`; what cannot be read counts nothing.
+pub fn bytes_below(path: &Path) -> u64 {
+    measure(path).0
+}
+
 /// The size of all files at or below `path`, and when the last of them was written.
 fn measure(path: &Path) -> (u64, Option<SystemTime>) {
     let Ok(found) = fs::symlink_metadata(path) else { return (0, None) };

@@ -53,7 +53,9 @@ fn date(path: &Path, ago: Duration) {
 /// Makes everything in the store look as if nobody had used it for so long.
 fn age(cache: &Cache, ago: Duration) {
     for folder in ["blobs", "actions", "checkpoints"] {
-        files_below(&cache.root().join(folder)).iter().for_each(|path| date(path, ago));
+        for path in files_below(&cache.root().join(folder)) {
+            date(&path, ago);
+        }
     }
 }
 
@@ -77,15 +79,10 @@ fn without_limits_only_what_no_result_reaches_goes() {
     let (_root, cache) = fresh();
     commit(&cache, "a", "one");
     let lost = commit(&cache, "b", "two");
-    fs::remove_file(
-        &files_below(&cache.root().join("actions"))
-            .into_iter()
-            .find(|path| {
-                fs::read_to_string(path).unwrap().contains(&lost.outputs["out"].digest.to_string())
-            })
-            .unwrap(),
-    )
-    .unwrap();
+    let digest = lost.outputs["out"].digest.to_string();
+    let actions = files_below(&cache.root().join("actions")).into_iter();
+    let mut of_lost = actions.filter(|path| fs::read_to_string(path).unwrap().contains(&digest));
+    fs::remove_file(of_lost.next().unwrap()).unwrap();
     age(&cache, 9 * DAY);
     let swept = sweep(&cache, &NONE, &[]);
     assert_eq!((swept.results.number, swept.objects.number, swept.kept.number), (0, 2, 2));
@@ -121,7 +118,9 @@ fn for_a_size_the_longest_unused_goes_first() {
             }
         }
     }
-    files_below(&cache.root().join("blobs")).iter().for_each(|path| date(path, 9 * DAY));
+    for path in files_below(&cache.root().join("blobs")) {
+        date(&path, 9 * DAY);
+    }
     let keep = |bytes| Limits { keep_bytes: Some(bytes), ..NONE };
     assert_eq!(sweep(&cache, &keep(1_000_000), &["root"]).bytes(), 0);
     let swept = sweep(&cache, &keep(140_000), &["root"]);

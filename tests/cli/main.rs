@@ -17,5 +17,6 @@ mod plan;
 mod run;
 mod shared;
 mod show;
+mod sweep;
 mod terminal;
 mod worker;

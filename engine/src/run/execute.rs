@@ -69,11 +69,45 @@ pub(super) async fn execute(
         }
     };
     let ran = run(&shared, index, &resolved, &slot.device, &mut stop).await;
+    if ran.is_err()
+        && *stop.borrow() == Stop::No
+        && let Some(vanished) = vanished(&shared, index, &resolved).await?
+    {
+        return Err(vanished);
+    }
     // Said while the slot is still held, so that whoever waits for it hears of it.
     if ran.as_ref().is_err_and(|error| !matches!(error, RunError::Cancelled)) {
         shared.give_up();
     }
     Ok(Ended { action: ran?, cached: false })
+}
+
+/// Names the stages whose outputs this one reads and that are gone, if any.
+async fn vanished(
+    shared: &Arc<Shared>,
+    index: usize,
+    resolved: &Resolved,
+) -> Result<Option<RunError>, RunError> {
+    let (shared, inputs) = (Arc::clone(shared), resolved.known.inputs.clone());
+    blocking(move || {
+        let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut sources = Vec::new();
+        for wire in &shared.plan.stages[index].inputs {
+            let position = taken.entry(&wire.port).or_default();
+            let (_, artifact) = &inputs[&wire.port][*position];
+            *position += 1;
+            if let crate::plan::From::Stage(source, _) = &wire.from
+                && !sources.contains(source)
+                && !shared.session.cache.verify(artifact)?
+            {
+                sources.push(*source);
+            }
+        }
+        let names = sources.iter().map(|it| format!("`{}`", shared.plan.stages[*it].id));
+        let names = names.collect::<Vec<_>>().join(", ");
+        Ok((!sources.is_empty()).then_some(RunError::Vanished { sources, names }))
+    })
+    .await
 }
 
 pub(super) async fn recall(

@@ -61,7 +61,7 @@ pub struct History {
     pub record: RunRecord,
 }
 
-fn runs(cache: &Cache) -> PathBuf {
+pub(super) fn runs(cache: &Cache) -> PathBuf {
     cache.root().join("runs")
 }
 

@@ -16,6 +16,7 @@ mod preview;
 mod program;
 mod resolve;
 mod schedule;
+mod sweep;
 mod turn;
 mod worker;
 
@@ -33,6 +34,7 @@ pub use libtorch::{Libtorch, find_libtorch};
 pub use outputs::{FinalOutput, final_outputs};
 pub use preview::{Preview, State};
 pub use schedule::Stop;
+pub use sweep::{pin, sweep};
 
 /// Everything a run needs besides the plan.
 #[derive(Debug, Clone)]
@@ -91,6 +93,9 @@ pub enum RunError {
     /// The stage's own fault, or its worker's; ends that stage alone.
     #[error("{0}")]
     Stage(String),
+    /// A sweep was quicker than the run, or a person deleted it.
+    #[error("what {names} put out is gone from the cache; run again to compute it anew")]
+    Vanished { sources: Vec<usize>, names: String },
     #[error("cancelled")]
     Cancelled,
     #[error("the file `{}` changed while the stage read it; run again", .0.display())]

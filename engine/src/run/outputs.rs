@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gradus_cache::{Artifact, Cache, Digest};
+use gradus_cache::{Artifact, Cache, CacheError, Digest};
 
 use super::{RunError, RunRecord, history::file_name};
 use crate::plan::Plan;
@@ -26,7 +26,7 @@ pub struct FinalOutput {
     pub output: String,
     pub port_type: String,
     pub artifact: Artifact,
-    /// `None` for one that is too large to be copied unasked.
+    /// `None` for one that is too large to be copied unasked, or is no longer in the cache.
     pub copy: Option<PathBuf>,
 }
 
@@ -52,12 +52,18 @@ pub fn final_outputs(
             now.extend(before.get(&name).map(|digest| (name.clone(), *digest)));
             continue;
         };
-        let copy = (artifact.bytes <= LARGEST).then(|| folder.join(&name));
-        if let Some(path) = &copy {
+        let mut copy = (artifact.bytes <= LARGEST).then(|| folder.join(&name));
+        if let Some(path) = copy.clone() {
             if before.get(&name) != Some(&artifact.digest) || !path.exists() {
-                renew(cache, artifact, path)?;
+                match renew(cache, artifact, &path) {
+                    // Swept since it was computed: a run makes it anew.
+                    Err(RunError::Cache(CacheError::Missing { .. })) => copy = None,
+                    renewed => renewed?,
+                }
             }
-            now.insert(name, artifact.digest);
+            if copy.is_some() {
+                now.insert(name, artifact.digest);
+            }
         }
         outputs.push(FinalOutput {
             stage: stage.id.clone(),

@@ -39,6 +39,8 @@ pub enum Stop {
 }
 
 const CPU: &str = "cpu";
+/// So often a stage is tried again when its inputs are taken away under its hands.
+const MOST_RETRIES: u32 = 5;
 
 /// What the stages of a run share.
 pub(super) struct Shared {
@@ -238,6 +240,24 @@ impl Session {
     }
 }
 
+/// Has `source` computed again, since `stage` found its output gone.
+fn anew(
+    shared: &Shared,
+    source: usize,
+    stage: &str,
+    fates: &mut [Fate],
+    actions: &mut [Option<Action>],
+) {
+    // Another stage may have asked for it already.
+    if fates[source] == Fate::Done {
+        fates[source] = Fate::Waiting;
+        actions[source] = None;
+        let id = &shared.plan.stages[source].id;
+        let message = format!("its output is gone from the cache, and `{stage}` needs it: anew");
+        shared.send(Event::Note { stage: Some(id.clone()), message });
+    }
+}
+
 async fn drive(
     shared: &Arc<Shared>,
     selected: &[usize],
@@ -246,6 +266,7 @@ async fn drive(
     let plan = &shared.plan;
     let mut fates = vec![Fate::Waiting; plan.stages.len()];
     let mut actions: Vec<Option<Action>> = vec![None; plan.stages.len()];
+    let mut retries = vec![0; plan.stages.len()];
     let mut counts = Counts { ran: 0, cached: 0, failed: 0, skipped: 0, broken: false };
     let mut tasks: JoinSet<(usize, Result<Ended, RunError>)> = JoinSet::new();
     loop {
@@ -283,6 +304,13 @@ async fn drive(
                 *count += 1;
                 fates[index] = Fate::Done;
                 actions[index] = Some(action);
+            }
+            Err(RunError::Vanished { sources, .. }) if retries[index] < MOST_RETRIES => {
+                retries[index] += 1;
+                fates[index] = Fate::Waiting;
+                for source in sources {
+                    anew(shared, source, &stage, &mut fates, &mut actions);
+                }
             }
             Err(RunError::Cancelled) => {
                 fates[index] = Fate::Lost;
