@@ -181,6 +181,7 @@ fn take(
 
 /// Writes a lease of this process aside.
 fn write(folder: &Path, run: &str, stage: &str) -> Result<(NamedTempFile, Vec<u8>), CacheError> {
+    fs::create_dir_all(folder).doing("make", folder)?;
     let mut file =
         tempfile::Builder::new().prefix(".new-").tempfile_in(folder).doing("write in", folder)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

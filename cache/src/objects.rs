@@ -303,6 +303,16 @@ pub(crate) fn set_now(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The bytes that are free on a file's disk.
+pub(crate) fn room(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: all zeros is a valid value of this plain struct.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a path that ends in a null byte, and room for the answer.
+    let asked = unsafe { libc::statvfs(path.as_ptr(), &raw mut found) };
+    (asked == 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 fn sync(path: &Path) -> Result<(), CacheError> {
     File::open(path).and_then(|file| file.sync_all()).doing("sync", path)
 }
@@ -319,9 +329,11 @@ pub(crate) fn set_aside(path: &Path, quarantine: &Path) -> Result<(), CacheError
         }
         number += 1;
     };
-    match fs::rename(path, &place) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).doing("set aside", path),
-        _ => Ok(()),
+    match fs::rename(path, &place).doing("set aside", path) {
+        Err(CacheError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+        // It is not believed where it lies either.
+        Err(CacheError::ReadOnly { .. }) => Ok(()),
+        moved => moved,
     }
 }
 

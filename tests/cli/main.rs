@@ -10,6 +10,7 @@ mod cancel;
 mod check;
 mod export;
 mod failure;
+mod faults;
 mod graph;
 mod hostile;
 mod orphans;

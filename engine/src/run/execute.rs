@@ -7,7 +7,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use gradus_cache::{Action, Artifact, Form};
+use gradus_cache::{Action, Artifact, Cache, Form, MAKE_SPACE};
 use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
 use serde_json::json;
 use tokio::sync::watch;
@@ -82,6 +82,17 @@ pub(super) async fn execute(
     Ok(Ended { action: ran?, cached: false })
 }
 
+/// Adds to a stage's error that its disk is full, if it is: programs seldom say where.
+fn with_room(cache: &Cache, error: RunError) -> RunError {
+    match error {
+        RunError::Stage(message) if cache.is_full() => {
+            let place = cache.root().display();
+            RunError::Stage(format!("{message}; the disk of `{place}` is full. {MAKE_SPACE}"))
+        }
+        error => error,
+    }
+}
+
 /// Names the stages whose outputs this one reads and that are gone, if any.
 async fn vanished(
     shared: &Arc<Shared>,
@@ -144,7 +155,7 @@ async fn run(
         let inputs = &resolved.known.inputs;
         let ran = program::run(exec, stage, inputs, cache, attempt.path(), &log, stop).await;
         shared.keep_log(&stage.id, &log, ran.is_err());
-        ran?
+        ran.map_err(|error| with_room(cache, error))?
     } else {
         let outputs: BTreeMap<String, PathBuf> = stage
             .kind
@@ -178,7 +189,7 @@ async fn run(
         };
         shared.keep_log(&stage.id, &worker.log, ran.is_err());
         put_back(shared, device, worker, ran.is_ok());
-        ran?;
+        ran.map_err(|error| with_room(cache, error))?;
         for (name, path) in &outputs {
             if !path.exists() {
                 let kind = &stage.kind.kind;

@@ -108,6 +108,14 @@ impl RunError {
         move |source| Self::Io { what, source }
     }
 
+    /// Whether gradus, or the machine, is at fault and no stage.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::Setup(_) | Self::Cache(CacheError::Full { .. } | CacheError::ReadOnly { .. })
+        )
+    }
+
     /// The words with their causes.
     pub fn full(&self) -> String {
         let mut text = self.to_string();

@@ -37,7 +37,7 @@ pub fn final_outputs(
     record: &RunRecord,
 ) -> Result<Vec<FinalOutput>, RunError> {
     let folder = cache.root().join("outputs").join(file_name(&plan.name));
-    fs::create_dir_all(&folder).map_err(failed(&folder))?;
+    let writable = fs::create_dir_all(&folder).is_ok();
     let before = read_digests(&folder);
     let mut now = BTreeMap::new();
     let mut outputs = Vec::new();
@@ -52,12 +52,16 @@ pub fn final_outputs(
             now.extend(before.get(&name).map(|digest| (name.clone(), *digest)));
             continue;
         };
-        let mut copy = (artifact.bytes <= LARGEST).then(|| folder.join(&name));
+        let mut copy = (writable && artifact.bytes <= LARGEST).then(|| folder.join(&name));
         if let Some(path) = copy.clone() {
             if before.get(&name) != Some(&artifact.digest) || !path.exists() {
                 match renew(cache, artifact, &path) {
-                    // Swept since it was computed: a run makes it anew.
-                    Err(RunError::Cache(CacheError::Missing { .. })) => copy = None,
+                    // Swept since it was computed, or there is no room: it can be exported later.
+                    Err(RunError::Cache(
+                        CacheError::Missing { .. }
+                        | CacheError::ReadOnly { .. }
+                        | CacheError::Full { .. },
+                    )) => copy = None,
                     renewed => renewed?,
                 }
             }
@@ -74,11 +78,12 @@ pub fn final_outputs(
         });
     }
     for stale in before.keys().filter(|name| !now.contains_key(*name)) {
-        remove(&folder.join(stale)).map_err(failed(&folder))?;
+        if_there_is_room(remove(&folder.join(stale))).map_err(failed(&folder))?;
     }
-    if now != before {
+    if writable && now != before {
         let json = serde_json::to_vec_pretty(&now).map_err(io::Error::from);
-        json.and_then(|json| fs::write(folder.join(DIGESTS), json)).map_err(failed(&folder))?;
+        let written = json.and_then(|json| fs::write(folder.join(DIGESTS), json));
+        if_there_is_room(written).map_err(failed(&folder))?;
     }
     Ok(outputs)
 }
@@ -89,6 +94,23 @@ fn renew(cache: &Cache, artifact: &Artifact, path: &Path) -> Result<(), RunError
     let fresh = attempt.path().join("copy");
     cache.materialise(artifact, &fresh)?;
     remove(path).and_then(|()| fs::rename(&fresh, path)).map_err(failed(path))
+}
+
+/// A run that is done does not fail for want of room for its copies.
+fn if_there_is_room(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {

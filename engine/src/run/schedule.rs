@@ -197,9 +197,9 @@ impl Session {
         stop: watch::Receiver<Stop>,
     ) -> Result<RunRecord, RunError> {
         let began = Instant::now();
-        let history = History::begin(&self.cache, &plan.name, file)?;
-        // Says that this run is under way, until it ends or its process dies.
-        let _under_way = self.cache.claim_run(&history.record.run)?;
+        let (history, unrecorded) = History::begin(&self.cache, &plan.name, file);
+        // Says that this run is under way, until it ends or its process dies. Only a sweep asks.
+        let _under_way = self.cache.claim_run(&history.record.run);
         let gpus = &self.devices.gpus;
         let shared = Arc::new(Shared {
             plan: Arc::clone(&plan),
@@ -225,6 +225,10 @@ impl Session {
                 .map(|it| StageName { stage: it.id.clone(), kind: it.kind.kind.clone() })
                 .collect(),
         });
+        if let Some(error) = unrecorded {
+            let message = format!("this run leaves no record: {}", error.full());
+            shared.send(Event::Note { stage: None, message });
+        }
         let (outcome, counts) = drive(&shared, selected, &stop).await?;
         shared.send(Event::RunFinished {
             run: shared.run_id(),
@@ -322,7 +326,7 @@ async fn drive(
             Err(error) => {
                 fates[index] = Fate::Lost;
                 counts.failed += 1;
-                counts.broken |= matches!(error, RunError::Setup(_));
+                counts.broken |= error.is_ours();
                 let log = lock(&shared.failed_logs).remove(&stage).unwrap_or_default();
                 shared.send(Event::Failed { stage, message: error.full(), log });
             }
