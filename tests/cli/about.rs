@@ -106,14 +106,12 @@ fn the_doctor_says_what_is_missing() {
     project.set("CUDA_VISIBLE_DEVICES", "");
     project.set("GRADUS_WORKER", "nowhere/gradus-worker");
     project.write("libtorch/build-version", "2.4.0");
-    // No python3, whose torch would do.
-    project.set("PATH", "");
     let report = project.gradus(&["doctor", "--format", "json"]);
     assert_eq!(report.code, Some(2));
     let rows = report.json();
     let problem = |row: usize| rows[row]["problem"].as_str().unwrap_or_default().to_owned();
     assert!(problem(0).contains("`nowhere/gradus-worker`"), "{report}");
-    assert!(problem(1).contains("LIBTORCH: it is 2.4.0"), "{report}");
+    assert!(problem(1).contains("libtorch: it is 2.4.0"), "{report}");
 }
 
 #[test]

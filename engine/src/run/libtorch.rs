@@ -22,9 +22,19 @@ pub struct Libtorch {
     pub cuda: bool,
 }
 
-/// The first libtorch of the right version; the error says where was looked.
+/// The first libtorch of the right version; the error says where was looked. One that a person names by
+/// `LIBTORCH` is taken or refused, never passed over.
 pub fn find_libtorch(project: &Path) -> Result<Libtorch, RunError> {
     let mut seen = Vec::new();
+    if let Some(folder) = env::var_os("LIBTORCH") {
+        return inspect(Path::new(&folder), "LIBTORCH").map_err(|why| {
+            RunError::Setup(format!(
+                "`LIBTORCH` names no libtorch {VERSION} for the worker: {}: {why}; unset it to look \
+                 elsewhere",
+                folder.display()
+            ))
+        });
+    }
     for (source, folder) in places(project) {
         match inspect(&folder, &source) {
             Ok(found) => return Ok(found),
@@ -43,9 +53,6 @@ pub fn find_libtorch(project: &Path) -> Result<Libtorch, RunError> {
 
 fn places(project: &Path) -> Vec<(String, PathBuf)> {
     let mut places = Vec::new();
-    if let Some(folder) = env::var_os("LIBTORCH") {
-        places.push(("LIBTORCH".to_owned(), PathBuf::from(folder)));
-    }
     let executable = env::current_exe().ok();
     let starts = [Some(project.to_owned()), executable.and_then(|it| it.canonicalize().ok())];
     for start in starts.into_iter().flatten() {
