@@ -203,6 +203,25 @@ fn whoever_waits_leaves_its_slot_to_others() {
 }
 
 #[test]
+fn runs_of_one_pipeline_put_their_final_outputs_in_one_place() {
+    let project = project(
+        "
+        stages:
+          file: { kind: exec, outputs: { a: a }, with: { shell: 'date +%N > a' } }
+          folder: { kind: exec, outputs: { f: f }, with: { shell: 'mkdir f; for i in 1 2 3 4 5 6 7 8; do date +%N > f/$i; done' } }
+    ",
+    );
+    for _ in 0..3 {
+        let runs = [0; 4].map(|_| project.start(&["run", "p.yaml", "--force", "--format", "json"]));
+        for run in runs {
+            let ran = run.wait();
+            assert_eq!(ran.code, Some(0), "{ran}");
+        }
+    }
+    assert_eq!(project.files_below(".gradus/outputs/p/folder.f").len(), 8);
+}
+
+#[test]
 fn a_cached_run_makes_no_lease_for_a_stage() {
     let project = project(PIPELINE);
     project.write("go", "");

@@ -93,7 +93,31 @@ fn renew(cache: &Cache, artifact: &Artifact, path: &Path) -> Result<(), RunError
     let attempt = cache.attempt()?;
     let fresh = attempt.path().join("copy");
     cache.materialise(artifact, &fresh)?;
-    remove(path).and_then(|()| fs::rename(&fresh, path)).map_err(failed(path))
+    put(&fresh, path).map_err(failed(path))
+}
+
+/// Renames over what is there. A folder has to be removed first, and another run of the pipeline may
+/// put its own there in between.
+fn put(fresh: &Path, path: &Path) -> io::Result<()> {
+    for _ in 0..10 {
+        match fs::rename(fresh, path) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty
+                        | io::ErrorKind::AlreadyExists
+                        | io::ErrorKind::IsADirectory
+                        | io::ErrorKind::NotADirectory
+                ) => {}
+            renamed => return renamed,
+        }
+        // Half of it may be gone already.
+        match remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(fresh, path)
 }
 
 /// A run that is done does not fail for want of room for its copies.
