@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Show(commands::Show),
     Logs(commands::Logs),
     Export(commands::Export),
+    Sweep(commands::Sweep),
+    Pin(commands::Pin),
     Doctor(commands::Doctor),
     Completions(commands::Completions),
 }
@@ -51,6 +53,8 @@ impl Command {
             Self::Show(it) => it.exec(terminal),
             Self::Logs(it) => it.exec(terminal),
             Self::Export(it) => it.exec(terminal),
+            Self::Sweep(it) => it.exec(terminal),
+            Self::Pin(it) => it.exec(terminal),
             Self::Doctor(it) => it.exec(terminal),
             Self::Completions(it) => it.exec(terminal),
         }

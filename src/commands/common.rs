@@ -45,6 +45,22 @@ pub(crate) struct PlaceArgs {
     pub(crate) cache: Option<PathBuf>,
 }
 
+/// Which cache, where no pipeline says it
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CacheArgs {
+    /// The cache's folder instead of the project's `.gradus`
+    #[arg(long, value_name = "DIR", env = "GRADUS_CACHE")]
+    cache: Option<PathBuf>,
+}
+
+impl CacheArgs {
+    pub(crate) fn open(&self) -> Result<Cache, Failure> {
+        // The project of the current folder.
+        let project = Project::of(Path::new("pipeline.yaml"), self.cache.as_deref())?;
+        Ok(Cache::open(&project.cache)?)
+    }
+}
+
 impl PipelineArgs {
     /// The checked plan.
     pub(crate) fn plan(&self) -> Result<Plan, Failure> {

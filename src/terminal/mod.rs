@@ -9,6 +9,7 @@ mod listing;
 mod live;
 mod paint;
 mod results;
+mod sweeping;
 
 use std::io::{self, IsTerminal, Write};
 
