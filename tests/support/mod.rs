@@ -274,6 +274,8 @@ fn filters(project: &Path) -> insta::Settings {
     settings.add_filter(r"\b\d{8}-\d{6}(-\d+)?\b", "[run]");
     settings.add_filter(r"\b\d+\.\d s( +)", "[time]  ");
     settings.add_filter(r"\b\d+\.\d s\b", "[time]");
+    settings.add_filter(r"\b\d{4}-\d{2}-\d{2} \d{2}:\d{2}\b", "[when]");
+    settings.add_filter(r#""started": ?\d+"#, r#""started": 0"#);
     settings.add_filter(r#""seconds": ?[0-9.e-]+"#, r#""seconds": 0"#);
     settings
 }

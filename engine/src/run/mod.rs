@@ -5,11 +5,13 @@
 
 mod devices;
 mod execute;
+mod explain;
 mod frames;
 mod history;
 mod launch;
 mod libtorch;
 mod log;
+mod made;
 mod outputs;
 mod preview;
 mod program;
@@ -25,9 +27,11 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use devices::{Devices, detect_gpus};
+pub use explain::Explanation;
 pub use history::{History, RunRecord, StageRecord, Status};
 pub use launch::{Toolchain, find_worker};
 pub use libtorch::{Libtorch, find_libtorch};
+pub use made::{Commit, Made, local_time};
 pub use outputs::{FinalOutput, final_outputs};
 pub use preview::{Preview, State};
 pub use schedule::Stop;
