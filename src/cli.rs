@@ -30,6 +30,7 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     Run(commands::Run),
     Plan(commands::Plan),
+    Explain(commands::Explain),
     Check(commands::Check),
     Graph(commands::Graph),
     Stages(commands::Stages),
@@ -45,6 +46,7 @@ impl Command {
         match self {
             Self::Run(it) => it.exec(terminal),
             Self::Plan(it) => it.exec(terminal),
+            Self::Explain(it) => it.exec(terminal),
             Self::Check(it) => it.exec(terminal),
             Self::Graph(it) => it.exec(terminal),
             Self::Stages(it) => it.exec(terminal),

@@ -4,6 +4,7 @@
 //! colours where `NO_COLOR` is set.
 
 mod diagnostics;
+mod explanation;
 mod figures;
 mod listing;
 mod live;

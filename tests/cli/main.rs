@@ -8,6 +8,7 @@ mod about;
 mod architecture;
 mod cancel;
 mod check;
+mod explain;
 mod export;
 mod failure;
 mod graph;
