@@ -35,6 +35,11 @@ struct Written {
 }
 
 impl Cache {
+    /// Returns what was committed under `fingerprint`, whether or not its bytes are still there.
+    pub fn action(&self, fingerprint: &Fingerprint) -> Result<Option<Action>, CacheError> {
+        self.read_action(fingerprint)
+    }
+
     pub(crate) fn read_action(&self, wanted: &Fingerprint) -> Result<Option<Action>, CacheError> {
         let path = self.action_path(wanted);
         let bytes = match fs::metadata(&path).and_then(|found| {

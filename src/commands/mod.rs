@@ -3,6 +3,7 @@
 mod check;
 mod common;
 mod completions;
+mod diff;
 mod doctor;
 mod explain;
 mod export;
@@ -10,11 +11,13 @@ mod graph;
 mod logs;
 mod plan;
 mod run;
+mod runs;
 mod show;
 mod stages;
 
 pub(crate) use check::Check;
 pub(crate) use completions::Completions;
+pub(crate) use diff::Diff;
 pub(crate) use doctor::Doctor;
 pub(crate) use explain::Explain;
 pub(crate) use export::Export;
@@ -22,5 +25,6 @@ pub(crate) use graph::Graph;
 pub(crate) use logs::Logs;
 pub(crate) use plan::Plan;
 pub(crate) use run::Run;
+pub(crate) use runs::Runs;
 pub(crate) use show::Show;
 pub(crate) use stages::Stages;

@@ -10,6 +10,7 @@ mod listing;
 mod live;
 mod paint;
 mod results;
+mod runs;
 
 use std::io::{self, IsTerminal, Write};
 

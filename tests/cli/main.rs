@@ -15,6 +15,7 @@ mod graph;
 mod hostile;
 mod plan;
 mod run;
+mod runs;
 mod show;
 mod terminal;
 mod worker;

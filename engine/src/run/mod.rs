@@ -3,6 +3,7 @@
 //! The one room that starts processes. [`Session::preview`] says what would run; [`Session::run`] does it
 //! and reports by [`Event`](crate::event::Event).
 
+mod compare;
 mod devices;
 mod execute;
 mod explain;
@@ -26,6 +27,7 @@ use gradus_protocol::catalog::Catalog;
 use serde::Deserialize;
 use thiserror::Error;
 
+pub use compare::{Comparison, MetricPair, OutputPair, StageComparison};
 pub use devices::{Devices, detect_gpus};
 pub use explain::Explanation;
 pub use history::{History, RunRecord, StageRecord, Status};
