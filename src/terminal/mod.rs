@@ -6,6 +6,7 @@
 mod diagnostics;
 mod explanation;
 mod figures;
+mod lineage;
 mod listing;
 mod live;
 mod paint;

@@ -13,6 +13,7 @@ mod export;
 mod failure;
 mod graph;
 mod hostile;
+mod lineage;
 mod plan;
 mod run;
 mod runs;
