@@ -35,6 +35,31 @@ struct Written {
 }
 
 impl Cache {
+    /// Returns what was committed under `fingerprint`, whether or not its bytes are still there.
+    pub fn action(&self, fingerprint: &Fingerprint) -> Result<Option<Action>, CacheError> {
+        self.read_action(fingerprint)
+    }
+
+    /// Reads every action there is, in the order of their fingerprints.
+    pub fn actions(&self) -> Result<Vec<Action>, CacheError> {
+        let folder = self.root().join("actions");
+        let mut actions = Vec::new();
+        for entry in fs::read_dir(&folder).doing("list", &folder)? {
+            let shard = entry.doing("list", &folder)?.path();
+            // Where a file stands that is no folder, nobody has put an action.
+            for file in fs::read_dir(&shard).into_iter().flatten().flatten() {
+                let name = |path: &std::path::Path| path.file_name()?.to_str().map(str::to_owned);
+                let name = name(&shard).zip(name(&file.path()));
+                let fingerprint = name.and_then(|(ab, rest)| format!("{ab}{rest}").parse().ok());
+                if let Some(fingerprint) = fingerprint {
+                    actions.extend(self.read_action(&fingerprint)?);
+                }
+            }
+        }
+        actions.sort_by_key(|action| action.fingerprint);
+        Ok(actions)
+    }
+
     pub(crate) fn read_action(&self, wanted: &Fingerprint) -> Result<Option<Action>, CacheError> {
         let path = self.action_path(wanted);
         let bytes = match bytes(&path) {

@@ -1,6 +1,6 @@
 //! What a run tells whoever listens. Progress bars and JSON lines are two readers of this one stream.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use gradus_cache::{Artifact, Fingerprint};
 use serde::{Deserialize, Serialize};
@@ -39,8 +39,8 @@ pub enum Event {
         stage: String,
         fingerprint: Fingerprint,
         device: String,
-        /// What changed since this stage last ran; empty if it never did.
-        reasons: Vec<String>,
+        #[serde(flatten)]
+        why: Why,
     },
     Progress {
         stage: String,
@@ -88,6 +88,39 @@ pub enum Event {
         skipped: usize,
         seconds: f64,
     },
+}
+
+/// Why a stage runs, compared with the last time that it ran or was found in the cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    #[serde(default)]
+    pub cause: Cause,
+    /// What changed, in words; empty for every other cause.
+    pub reasons: Vec<String>,
+}
+
+/// What made a stage run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It never ran to its end on this machine.
+    #[default]
+    NeverRan,
+    Changed,
+    /// Nothing changed, but the cache does not have its result any more.
+    ResultGone,
+    Forced,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cause {
+            Cause::NeverRan => f.write_str("never ran to its end here"),
+            Cause::Changed => write!(f, "because of {}", self.reasons.join(", ")),
+            Cause::ResultGone => f.write_str("its result is gone from the cache"),
+            Cause::Forced => f.write_str("forced, although it is cached"),
+        }
+    }
 }
 
 /// A stage of the run and what it is.

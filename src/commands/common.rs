@@ -7,7 +7,7 @@ use gradus_cache::Cache;
 use gradus_engine::{
     plan::{self, Plan},
     project::Project,
-    run::{Devices, RunError, Session, Settings, detect_gpus},
+    run::{Devices, History, RunError, RunRecord, Session, Settings, detect_gpus},
     spec::{self, Mistakes, Overrides},
 };
 use gradus_protocol::catalog::Catalog;
@@ -45,19 +45,38 @@ pub(crate) struct PlaceArgs {
     pub(crate) cache: Option<PathBuf>,
 }
 
-/// Which cache, where no pipeline says it
+/// Whose results are looked at
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CacheArgs {
     /// The cache's folder instead of the project's `.gradus`
     #[arg(long, value_name = "DIR", env = "GRADUS_CACHE")]
-    cache: Option<PathBuf>,
+    pub(crate) cache: Option<PathBuf>,
 }
 
 impl CacheArgs {
-    pub(crate) fn open(&self) -> Result<Cache, Failure> {
-        // The project of the current folder.
-        let project = Project::of(Path::new("pipeline.yaml"), self.cache.as_deref())?;
+    /// The cache of the project that `pipeline` lies in, else that of the folder one is in.
+    pub(crate) fn open(&self, pipeline: Option<&Path>) -> Result<Cache, Failure> {
+        let pipeline = pipeline.unwrap_or(Path::new("pipeline.yaml"));
+        let project = Project::of(pipeline, self.cache.as_deref())?;
         Ok(Cache::open(&project.cache)?)
+    }
+}
+
+/// All runs, the newest first; with a pipeline, those of its name alone.
+pub(crate) fn runs(cache: &Cache, pipeline: Option<&Path>) -> Result<Vec<RunRecord>, Failure> {
+    let runs = History::all(cache);
+    let Some(path) = pipeline else { return Ok(runs) };
+    let name = name_of(path)?;
+    Ok(runs.into_iter().filter(|run| run.pipeline == name).collect())
+}
+
+/// A pipeline's name, which a pipeline with mistakes has too.
+fn name_of(path: &Path) -> Result<String, Failure> {
+    let overrides = Overrides { folder: PathBuf::from("."), ..Overrides::default() };
+    let mut mistakes = Mistakes::default();
+    match spec::load(path, &overrides, &mut mistakes) {
+        Some(pipeline) => Ok(pipeline.name),
+        None => Err(mistakes.into()),
     }
 }
 
@@ -66,6 +85,20 @@ impl PipelineArgs {
     pub(crate) fn plan(&self) -> Result<Plan, Failure> {
         load_plan(&self.pipeline, &self.parameters)
     }
+}
+
+/// The one stage that is called `name`: a stage, or one variant of a matrix.
+pub(crate) fn one_stage(plan: &Plan, name: &str) -> Result<usize, Failure> {
+    plan.select(std::slice::from_ref(&name.to_owned()))?;
+    if let Some(index) = plan.stages.iter().position(|it| it.id == name) {
+        return Ok(index);
+    }
+    let variants = plan.stages.iter().filter(|it| it.spec == name);
+    let ids: Vec<_> = variants.map(|it| it.id.as_str()).collect();
+    Err(Failure::refused(
+        format!("`{name}` stands for several stages"),
+        format!("name one: {}", ids.join(", ")),
+    ))
 }
 
 pub(crate) fn load_plan(path: &Path, parameters: &ParameterArgs) -> Result<Plan, Failure> {

@@ -5,7 +5,7 @@ use std::{fs, process::ExitCode};
 use clap::Args;
 use gradus_engine::run::{History, RunError, Settings};
 
-use super::common::{PipelineArgs, PlaceArgs};
+use super::common::{PipelineArgs, PlaceArgs, one_stage};
 use crate::{failure::Failure, terminal::Terminal};
 
 /// Print the newest log of a stage
@@ -22,16 +22,7 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let plan = self.pipeline.plan()?;
-        plan.select(std::slice::from_ref(&self.stage))?;
-        let is_one = plan.stages.iter().any(|it| it.id == self.stage);
-        if !is_one {
-            let variants = plan.stages.iter().filter(|it| it.spec == self.stage);
-            let ids: Vec<_> = variants.map(|it| it.id.as_str()).collect();
-            return Err(Failure::refused(
-                format!("`{}` stands for several stages", self.stage),
-                format!("name one: {}", ids.join(", ")),
-            ));
-        }
+        one_stage(&plan, &self.stage)?;
         let session = self.place.session(&self.pipeline.pipeline, Settings::default())?;
         let Some(path) = History::last_log(&session.cache, &plan.name, &self.stage) else {
             return Err(Failure::refused(

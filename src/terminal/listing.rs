@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{
     Terminal, diagnostics,
-    paint::{pad, size},
+    paint::{harmless, pad, size},
 };
 
 impl Terminal {
@@ -64,13 +64,17 @@ impl Terminal {
         };
         if self.json {
             let rows = previews.iter().map(|preview| {
-                let reasons = match &preview.state {
-                    State::WouldRun(reasons) => reasons.clone(),
-                    State::Cached | State::Unknown => Vec::new(),
+                let why = match &preview.state {
+                    State::WouldRun(why) => Some(why),
+                    State::Cached | State::Unknown => None,
                 };
                 let stage = &plan.stages[preview.stage];
                 let word = word(&preview.state).replace(' ', "_");
-                json!({ "stage": stage.id, "kind": stage.kind.kind, "state": word, "reasons": reasons })
+                json!({
+                    "stage": stage.id, "kind": stage.kind.kind, "state": word,
+                    "cause": why.map(|why| why.cause),
+                    "reasons": why.map_or(&[][..], |why| &why.reasons),
+                })
             });
             return self
                 .value(&json!({ "pipeline": plan.name, "stages": rows.collect::<Vec<_>>() }));
@@ -82,8 +86,7 @@ impl Terminal {
             let stage = &plan.stages[preview.stage];
             let reason = match &preview.state {
                 State::Cached => String::new(),
-                State::WouldRun(reasons) if reasons.is_empty() => "not in the cache".to_owned(),
-                State::WouldRun(reasons) => format!("because of {}", reasons.join(", ")),
+                State::WouldRun(why) => harmless(&why.to_string()),
                 State::Unknown => "depends on what runs before it".to_owned(),
             };
             let word = pad(word(&preview.state), 9);

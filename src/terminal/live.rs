@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use gradus_engine::event::{Event, Outcome};
+use gradus_engine::event::{Cause, Event, Outcome, Why};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
@@ -60,7 +60,7 @@ impl Live {
                 let line = format!("… {}  {words}", self.padded(stage));
                 self.say(&self.paint.dim(&harmless(&line)));
             }
-            Event::Started { stage, reasons, device, .. } => self.started(stage, reasons, device),
+            Event::Started { stage, why, device, .. } => self.started(stage, why, device),
             Event::Progress { stage, done, total, unit, note } => {
                 if let Some(bar) = self.running.get(stage) {
                     bar.set_length(*total);
@@ -109,18 +109,17 @@ impl Live {
         }
     }
 
-    fn started(&mut self, stage: &str, reasons: &[String], device: &str) {
+    fn started(&mut self, stage: &str, why: &Why, device: &str) {
+        // A new stage needs no reason to run.
+        let why = Some(why).filter(|why| why.cause != Cause::NeverRan);
         if self.bars.is_hidden() {
-            let why = if reasons.is_empty() {
-                String::new()
-            } else {
-                format!("  because of {}", reasons.join(", "))
-            };
+            let why =
+                why.map_or_else(String::new, |why| format!("  {}", harmless(&why.to_string())));
             self.say(&format!("> {}  on {device}{why}", self.padded(stage)));
             return;
         }
-        if !reasons.is_empty() {
-            let why = format!("  {} runs because of {}", self.padded(stage), reasons.join(", "));
+        if let Some(why) = why {
+            let why = format!("  {} runs: {}", self.padded(stage), harmless(&why.to_string()));
             self.say(&self.paint.dim(&why));
         }
         let template = "{spinner} {prefix}  {bar:24} {pos}/{len} {msg}  {per_sec}, {eta} left";

@@ -4,11 +4,14 @@
 //! colours where `NO_COLOR` is set.
 
 mod diagnostics;
+mod explanation;
 mod figures;
+mod lineage;
 mod listing;
 mod live;
 mod paint;
 mod results;
+mod runs;
 mod sweeping;
 
 use std::io::{self, IsTerminal, Write};

@@ -127,3 +127,45 @@ fn a_device_that_is_not_here_is_an_error_of_gradus_own() {
     assert_snapshot!(project.gradus(&["plan", "p.yaml", "--device", "cuda"]));
     assert_snapshot!(project.gradus(&["plan", "p.yaml", "--device", "tpu"]));
 }
+
+#[test]
+fn files_and_inputs_are_named_with_where_they_come_from() {
+    let project = Project::new(
+        "
+        params: { word: one, seed: 0 }
+        stages:
+          make:
+            kind: exec
+            outputs: { text: text }
+            with: { shell: 'printf %s \"$WORD\" > text', env: { WORD: '${params.word}' } }
+          same:
+            kind: exec
+            inputs: { text: make, list: list.txt }
+            outputs: { size: size }
+            with: { shell: 'cat inputs/* > size' }
+          read:
+            kind: data.load
+            with: { path: data/rows.jsonl, format: text, seed: '${params.seed}' }
+    ",
+    );
+    project.write("list.txt", "a");
+    project.write("data/rows.jsonl", "{}");
+    project.gradus(&["run", "p.yaml"]);
+    project.gradus(&["run", "p.yaml", "make", "--set", "word=two"]);
+    project.write("list.txt", "b");
+    project.write("data/rows.jsonl", "{\"text\": 1}");
+    let set = ["--set", "word=two", "--set", "seed=1"];
+    assert_snapshot!(project.gradus(&[&["plan", "p.yaml"], &set[..]].concat()));
+    assert_snapshot!(project.gradus(&[&["run", "p.yaml", "--slots", "1"], &set[..]].concat()));
+}
+
+#[test]
+fn a_result_that_is_gone_and_a_stage_that_is_forced_are_told_apart() {
+    let project = chain();
+    project.gradus(&["run", "p.yaml"]);
+    assert_snapshot!(project.gradus(&["run", "p.yaml", "make", "--force"]));
+    fs::remove_dir_all(project.path(".gradus/actions")).unwrap();
+    let plan = project.gradus(&["plan", "p.yaml", "make", "--format", "json"]).json();
+    assert_eq!(plan["stages"][0]["cause"], "result_gone");
+    assert_snapshot!(project.gradus(&["plan", "p.yaml", "make"]));
+}

@@ -66,7 +66,7 @@ fn a_changed_parameter_reruns_what_it_touches() {
     let events = project.events(&["--set", "word=longer"]);
     assert_eq!(events.ran(), ["length", "make", "upper"]);
     let reasons: Vec<_> = events.of("started").map(|it| &it["reasons"][0]).collect();
-    assert_eq!(reasons[1], "input text");
+    assert_eq!(reasons[1], "input text from make.text 99a5bc94 → 5a3ad503");
     // What ran once is known for ever, in whatever order values come and go.
     assert!(project.events(&[]).ran().is_empty());
 }

@@ -91,6 +91,10 @@ impl Worker {
             }
             "wait" => return self.wait_for_cancel(),
             "report" => self.report(),
+            "measure" => {
+                let (name, value) = ("score".to_owned(), Some(rest.parse().unwrap()));
+                self.say(&Reply::Metric { name, step: None, value });
+            }
             "process" => {
                 let value = Some(f64::from(std::process::id()));
                 self.say(&Reply::Metric { name: "process".to_owned(), step: None, value });

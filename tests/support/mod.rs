@@ -283,9 +283,13 @@ fn filters(project: &Path) -> insta::Settings {
     settings.add_filter(&project.display().to_string(), "[project]");
     settings.add_filter(r"\b[0-9a-f]{64}\b", "[digest]");
     settings.add_filter(r"\b[0-9a-f]{2}/[0-9a-f]{62}\b", "[digest]");
+    // In a column, a second run within one second is longer by its number.
+    settings.add_filter(r"\b\d{8}-\d{6}(-\d+)? {2,}", "[run]  ");
     settings.add_filter(r"\b\d{8}-\d{6}(-\d+)?\b", "[run]");
     settings.add_filter(r"\b\d+\.\d s( +)", "[time]  ");
     settings.add_filter(r"\b\d+\.\d s\b", "[time]");
+    settings.add_filter(r"\b\d{4}-\d{2}-\d{2} \d{2}:\d{2}\b", "[when]");
+    settings.add_filter(r#""started": ?\d+"#, r#""started": 0"#);
     settings.add_filter(r#""seconds": ?[0-9.e-]+"#, r#""seconds": 0"#);
     settings
 }

@@ -75,45 +75,6 @@ impl Table {
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self.0.to_string().as_bytes())
     }
-
-    /// What differs from `before`, in words: `beta 0.1 → 0.5`, `input data`.
-    pub fn changes_since(&self, before: &Self) -> Vec<String> {
-        let mut words = Vec::new();
-        for (row, now) in self.0.as_object().into_iter().flatten() {
-            let then = &before.0[row];
-            if now == then {
-                continue;
-            }
-            let keys = |value: &Value| -> Vec<String> {
-                value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
-            };
-            match row.as_str() {
-                "params" => {
-                    let mut names = keys(now);
-                    names.extend(keys(then));
-                    names.sort();
-                    names.dedup();
-                    words.extend(
-                        names
-                            .iter()
-                            .filter(|name| now[*name] != then[*name])
-                            .map(|name| format!("{name} {} → {}", then[name], now[name])),
-                    );
-                }
-                "inputs" => words.extend(
-                    keys(now).iter().filter(|n| now[*n] != then[*n]).map(|n| format!("input {n}")),
-                ),
-                "files" => words.extend(
-                    keys(now)
-                        .iter()
-                        .filter(|name| now[*name] != then[*name])
-                        .map(|name| format!("file at {}", name.trim_start_matches('/'))),
-                ),
-                _ => words.push(format!("{row} {then} → {now}")),
-            }
-        }
-        words
-    }
 }
 
 /// The seed of every random choice in a stage.
@@ -269,13 +230,6 @@ mod tests {
         // Should this change, then raise `SCHEMA`: what is in caches would not be found any more.
         let known = "e4287b736d46493c0194a8af9421d5594c2c082f886c4bb6da06218afc16143a";
         assert_eq!(fingerprint("").to_string(), known);
-    }
-
-    #[test]
-    fn a_change_is_told_in_words() {
-        let words = table("size: 2, deep: { b: x }").changes_since(&table(""));
-        assert_eq!(words, [r#"deep {"a":1,"b":""} → {"a":1,"b":"x"}"#, "size 1.0 → 2.0"]);
-        assert!(table("").changes_since(&table("size: 1")).is_empty());
     }
 
     #[test]

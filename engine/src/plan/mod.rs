@@ -4,6 +4,7 @@
 //! What stands in a [`Plan`] needs no second check.
 
 mod exec;
+mod facts;
 mod files;
 mod fingerprint;
 mod graph;
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 pub(crate) use exec::variable;
 pub use exec::{Command, Exec, documented as exec_kind};
+pub use facts::{Facts, Group, Origin, Origins, Pair, Row, short, side_by_side};
 pub use fingerprint::{Known, Table, seed_of};
 pub use graph::{Drawing, draw};
 pub(crate) use wiring::label;

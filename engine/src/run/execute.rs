@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
-    RunError, devices, program,
+    Made, RunError, devices, program,
     resolve::{self, Resolved},
     schedule::{Shared, Stop},
     turn::{Turn, turn},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     event::{Event, Metrics},
-    plan::seed_of,
+    plan::{Stage, seed_of},
 };
 
 /// A stage's outcome as the scheduler needs it.
@@ -40,9 +40,8 @@ pub(super) async fn execute(
     let resolved = {
         let shared = Arc::clone(&shared);
         blocking(move || {
-            let (stage, device) = (&shared.plan.stages[index], &shared.session.devices.class);
-            let cache = &shared.session.cache;
-            Ok(resolve::resolve(cache, &shared.plan, stage, &actions, device)?)
+            let stage = &shared.plan.stages[index];
+            Ok(resolve::resolve(&shared.session, &shared.plan, stage, &actions)?)
         })
         .await?
     };
@@ -64,7 +63,7 @@ pub(super) async fn execute(
                 outputs: action.outputs.clone(),
                 metrics: resolve::metrics_of(&action),
             });
-            resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.table);
+            resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.facts);
             return Ok(Ended { action, cached: true });
         }
     };
@@ -138,17 +137,19 @@ async fn run(
 ) -> Result<Action, RunError> {
     let stage = &shared.plan.stages[index];
     let cache = &shared.session.cache;
+    let forced = shared.session.forces(stage);
     shared.send(Event::Started {
         stage: stage.id.clone(),
         fingerprint: resolved.fingerprint,
         device: device.to_owned(),
-        reasons: resolve::reasons(cache, &shared.plan, stage, &resolved.table),
+        why: resolve::why(&shared.session, &shared.plan, stage, resolved, forced)?,
     });
     let began = Instant::now();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let attempt = cache.attempt()?;
     let log_path = shared.log_path(&stage.id);
     let metrics = Arc::new(Mutex::new(Metrics::new()));
+    let mut ran_on = device.to_owned();
     let staged = if let Some(exec) = &stage.exec {
         let log = super::log::Log::default();
         log.begin(&log_path).map_err(RunError::io("the stage's log cannot be written"))?;
@@ -157,26 +158,10 @@ async fn run(
         shared.keep_log(&stage.id, &log, ran.is_err());
         ran.map_err(|error| with_room(cache, error))?
     } else {
-        let outputs: BTreeMap<String, PathBuf> = stage
-            .kind
-            .outputs
-            .iter()
-            .map(|port| (port.name.clone(), attempt.path().join(&port.name)))
-            .collect();
-        let job = Job {
-            kind: stage.kind.kind.clone(),
-            params: stage.params.clone(),
-            inputs: job_inputs(shared, resolved, stage)?,
-            outputs: outputs.clone(),
-            seed: seed_of(&resolved.fingerprint),
-            threads: devices::THREADS,
-            checkpoints: Some(Checkpoints {
-                folder: cache.checkpoints(&resolved.fingerprint),
-                every_steps: shared.session.settings.checkpoint.every_steps,
-                every_seconds: shared.session.settings.checkpoint.every_seconds,
-            }),
-        };
         let mut worker = shared.worker(device, &stage.id, &log_path).await?;
+        ran_on.clone_from(&worker.device);
+        let job = job(shared, resolved, stage, attempt.path())?;
+        let outputs = job.outputs.clone();
         let ran = {
             let (id, metrics) = (stage.id.clone(), Arc::clone(&metrics));
             worker
@@ -203,28 +188,32 @@ async fn run(
     }
     let seconds = began.elapsed().as_secs_f64();
     let metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let record = json!({
-        "kind": stage.kind.kind,
-        "table": resolved.table,
-        "metrics": metrics,
-        "seconds": seconds,
-        "started": started,
-        "run": shared.run_id(),
-        "pipeline": shared.plan.name,
-        "stage": stage.id,
-        "device": device,
-        "gradus": env!("CARGO_PKG_VERSION"),
-    });
+    let made = Made {
+        kind: stage.kind.kind.clone(),
+        facts: resolved.facts.clone(),
+        metrics: metrics.clone(),
+        seconds,
+        started,
+        run: shared.run_id(),
+        pipeline: shared.plan.name.clone(),
+        stage: stage.id.clone(),
+        device: ran_on,
+        gradus: env!("CARGO_PKG_VERSION").to_owned(),
+        libtorch: stage.exec.is_none().then(|| shared.libtorch_version()).flatten(),
+        git: None,
+    };
     let action = {
         let (cache, fingerprint) = (cache.clone(), resolved.fingerprint);
+        let shared = Arc::clone(shared);
         let committed = move || {
-            let action = cache.commit(&fingerprint, &staged, record)?;
+            let made = Made { git: shared.commit(), ..made };
+            let action = cache.commit(&fingerprint, &staged, json!(made))?;
             cache.drop_checkpoints(&fingerprint)?;
             Ok(action)
         };
         blocking(committed).await?
     };
-    resolve::remember(cache, &shared.plan, stage, &resolved.table);
+    resolve::remember(cache, &shared.plan, stage, &resolved.facts);
     shared.send(Event::Finished {
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,
@@ -261,11 +250,35 @@ fn event_of(stage: &str, reply: Reply, metrics: &Mutex<Metrics>) -> Option<Event
     }
 }
 
+/// What the worker is asked to do; it writes its outputs into `folder`.
+fn job(
+    shared: &Shared,
+    resolved: &Resolved,
+    stage: &Stage,
+    folder: &Path,
+) -> Result<Job, RunError> {
+    let outputs = stage.kind.outputs.iter();
+    let checkpoint = shared.session.settings.checkpoint;
+    Ok(Job {
+        kind: stage.kind.kind.clone(),
+        params: stage.params.clone(),
+        inputs: job_inputs(shared, resolved, stage)?,
+        outputs: outputs.map(|port| (port.name.clone(), folder.join(&port.name))).collect(),
+        seed: seed_of(&resolved.fingerprint),
+        threads: devices::THREADS,
+        checkpoints: Some(Checkpoints {
+            folder: shared.session.cache.checkpoints(&resolved.fingerprint),
+            every_steps: checkpoint.every_steps,
+            every_seconds: checkpoint.every_seconds,
+        }),
+    })
+}
+
 /// Where the worker finds each input: in the store, or where the user has it.
 fn job_inputs(
     shared: &Shared,
     resolved: &Resolved,
-    stage: &crate::plan::Stage,
+    stage: &Stage,
 ) -> Result<BTreeMap<String, Vec<Input>>, RunError> {
     let mut inputs: BTreeMap<String, Vec<Input>> = BTreeMap::new();
     let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
@@ -293,7 +306,7 @@ fn stored_source(shared: &Shared, artifact: &Artifact) -> Result<Source, RunErro
     ))
 }
 
-fn user_source(path: &std::path::Path) -> Result<Source, RunError> {
+fn user_source(path: &Path) -> Result<Source, RunError> {
     if path.is_file() {
         return Ok(Source::File(path.to_owned()));
     }

@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use gradus_cache::{Artifact, Cache, Fingerprint};
@@ -22,7 +23,11 @@ pub struct RunRecord {
     pub pipeline: String,
     /// The pipeline's file when it ran.
     pub file: PathBuf,
+    /// `None` for a run that is under way, or was killed.
     pub outcome: Option<Outcome>,
+    /// Seconds since 1970.
+    #[serde(default)]
+    pub started: u64,
     pub seconds: f64,
     /// In the order of the plan.
     pub stages: Vec<StageRecord>,
@@ -116,6 +121,7 @@ impl History {
             pipeline: pipeline.to_owned(),
             file: file.to_owned(),
             outcome: None,
+            started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs()),
             seconds: 0.0,
             stages: Vec::new(),
         };
@@ -131,7 +137,7 @@ impl History {
 
     /// Takes an event in. What cannot be written is said, and stops nothing.
     pub(super) fn take(&mut self, event: &Event) {
-        self.apply(event);
+        self.record.apply(event);
         if matches!(event, Event::Progress { .. }) {
             return;
         }
@@ -149,9 +155,11 @@ impl History {
             tracing::warn!(%error, "the run's record cannot be written");
         }
     }
+}
 
+impl RunRecord {
     fn apply(&mut self, event: &Event) {
-        let record = &mut self.record;
+        let record = self;
         let mut with = |id: &str, change: &dyn Fn(&mut StageRecord)| {
             if let Some(stage) = record.stages.iter_mut().find(|stage| stage.stage == *id) {
                 change(stage);
@@ -206,15 +214,74 @@ impl History {
         }
     }
 
-    /// All runs that left a record, the newest first.
+    /// How many stages ended like this.
+    pub fn count(&self, status: Status) -> usize {
+        self.stages.iter().filter(|stage| stage.status == status).count()
+    }
+
+    /// What a run wrote that was killed before its first stage ended.
+    fn replayed(folder: &Path) -> Option<Self> {
+        let text = fs::read_to_string(folder.join("events.jsonl")).ok()?;
+        let mut events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
+        let first = events.next()?;
+        let Event::RunStarted { run, pipeline, .. } = &first else { return None };
+        let made = fs::metadata(folder.join("events.jsonl")).and_then(|it| it.created()).ok();
+        let since = made.and_then(|it| it.duration_since(UNIX_EPOCH).ok());
+        let mut record = Self {
+            run: run.clone(),
+            pipeline: pipeline.clone(),
+            file: PathBuf::new(),
+            outcome: None,
+            started: since.map_or(0, |it| it.as_secs()),
+            seconds: 0.0,
+            stages: Vec::new(),
+        };
+        std::iter::once(first).chain(events).for_each(|event| record.apply(&event));
+        Some(record)
+    }
+}
+
+impl History {
+    /// All runs that left anything, the newest first.
     pub fn all(cache: &Cache) -> Vec<RunRecord> {
         let Ok(folders) = fs::read_dir(runs(cache)) else { return Vec::new() };
         let mut folders: Vec<_> = folders.flatten().map(|entry| entry.path()).collect();
-        folders.sort_by(|a, b| b.cmp(a));
-        let read = |folder: &PathBuf| {
-            serde_json::from_slice(&fs::read(folder.join("run.json")).ok()?).ok()
+        folders.sort_by(|a, b| newest_first(a, b));
+        let read = |folder: &PathBuf| match fs::read(folder.join("run.json")) {
+            Ok(bytes) => serde_json::from_slice(&bytes).ok(),
+            Err(_) => RunRecord::replayed(folder),
         };
         folders.iter().filter_map(read).collect()
+    }
+
+    /// The run of `runs` (the newest first) that `text` means: `last`, `last~2`, an id, or the beginning of
+    /// one. The error says why there is none.
+    pub fn find<'r>(runs: &'r [RunRecord], text: &str) -> Result<&'r RunRecord, String> {
+        let back = match text.strip_prefix("last") {
+            Some("") => Some(0),
+            Some(rest) => rest.strip_prefix('~').and_then(|count| count.parse::<usize>().ok()),
+            None => None,
+        };
+        if let Some(back) = back {
+            let count = runs.len();
+            return runs.get(back).ok_or_else(|| match count {
+                0 => "nothing has run yet".to_owned(),
+                1 => format!("`{text}` goes back too far: there is one run"),
+                _ => format!("`{text}` goes back too far: there are {count} runs"),
+            });
+        }
+        if let Some(run) = runs.iter().find(|run| run.run == text) {
+            return Ok(run);
+        }
+        let begin = runs.iter().filter(|run| run.run.starts_with(text) && !text.is_empty());
+        match begin.collect::<Vec<_>>().as_slice() {
+            [run] => Ok(run),
+            [] => Err(format!("no run is called `{text}`")),
+            several => {
+                let ids: Vec<_> = several.iter().map(|run| run.run.as_str()).take(5).collect();
+                Err(format!("`{text}` begins several runs: {}", ids.join(", ")))
+            }
+        }
     }
 
     /// The newest run of the pipeline called `pipeline`.
@@ -233,9 +300,29 @@ impl History {
     }
 }
 
+/// Runs of one second are told apart by a number behind the time: 10 comes after 9.
+fn newest_first(a: &Path, b: &Path) -> std::cmp::Ordering {
+    let key = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut parts = name.splitn(3, '-').map(str::to_owned);
+        let time = (parts.next(), parts.next());
+        (time, parts.next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(1))
+    };
+    key(b).cmp(&key(a))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::file_name;
+    use std::path::Path;
+
+    use super::{file_name, newest_first};
+
+    #[test]
+    fn runs_of_one_second_stand_in_their_order() {
+        let mut names = ["20260101-120000-2", "20260101-120000", "20260101-120000-10"];
+        names.sort_by(|a, b| newest_first(Path::new(a), Path::new(b)));
+        assert_eq!(names, ["20260101-120000-10", "20260101-120000-2", "20260101-120000"]);
+    }
 
     #[test]
     fn no_stage_or_pipeline_is_called_so_that_its_file_lies_elsewhere() {

@@ -3,14 +3,18 @@
 //! The one room that starts processes. [`Session::preview`] says what would run; [`Session::run`] does it
 //! and reports by [`Event`](crate::event::Event).
 
+mod compare;
 mod devices;
 mod execute;
+mod explain;
 mod frames;
 mod guard;
 mod history;
 mod launch;
 mod libtorch;
+mod lineage;
 mod log;
+mod made;
 mod outputs;
 mod preview;
 mod program;
@@ -27,10 +31,14 @@ use gradus_protocol::catalog::Catalog;
 use serde::Deserialize;
 use thiserror::Error;
 
+pub use compare::{Comparison, MetricPair, OutputPair, StageComparison};
 pub use devices::{Devices, detect_gpus};
+pub use explain::Explanation;
 pub use history::{History, RunRecord, StageRecord, Status};
 pub use launch::{Toolchain, find_worker};
 pub use libtorch::{Libtorch, find_libtorch};
+pub use lineage::{Ancestor, Found, Lineage, Source};
+pub use made::{Commit, Made, local_time};
 pub use outputs::{FinalOutput, final_outputs};
 pub use preview::{Preview, State};
 pub use schedule::Stop;

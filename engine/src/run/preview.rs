@@ -2,9 +2,12 @@
 
 use gradus_cache::{Action, CacheError};
 
-use super::{Session, resolve};
+use super::{
+    Session,
+    resolve::{self, Resolved},
+};
 use crate::{
-    event::Metrics,
+    event::{Metrics, Why},
     plan::{Plan, Stage},
 };
 
@@ -21,8 +24,7 @@ pub struct Preview {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     Cached,
-    /// With what changed since the stage last ran; empty if it never did.
-    WouldRun(Vec<String>),
+    WouldRun(Why),
     /// It depends on what stages before it put out.
     Unknown,
 }
@@ -40,27 +42,28 @@ impl Session {
         let mut previews = Vec::new();
         for &index in selected {
             let stage = &plan.stages[index];
-            let device = &self.devices.class;
-            let resolved = resolve::resolve(&self.cache, plan, stage, &actions, device)?;
-            let (outlook, action) = match resolved {
+            let (outlook, action) = match resolve::resolve(self, plan, stage, &actions)? {
                 None => (State::Unknown, None),
-                Some(resolved) => {
-                    let forced = self.forces(stage);
-                    match resolve::recall(&self.cache, &resolved.fingerprint)? {
-                        Some(action) if !forced => (State::Cached, Some(action)),
-                        _ if forced => (State::WouldRun(vec!["forced".to_owned()]), None),
-                        _ => {
-                            let table = &resolved.table;
-                            let reasons = resolve::reasons(&self.cache, plan, stage, table);
-                            (State::WouldRun(reasons), None)
-                        }
-                    }
-                }
+                Some(resolved) => self.outlook(plan, stage, &resolved)?,
             };
             actions[index].clone_from(&action);
             previews.push(Preview { stage: index, state: outlook, action });
         }
         Ok(previews)
+    }
+
+    /// What a run would do with a stage of which all is known.
+    pub(super) fn outlook(
+        &self,
+        plan: &Plan,
+        stage: &Stage,
+        resolved: &Resolved,
+    ) -> Result<(State, Option<Action>), CacheError> {
+        let forced = self.forces(stage);
+        if !forced && let Some(action) = resolve::recall(&self.cache, &resolved.fingerprint)? {
+            return Ok((State::Cached, Some(action)));
+        }
+        Ok((State::WouldRun(resolve::why(self, plan, stage, resolved, forced)?), None))
     }
 
     /// Whether this stage is to run although it is cached.

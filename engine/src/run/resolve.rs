@@ -1,19 +1,20 @@
 //! What a stage's fingerprint is, once all that it reads is known, and what the cache has for it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use gradus_cache::{Action, Artifact, Cache, CacheError, Fingerprint, Stat};
 use serde_json::json;
 
+use super::Session;
 use crate::{
-    event::Metrics,
-    plan::{From, Known, Plan, Stage, Table, label},
+    event::{Cause, Metrics, Why},
+    plan::{Facts, From, Known, Origin, Origins, Plan, Stage, Table, label},
 };
 
 /// A stage with everything that determines its outputs.
 #[derive(Debug, Clone)]
 pub(super) struct Resolved {
-    pub(super) table: Table,
+    pub(super) facts: Facts,
     pub(super) fingerprint: Fingerprint,
     pub(super) known: Known,
     /// The user's files that were read, as they were then.
@@ -22,37 +23,55 @@ pub(super) struct Resolved {
 
 /// Resolves `stage`; `actions` are those of the stages before it. `None` if one it reads has none yet.
 pub(super) fn resolve(
-    cache: &Cache,
+    session: &Session,
     plan: &Plan,
     stage: &Stage,
     actions: &[Option<Action>],
-    device: &str,
 ) -> Result<Option<Resolved>, CacheError> {
-    let mut known = Known { device: device.to_owned(), ..Known::default() };
+    let waits = stage.sources().any(|source| actions[source].is_none());
+    if waits { Ok(None) } else { gather(session, plan, stage, actions) }
+}
+
+/// As [`resolve`], but inputs that are not there yet are left out. `None` if an action lacks an output.
+pub(super) fn gather(
+    session: &Session,
+    plan: &Plan,
+    stage: &Stage,
+    actions: &[Option<Action>],
+) -> Result<Option<Resolved>, CacheError> {
+    let mut known = Known { device: session.devices.class.clone(), ..Known::default() };
+    let mut origins = Origins::default();
     let mut stats = Vec::new();
     let mut hash = |path: &Path| -> Result<Artifact, CacheError> {
-        let (artifact, read) = cache.hash_path(path)?;
+        let (artifact, read) = session.cache.hash_path(path)?;
         stats.extend(read);
         Ok(artifact)
     };
-    let mut inputs: BTreeMap<String, Vec<(String, Artifact)>> = BTreeMap::new();
     for wire in &stage.inputs {
-        let artifact = match &wire.from {
-            From::File(path) => hash(path)?,
+        let (artifact, origin) = match &wire.from {
+            From::File(path) => (hash(path)?, Origin::File { file: session.path_in_words(path) }),
             From::Stage(index, output) => {
-                let found = actions[*index].as_ref().and_then(|action| action.outputs.get(output));
-                let Some(artifact) = found else { return Ok(None) };
-                artifact.clone()
+                let Some(action) = actions[*index].as_ref() else { continue };
+                let Some(artifact) = action.outputs.get(output) else { return Ok(None) };
+                let origin = Origin::Stage {
+                    stage: plan.stages[*index].id.clone(),
+                    output: output.clone(),
+                    fingerprint: action.fingerprint,
+                };
+                (artifact.clone(), origin)
             }
         };
-        inputs.entry(wire.port.clone()).or_default().push((label(wire, &plan.stages), artifact));
+        let label = label(wire, &plan.stages);
+        known.inputs.entry(wire.port.clone()).or_default().push((label, artifact));
+        origins.inputs.entry(wire.port.clone()).or_default().push(origin);
     }
     for (pointer, path) in &stage.files {
         known.files.insert(pointer.clone(), hash(path)?);
+        origins.files.insert(pointer.clone(), session.path_in_words(path));
     }
-    known.inputs = inputs;
     let table = Table::of(stage, &known);
-    Ok(Some(Resolved { fingerprint: table.fingerprint(), table, known, stats }))
+    let fingerprint = table.fingerprint();
+    Ok(Some(Resolved { facts: Facts { table, origins }, fingerprint, known, stats }))
 }
 
 /// What the cache has for `fingerprint`, every byte of it checked as far as `Cache::verify` does.
@@ -69,15 +88,35 @@ pub(super) fn recall(
     Ok(Some(action))
 }
 
-/// Why a stage runs: what changed since it last did. Empty if it never ran, or ran just so.
-pub(super) fn reasons(cache: &Cache, plan: &Plan, stage: &Stage, table: &Table) -> Vec<String> {
-    let last = cache.index().last(&stage_key(plan, stage));
-    last.map(|last| table.changes_since(&Table(last))).unwrap_or_default()
+/// Why a stage runs that is `forced`, or else is not in the cache.
+pub(super) fn why(
+    session: &Session,
+    plan: &Plan,
+    stage: &Stage,
+    resolved: &Resolved,
+    forced: bool,
+) -> Result<Why, CacheError> {
+    let because = |cause, reasons| Ok(Why { cause, reasons });
+    if forced && session.cache.recall(&resolved.fingerprint)?.is_some() {
+        return because(Cause::Forced, Vec::new());
+    }
+    match last(&session.cache, plan, stage) {
+        None => because(Cause::NeverRan, Vec::new()),
+        Some(last) if last.table == resolved.facts.table => because(Cause::ResultGone, Vec::new()),
+        Some(last) => because(Cause::Changed, resolved.facts.changes_since(&last)),
+    }
 }
 
-/// Remembers `table` as what the stage last ran with.
-pub(super) fn remember(cache: &Cache, plan: &Plan, stage: &Stage, table: &Table) {
-    cache.index().set_last(&stage_key(plan, stage), &table.0);
+/// What the stage was when it last ran or was found in the cache.
+pub(super) fn last(cache: &Cache, plan: &Plan, stage: &Stage) -> Option<Facts> {
+    let last = cache.index().last(&stage_key(plan, stage))?;
+    serde_json::from_value(last).ok()
+}
+
+/// Remembers what the stage was when it last ran or was found in the cache.
+pub(super) fn remember(cache: &Cache, plan: &Plan, stage: &Stage, facts: &Facts) {
+    // A `Facts` is plain data: this cannot fail.
+    cache.index().set_last(&stage_key(plan, stage), &json!(facts));
 }
 
 fn stage_key(plan: &Plan, stage: &Stage) -> String {
@@ -87,4 +126,11 @@ fn stage_key(plan: &Plan, stage: &Stage) -> String {
 /// The metrics that a stage's action remembers.
 pub(super) fn metrics_of(action: &Action) -> Metrics {
     serde_json::from_value(action.record["metrics"].clone()).unwrap_or_default()
+}
+
+impl Session {
+    /// A file of the user's as people know it: from the project on, where it lies inside.
+    fn path_in_words(&self, path: &Path) -> String {
+        path.strip_prefix(&self.project).unwrap_or(path).display().to_string()
+    }
 }

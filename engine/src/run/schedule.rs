@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    History, RunError, RunRecord, Session,
+    Commit, History, RunError, RunRecord, Session,
     execute::{Ended, execute},
     launch::Toolchain,
     log::Log,
@@ -56,6 +56,8 @@ pub(super) struct Shared {
     forced: Mutex<HashSet<Fingerprint>>,
     failed_logs: Mutex<HashMap<String, Vec<String>>>,
     toolchain: Mutex<Option<Toolchain>>,
+    /// Asked for when the first stage is committed: a run that finds all cached starts no git.
+    commit: OnceLock<Option<Commit>>,
     /// A stage failed, and the others are not to begin any more.
     giving_up: AtomicBool,
 }
@@ -158,6 +160,22 @@ impl Shared {
         self.giving_up.store(!self.session.settings.keep_going, Ordering::Relaxed);
     }
 
+    /// The commit of the work tree that the pipeline lies in. Waits for git, once a run.
+    pub(super) fn commit(&self) -> Option<Commit> {
+        let file = lock(&self.history).record.file.clone();
+        self.commit
+            .get_or_init(|| {
+                let file = std::path::absolute(file).ok()?;
+                Commit::of(file.parent()?)
+            })
+            .clone()
+    }
+
+    /// The version of libtorch that this run's workers use; `None` before the first of them.
+    pub(super) fn libtorch_version(&self) -> Option<String> {
+        lock(&self.toolchain).as_ref()?.libtorch.as_ref().map(|it| it.version.clone())
+    }
+
     fn toolchain(&self) -> Result<Toolchain, RunError> {
         let mut found = lock(&self.toolchain);
         if found.is_none() {
@@ -214,6 +232,7 @@ impl Session {
             forced: Mutex::default(),
             failed_logs: Mutex::default(),
             toolchain: Mutex::default(),
+            commit: OnceLock::new(),
             giving_up: AtomicBool::new(false),
         });
         let names = selected.iter().map(|index| &plan.stages[*index]);

@@ -1,0 +1,60 @@
+//! One stage's fingerprint, row by row, beside what it was the last time.
+
+use gradus_cache::{Action, CacheError, Fingerprint};
+
+use super::{Made, Session, State, resolve};
+use crate::plan::{Facts, Pair, Plan, side_by_side};
+
+/// All that is known about a stage before a run.
+#[derive(Debug)]
+pub struct Explanation {
+    pub state: State,
+    /// `None` while a stage before it has to run.
+    pub fingerprint: Option<Fingerprint>,
+    /// Stages before it without a result.
+    pub waits_for: Vec<String>,
+    /// What it was when it last ran or was found in the cache.
+    pub last: Option<Fingerprint>,
+    pub rows: Vec<Pair>,
+    /// How its result was made, for a stage that is cached.
+    pub made: Option<Made>,
+}
+
+impl Session {
+    /// Explains the stage at `index`; `selected` are that stage and all that it needs.
+    pub fn explain(
+        &self,
+        plan: &Plan,
+        index: usize,
+        selected: &[usize],
+    ) -> Result<Explanation, CacheError> {
+        let stage = &plan.stages[index];
+        let mut actions: Vec<Option<Action>> = vec![None; plan.stages.len()];
+        let mut outlook = State::Unknown;
+        for preview in self.preview(plan, selected)? {
+            if preview.stage == index {
+                outlook = preview.state;
+            }
+            actions[preview.stage] = preview.action;
+        }
+        let mut waits_for: Vec<String> = stage
+            .sources()
+            .filter(|source| actions[*source].is_none())
+            .map(|source| plan.stages[source].id.clone())
+            .collect();
+        waits_for.dedup();
+        let gathered = resolve::gather(self, plan, stage, &actions)?;
+        let fingerprint = gathered.as_ref().map(|it| it.fingerprint);
+        let now = gathered.map(|it| it.facts.rows()).unwrap_or_default();
+        let last = resolve::last(&self.cache, plan, stage);
+        let before = last.as_ref().map(Facts::rows).unwrap_or_default();
+        Ok(Explanation {
+            state: outlook,
+            fingerprint: fingerprint.filter(|_| waits_for.is_empty()),
+            waits_for,
+            last: last.map(|last| last.table.fingerprint()),
+            rows: side_by_side(&before, &now),
+            made: actions[index].as_ref().and_then(Made::of),
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! `gradus runs` and `gradus diff`: the history, and two of its runs beside each other.
+
+use std::fs;
+
+use insta::{assert_json_snapshot, assert_snapshot};
+
+use crate::support::Project;
+
+const TWO: &str = "
+    name: two
+    params: { word: one }
+    stages:
+      make:
+        kind: exec
+        outputs: { text: text, log: log }
+        with: { shell: 'printf %s \"$WORD\" > text; touch log', env: { WORD: '${params.word}' } }
+      rows: { kind: data.synthetic, with: { task: reviews } }
+      read: { kind: exec, inputs: { a: make, b: list.txt }, with: { shell: 'test ! -e inputs/no' } }
+";
+
+/// Three runs: all, one stage, and all again with other values and a failure.
+fn three() -> Project {
+    let mut project = Project::new(TWO);
+    project.set("FAKE_WORKER", "data.synthetic=report");
+    project.write("list.txt", "a");
+    project.gradus(&["run", "p.yaml"]);
+    project.gradus(&["run", "p.yaml", "make"]);
+    project.write("list.txt", "b");
+    let changed =
+        TWO.replace("read: {", "more: { kind: exec, with: { shell: exit 1 } }\n      read: {");
+    project.pipeline(&changed);
+    project.gradus(&["run", "p.yaml", "--set", "word=two", "--keep-going"]);
+    project
+}
+
+#[test]
+fn runs_are_listed_the_newest_first() {
+    let project = three();
+    assert_snapshot!(project.gradus(&["runs"]));
+    assert_snapshot!(project.gradus(&["runs", "p.yaml", "--limit", "1"]));
+    assert_json_snapshot!(project.gradus(&["runs", "--format", "json", "--limit", "2"]).json());
+}
+
+#[test]
+fn runs_of_other_pipelines_are_left_out_when_one_is_named() {
+    let project = three();
+    project.write("q.yaml", "stages: { a: { kind: exec, with: { shell: 'true' } } }");
+    project.gradus(&["run", "q.yaml"]);
+    let count = |arguments: &[&str]| {
+        let all = [&["runs", "--format", "json"], arguments].concat();
+        project.gradus(&all).json().as_array().unwrap().len()
+    };
+    assert_eq!((count(&[]), count(&["p.yaml"]), count(&["q.yaml"])), (4, 3, 1));
+    assert_eq!(project.gradus(&["diff", "last", "last~1", "--of", "q.yaml"]).code, Some(1));
+}
+
+#[test]
+fn a_run_that_was_killed_early_is_in_the_history() {
+    let project = three();
+    for file in project.files_below(".gradus/runs") {
+        if file.ends_with("run.json") {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    let runs = project.gradus(&["runs", "--format", "json"]).json();
+    assert_eq!(runs[0]["failed"], 1);
+    assert_eq!(runs[2]["ran"], 3);
+}
+
+#[test]
+fn two_runs_stand_beside_each_other() {
+    let project = three();
+    assert_snapshot!(project.gradus(&["diff", "last~2", "last"]));
+    assert_snapshot!(project.gradus(&["diff", "last~1", "last~2"]));
+}
+
+#[test]
+fn a_comparison_is_a_value_for_programs() {
+    let found = three().gradus(&["diff", "last~2", "last", "--format", "json"]).json();
+    assert_eq!(found["only_second"], serde_json::json!(["more"]));
+    assert_json_snapshot!(found["stages"][0]);
+}
+
+#[test]
+fn metrics_are_compared_by_their_difference() {
+    let mut project =
+        Project::new("stages: { rows: { kind: data.synthetic, with: { task: reviews } } }");
+    project.set("FAKE_WORKER", "data.synthetic=measure 0.5");
+    project.gradus(&["run", "p.yaml"]);
+    project.set("FAKE_WORKER", "data.synthetic=measure 0.625");
+    project.gradus(&["run", "p.yaml", "--force"]);
+    let found = project.gradus(&["diff", "last~1", "last", "--format", "json"]).json();
+    assert_json_snapshot!(found["stages"][0]["metrics"]);
+    let text = project.gradus(&["diff", "last~1", "last"]).stdout;
+    let lines: Vec<_> = text.lines().rev().take(2).collect();
+    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["A", "B", "B", "−", "A"]);
+    let row: Vec<_> = lines[0].split_whitespace().collect();
+    assert_eq!(row, ["score", "0.5000", "0.6250", "+0.1250"]);
+}
+
+#[test]
+fn a_run_that_is_not_there_is_said() {
+    let project = three();
+    assert_snapshot!(project.gradus(&["diff", "last", "last~3"]));
+    assert_snapshot!(project.gradus(&["diff", "last", "2019"]));
+    assert_eq!(project.gradus(&["diff", "2", "last"]).code, Some(1), "begins several");
+    assert_snapshot!(Project::new(TWO).gradus(&["diff", "last", "last"]));
+}
