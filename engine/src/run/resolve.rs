@@ -1,6 +1,6 @@
 //! What a stage's fingerprint is, once all that it reads is known, and what the cache has for it.
 
-use std::path::Path;
+use std::{borrow::Borrow, path::Path};
 
 use gradus_cache::{Action, Artifact, Cache, CacheError, Fingerprint, Stat};
 use serde_json::json;
@@ -26,7 +26,7 @@ pub(super) fn resolve(
     session: &Session,
     plan: &Plan,
     stage: &Stage,
-    actions: &[Option<Action>],
+    actions: &[Option<impl Borrow<Action>>],
 ) -> Result<Option<Resolved>, CacheError> {
     let waits = stage.sources().any(|source| actions[source].is_none());
     if waits { Ok(None) } else { gather(session, plan, stage, actions) }
@@ -37,7 +37,7 @@ pub(super) fn gather(
     session: &Session,
     plan: &Plan,
     stage: &Stage,
-    actions: &[Option<Action>],
+    actions: &[Option<impl Borrow<Action>>],
 ) -> Result<Option<Resolved>, CacheError> {
     let mut known = Known { device: session.devices.class.clone(), ..Known::default() };
     let mut origins = Origins::default();
@@ -52,6 +52,7 @@ pub(super) fn gather(
             From::File(path) => (hash(path)?, Origin::File { file: session.path_in_words(path) }),
             From::Stage(index, output) => {
                 let Some(action) = actions[*index].as_ref() else { continue };
+                let action: &Action = action.borrow();
                 let Some(artifact) = action.outputs.get(output) else { return Ok(None) };
                 let origin = Origin::Stage {
                     stage: plan.stages[*index].id.clone(),
