@@ -30,7 +30,7 @@ lint: setup
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 docs: setup
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items
 
 catalog: setup ## Write stages/catalog.json anew from the code
 	cargo run --locked --quiet -p gradus-stages -- catalog > stages/catalog.json.new

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Diff(commands::Diff),
     Lineage(commands::Lineage),
     Export(commands::Export),
+    Sweep(commands::Sweep),
+    Pin(commands::Pin),
     Doctor(commands::Doctor),
     Completions(commands::Completions),
 }
@@ -59,6 +61,8 @@ impl Command {
             Self::Diff(it) => it.exec(terminal),
             Self::Lineage(it) => it.exec(terminal),
             Self::Export(it) => it.exec(terminal),
+            Self::Sweep(it) => it.exec(terminal),
+            Self::Pin(it) => it.exec(terminal),
             Self::Doctor(it) => it.exec(terminal),
             Self::Completions(it) => it.exec(terminal),
         }

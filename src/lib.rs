@@ -1,4 +1,4 @@
-//! The command line of Gradus. Everything that is printed goes through [`terminal`].
+//! The command line of Gradus. Everything that is printed goes through `terminal`.
 
 mod cli;
 mod commands;

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::CacheError;
 use crate::error::IoContext;
+use crate::owner::Process;
 
 /// A fresh folder, removed on drop unless kept.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub struct Attempt(TempDir);
 
 impl Attempt {
     pub(crate) fn new(parent: &Path) -> Result<Self, CacheError> {
-        let prefix = format!("{}-", std::process::id());
+        let prefix = format!("{}-", Process::own().tag());
         tempfile::Builder::new()
             .prefix(&prefix)
             .tempdir_in(parent)

@@ -1,18 +1,31 @@
 //! What can go wrong in the cache. Lost or damaged entries are not here: they are misses.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::Digest;
 
+/// What to do when the disk is full.
+pub const MAKE_SPACE: &str = "Make space (`gradus sweep --older-than 30d` says what the cache could do without), or name another cache with `--cache`";
+
 #[derive(Debug, Error)]
 pub enum CacheError {
     #[error("could not {doing} `{}`", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
-    #[error("`{}` says `{found}`: the cache was made by another version of gradus", path.display())]
-    Format { path: PathBuf, found: String },
+    #[error("could not {doing} `{}`: its disk is full. {MAKE_SPACE}", path.display())]
+    Full { doing: &'static str, path: PathBuf },
+    #[error(
+        "could not {doing} `{}`: it lies in a cache that is read-only. Make that writable, or name another with `--cache`",
+        path.display()
+    )]
+    ReadOnly { doing: &'static str, path: PathBuf },
+    #[error(
+        "`{}` says `{found}`, not `{wanted}`: the cache is damaged or was made by another version of gradus. Name another with `--cache`; or delete this one, which costs only the work in it",
+        path.display()
+    )]
+    Format { path: PathBuf, found: String, wanted: &'static str },
     #[error("`{}` is a symbolic link: put the file itself there", path.display())]
     Symlink { path: PathBuf },
     #[error("`{}` is neither a file nor a folder", path.display())]
@@ -39,6 +52,15 @@ pub(crate) trait IoContext<T> {
 
 impl<T> IoContext<T> for io::Result<T> {
     fn doing(self, doing: &'static str, path: &Path) -> Result<T, CacheError> {
-        self.map_err(|source| CacheError::Io { doing, path: path.to_owned(), source })
+        self.map_err(|source| {
+            let path = path.to_owned();
+            match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    CacheError::Full { doing, path }
+                }
+                ErrorKind::ReadOnlyFilesystem => CacheError::ReadOnly { doing, path },
+                _ => CacheError::Io { doing, path, source },
+            }
+        })
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Stat;
+use crate::owner::host;
 
 /// A journal beyond this is not worth reading.
 const MOST_JOURNAL: u64 = 256 << 20;
@@ -52,6 +53,31 @@ struct Held {
 struct Change {
     key: String,
     value: Value,
+}
+
+/// A change in the journal, with a word that shows damage.
+#[derive(Serialize, Deserialize)]
+struct Line<C> {
+    check: String,
+    change: C,
+}
+
+impl Change {
+    fn to_line(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut line = serde_json::to_vec(&Line { check: self.check()?, change: self })?;
+        line.push(b'\n');
+        Ok(line)
+    }
+
+    /// What a line says; `None` for one that was cut off by a kill or damaged.
+    fn of_line(line: &[u8]) -> Option<Self> {
+        let Line::<Self> { check, change } = serde_json::from_slice(line).ok()?;
+        change.check().is_ok_and(|right| right == check).then_some(change)
+    }
+
+    fn check(&self) -> Result<String, serde_json::Error> {
+        Ok(blake3::hash(&serde_json::to_vec(self)?).to_hex()[..16].to_owned())
+    }
 }
 
 impl Index {
@@ -239,8 +265,7 @@ fn set_aside(folder: &Path) {
 
 /// Appends a change to this process's journal, which a holder may take away at any time.
 fn note(folder: &Path, file: &mut Option<PathBuf>, change: &Change) -> Result<(), Trouble> {
-    let mut line = serde_json::to_vec(change)?;
-    line.push(b'\n');
+    let line = change.to_line()?;
     let path = match file {
         Some(path) => path,
         None => file.insert(new_journal(&folder.join("journal"))?),
@@ -286,28 +311,14 @@ fn fold(folder: &Path, db: &sled::Db) -> Result<(), Trouble> {
             let mut text = Vec::new();
             journal.seek(SeekFrom::Start(0))?;
             journal.read_to_end(&mut text)?;
-            // A line cut off by a kill is left out.
-            for line in text.split(|&byte| byte == b'\n') {
-                if let Ok(change) = serde_json::from_slice::<Change>(line) {
-                    insert(db, &change)?;
-                }
+            for change in text.split(|&byte| byte == b'\n').filter_map(Change::of_line) {
+                insert(db, &change)?;
             }
             db.flush()?;
         }
         let _ = fs::remove_file(&path);
     }
     Ok(())
-}
-
-fn host() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name
-        .trim()
-        .chars()
-        .filter(|letter| letter.is_ascii_alphanumeric() || "-_".contains(*letter))
-        .take(64)
-        .collect();
-    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 #[cfg(test)]
@@ -375,6 +386,56 @@ mod tests {
         assert_eq!(next.last("a"), Some(json!(1)));
         assert_eq!(next.last("b"), Some(json!(2)));
         assert_eq!(next.last("c"), Some(json!(4)));
+    }
+
+    #[test]
+    fn a_flipped_bit_in_sled_costs_answers_and_makes_none_up() {
+        let root = tempfile::tempdir().unwrap();
+        let pristine = root.path().join("pristine");
+        let index = Index::new(&pristine);
+        let value = |number: usize| json!({ "number": number, "text": "x".repeat(number) });
+        for number in 0..50 {
+            index.set_last(&number.to_string(), &value(number));
+        }
+        drop(index);
+        let sled = Path::new(&host()).join("sled");
+        let files: Vec<_> = fs::read_dir(pristine.join(&sled))
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.path().is_file())
+            .map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap()))
+            .collect();
+        for (name, content) in files.iter().filter(|(_, content)| !content.is_empty()) {
+            for try_number in 0..12 {
+                let folder = tempfile::tempdir_in(root.path()).unwrap();
+                fs::create_dir_all(folder.path().join(&sled)).unwrap();
+                for (other, content) in &files {
+                    fs::write(folder.path().join(&sled).join(other), content).unwrap();
+                }
+                let mut damaged = content.clone();
+                // Most of sled's file is empty: begin where something is written.
+                let written = content.iter().rposition(|&byte| byte != 0).unwrap_or(0) + 1;
+                damaged[(written - 1) * try_number / 11] ^= 1 << (try_number % 8);
+                fs::write(folder.path().join(&sled).join(name), damaged).unwrap();
+                let index = Index::new(folder.path());
+                for number in 0..50 {
+                    let found = index.last(&number.to_string());
+                    assert!(found.is_none() || found == Some(value(number)), "{name:?} {found:?}");
+                }
+                index.set_last("new", &json!(1));
+                assert_eq!(index.last("new"), Some(json!(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_of_a_journal_is_left_out() {
+        let change = Change { key: "k".to_owned(), value: json!(12) };
+        let line = change.to_line().unwrap();
+        assert_eq!(Change::of_line(&line).unwrap().value, json!(12));
+        let text = String::from_utf8(line.clone()).unwrap();
+        assert!(Change::of_line(text.replace("12", "13").as_bytes()).is_none());
+        assert!(Change::of_line(&line[..line.len() / 2]).is_none());
     }
 
     #[test]

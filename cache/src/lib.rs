@@ -10,8 +10,11 @@ mod digest;
 mod error;
 mod index;
 mod inputs;
+mod lease;
 mod memo;
 mod objects;
+mod owner;
+mod sweep;
 mod tree;
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,10 +26,13 @@ use serde::{Deserialize, Serialize};
 
 pub use attempt::Attempt;
 pub use digest::{Digest, Fingerprint, ParseHashError};
-pub use error::CacheError;
+pub use error::{CacheError, MAKE_SPACE};
 pub use index::Index;
 pub use inputs::Stat;
+pub use lease::{Claim, Lease, Owner, SILENT_FOR};
 pub use memo::Action;
+pub use owner::Process;
+pub use sweep::{Count, Limits, Swept, bytes_below};
 
 use error::IoContext;
 
@@ -68,16 +74,21 @@ struct Inner {
 impl Cache {
     /// Opens the cache at `root`, making it when there is none.
     pub fn open(root: &Path) -> Result<Self, CacheError> {
-        for folder in ["blobs", "actions", "attempts", "quarantine", "index"] {
+        for folder in ["blobs", "actions", "attempts", "leases", "quarantine", "index"] {
             let path = root.join(folder);
-            fs::create_dir_all(&path).doing("make", &path)?;
+            match fs::create_dir_all(&path).doing("make", &path) {
+                // Made by an older version, and nothing will be written there.
+                Err(CacheError::ReadOnly { .. }) if root.join("format").exists() => {}
+                made => made?,
+            }
         }
         // Renames and worker processes need paths that do not depend on the current folder.
         let root = root.canonicalize().doing("resolve", root)?;
         check_format(&root)?;
         let tag = root.join("CACHEDIR.TAG");
         if !tag.exists() {
-            fs::write(&tag, CACHEDIR_TAG).doing("write", &tag)?;
+            // Only tells backups what this is.
+            let _ = fs::write(&tag, CACHEDIR_TAG);
         }
         let index = Index::new(&root.join("index"));
         Ok(Self(Arc::new(Inner { root, index, seen: Mutex::default() })))
@@ -106,6 +117,10 @@ impl Cache {
             if !self.is_whole(artifact)? {
                 return Ok(None);
             }
+        }
+        let path = self.action_path(fingerprint);
+        if let Ok(found) = fs::symlink_metadata(&path) {
+            objects::touch(&path, &found);
         }
         Ok(Some(action))
     }
@@ -142,6 +157,11 @@ impl Cache {
         }
     }
 
+    /// Says whether the disk has no room for even a small file.
+    pub fn is_full(&self) -> bool {
+        objects::room(&self.0.root).is_some_and(|bytes| bytes < 64 << 10)
+    }
+
     fn quarantine(&self) -> PathBuf {
         self.0.root.join("quarantine")
     }
@@ -149,10 +169,12 @@ impl Cache {
 
 fn check_format(root: &Path) -> Result<(), CacheError> {
     let path = root.join("format");
-    match fs::read_to_string(&path) {
-        Ok(found) if found == FORMAT => Ok(()),
+    match fs::read(&path) {
+        Ok(found) if found == FORMAT.as_bytes() => Ok(()),
         Ok(found) => {
-            Err(CacheError::Format { path, found: found.trim().chars().take(40).collect() })
+            let found = found[..found.len().min(40)].trim_ascii();
+            let found = String::from_utf8_lossy(found).escape_debug().to_string();
+            Err(CacheError::Format { path, found, wanted: FORMAT.trim_end() })
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             objects::write_durably(&root.join("attempts"), &path, FORMAT.as_bytes())

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,9 +62,7 @@ impl Cache {
 
     pub(crate) fn read_action(&self, wanted: &Fingerprint) -> Result<Option<Action>, CacheError> {
         let path = self.action_path(wanted);
-        let bytes = match fs::metadata(&path).and_then(|found| {
-            if found.len() > MOST_BYTES { Ok(Vec::new()) } else { fs::read(&path) }
-        }) {
+        let bytes = match bytes(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).doing("read", &path),
@@ -98,6 +96,15 @@ impl Cache {
     pub(crate) fn action_path(&self, fingerprint: &Fingerprint) -> PathBuf {
         self.root().join("actions").join(shard(fingerprint))
     }
+}
+
+/// The sound action at `path`, if there is one.
+pub(crate) fn read(path: &Path, wanted: &Fingerprint) -> Option<Action> {
+    parse(&bytes(path).ok()?).filter(|action| action.fingerprint == *wanted)
+}
+
+fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    if fs::metadata(path)?.len() > MOST_BYTES { Ok(Vec::new()) } else { fs::read(path) }
 }
 
 fn parse(bytes: &[u8]) -> Option<Action> {

@@ -2,10 +2,13 @@
 //! made read-only, synced, renamed. One that is there already wins, if it is sound.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Permissions};
-use std::io::{ErrorKind, Write};
+use std::ffi::CString;
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::digest::shard;
 use crate::error::IoContext;
@@ -13,6 +16,8 @@ use crate::{Artifact, Attempt, Cache, CacheError, Digest, Form, tree};
 
 /// Up to this size a blob is hashed again at its first use in a process.
 const SMALL: u64 = 8 << 20;
+/// A file that was touched lately is not touched again: each time costs a write to the disk.
+const LATELY: Duration = Duration::from_mins(1);
 
 /// Changes whenever a file's content may have changed: inode and ctime.
 pub(crate) type Stamp = (u64, i64, i64);
@@ -94,6 +99,10 @@ impl Cache {
             }
             Err(error) => return Err(error),
         };
+        let manifest = self.file(&artifact.digest);
+        if let Ok(found) = fs::symlink_metadata(&manifest) {
+            touch(&manifest, &found);
+        }
         if tree::total(&files) != Some(artifact.bytes) {
             return Ok(false);
         }
@@ -111,7 +120,7 @@ impl Cache {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error).doing("look at", &path),
         };
-        let stamp = (found.ino(), found.ctime(), found.ctime_nsec());
+        let (found, stamp) = self.counted_on(&artifact.digest, &path, found);
         let mut sound = found.is_file() && found.len() == artifact.bytes;
         if sound && found.len() <= hash_up_to && self.seen(&artifact.digest) != Some(stamp) {
             sound = match hash_own(&path) {
@@ -130,6 +139,22 @@ impl Cache {
             set_aside(&path, &self.quarantine())?;
         }
         Ok(sound)
+    }
+
+    /// Says that the blob is in use, and how it looks now.
+    fn counted_on(&self, digest: &Digest, path: &Path, found: Metadata) -> (Metadata, Stamp) {
+        let stamp = |found: &Metadata| (found.ino(), found.ctime(), found.ctime_nsec());
+        let before = stamp(&found);
+        if !touch(path, &found) {
+            return (found, before);
+        }
+        let found = fs::symlink_metadata(path).unwrap_or(found);
+        let now = stamp(&found);
+        // Our own touch is no reason to hash it again.
+        if self.seen(digest) == Some(before) {
+            self.remember(*digest, now);
+        }
+        (found, now)
     }
 
     fn seen(&self, digest: &Digest) -> Option<Stamp> {
@@ -165,6 +190,8 @@ impl Cache {
             if taken.insert(staged.digest) && !self.keeps(&staged)? {
                 fs::set_permissions(&staged.source, Permissions::from_mode(0o444))
                     .doing("protect", &staged.source)?;
+                // What a program copied with its times would look old to a sweep.
+                set_now(&staged.source).doing("date", &staged.source)?;
                 sync(&staged.source)?;
                 fresh.push(staged);
             }
@@ -191,9 +218,7 @@ impl Cache {
             return Ok(false);
         }
         // A sweep spares what is young; this object is in use again.
-        if let Ok(file) = File::open(&place) {
-            let _ = file.set_modified(std::time::SystemTime::now());
-        }
+        let _ = set_now(&place);
         Ok(true)
     }
 }
@@ -261,6 +286,33 @@ fn hash_own(path: &Path) -> Result<Digest, CacheError> {
     Ok(hasher.finalize().into())
 }
 
+/// Tells a sweep that somebody counts on this file, unless it was told lately. Says whether it did.
+pub(crate) fn touch(path: &Path, found: &Metadata) -> bool {
+    let lately = found.modified().is_ok_and(|it| it.elapsed().is_ok_and(|age| age < LATELY));
+    // A cache that cannot be written to is not swept either.
+    !lately && set_now(path).is_ok()
+}
+
+/// Sets a file's times by the clock of its file system, which may be on another machine.
+pub(crate) fn set_now(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a path that ends in a null byte, and null for "now".
+    match unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), std::ptr::null(), 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The bytes that are free on a file's disk.
+pub(crate) fn room(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: all zeros is a valid value of this plain struct.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a path that ends in a null byte, and room for the answer.
+    let asked = unsafe { libc::statvfs(path.as_ptr(), &raw mut found) };
+    (asked == 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 fn sync(path: &Path) -> Result<(), CacheError> {
     File::open(path).and_then(|file| file.sync_all()).doing("sync", path)
 }
@@ -277,9 +329,11 @@ pub(crate) fn set_aside(path: &Path, quarantine: &Path) -> Result<(), CacheError
         }
         number += 1;
     };
-    match fs::rename(path, &place) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).doing("set aside", path),
-        _ => Ok(()),
+    match fs::rename(path, &place).doing("set aside", path) {
+        Err(CacheError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+        // It is not believed where it lies either.
+        Err(CacheError::ReadOnly { .. }) => Ok(()),
+        moved => moved,
     }
 }
 

@@ -25,6 +25,16 @@ pub enum Event {
         outputs: BTreeMap<String, Artifact>,
         metrics: Metrics,
     },
+    /// Another process is at the same work: its result is waited for.
+    Waiting {
+        stage: String,
+        /// Whose work it is.
+        run: String,
+        host: String,
+        pid: i32,
+        /// Local time.
+        since: String,
+    },
     Started {
         stage: String,
         fingerprint: Fingerprint,

@@ -54,6 +54,12 @@ impl Live {
                     self.paint.dim(&format!("cached    {}", in_one_line(metrics, SHOWN)))
                 ));
             }
+            Event::Waiting { stage, run, host, pid, since } => {
+                let who = format!("run {run} (process {pid} on {host})");
+                let words = format!("waits for {who}, at the same work since {since}");
+                let line = format!("… {}  {words}", self.padded(stage));
+                self.say(&self.paint.dim(&harmless(&line)));
+            }
             Event::Started { stage, why, device, .. } => self.started(stage, why, device),
             Event::Progress { stage, done, total, unit, note } => {
                 if let Some(bar) = self.running.get(stage) {

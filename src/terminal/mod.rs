@@ -12,6 +12,7 @@ mod live;
 mod paint;
 mod results;
 mod runs;
+mod sweeping;
 
 use std::io::{self, IsTerminal, Write};
 

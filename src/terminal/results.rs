@@ -60,7 +60,7 @@ impl Terminal {
             .filter(named)
             .map(|it| {
                 let place = match &it.copy {
-                    Some(path) => path.display().to_string(),
+                    Some(path) => nearby(path),
                     None => {
                         format!("gradus export {} '{}.{}' DIR", file.display(), it.stage, it.output)
                     }
@@ -127,4 +127,11 @@ impl Terminal {
             }
         }
     }
+}
+
+/// A path as one would type it here: relative where it lies below the current folder.
+fn nearby(path: &Path) -> String {
+    let here = std::env::current_dir().and_then(|here| here.canonicalize());
+    let below = here.ok().and_then(|here| path.strip_prefix(here).ok());
+    below.unwrap_or(path).display().to_string()
 }

@@ -10,6 +10,7 @@
 #[allow(dead_code, reason = "most of it is for the tests of the command line")]
 mod support;
 
+mod kill;
 mod preferences;
 mod quickstart;
 
@@ -19,19 +20,24 @@ use serde_json::{Value, json};
 
 use support::{Events, Project};
 
-/// A project with a copy of `pipelines/NAME.yaml` as its `p.yaml`, and the real worker.
-fn project(name: &str) -> Option<Project> {
+/// A project with `pipeline` as its `p.yaml`, and the real worker.
+fn project_of(pipeline: &str) -> Option<Project> {
     let (Some(worker), Some(libtorch)) = (env::var_os("GRADUS_WORKER"), env::var_os("LIBTORCH"))
     else {
         println!("skipped: GRADUS_WORKER and LIBTORCH are not set; `make test` sets them");
         return None;
     };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
-    let text = fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap();
-    let mut project = Project::new(&text);
+    let mut project = Project::new(pipeline);
     project.expect_to_take(Duration::from_mins(20));
     project.set("GRADUS_WORKER", worker.to_str().unwrap());
     project.set("LIBTORCH", libtorch.to_str().unwrap());
+    Some(project)
+}
+
+/// A project with a copy of `pipelines/NAME.yaml` and of its example.
+fn project(name: &str) -> Option<Project> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let project = project_of(&fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap())?;
     let example = format!("{name}.example.jsonl");
     if folder.join(&example).exists() {
         project.write(&example, fs::read(folder.join(&example)).unwrap());

@@ -123,6 +123,14 @@ impl Project {
         Events { code: ran.code, list }
     }
 
+    /// How many processes that stem from this project's commands are alive.
+    pub(crate) fn processes(&self) -> usize {
+        let home = self.path("").display().to_string();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let environments = processes.filter_map(|it| fs::read(it.path().join("environ")).ok());
+        environments.filter(|it| String::from_utf8_lossy(it).contains(&home)).count()
+    }
+
     /// Every file below a folder of the project.
     pub(crate) fn files_below(&self, name: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
@@ -200,8 +208,12 @@ impl Running {
         }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
+        let id = self.id().to_string();
         let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status();
         assert!(sent.unwrap().success());
     }

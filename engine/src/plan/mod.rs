@@ -1,6 +1,6 @@
 //! The same pipeline, checked: edges joined, types agreed, parameters complete.
 //!
-//! [`plan`] turns a [`Pipeline`](crate::spec::Pipeline) into a [`Plan`] or says everything that is wrong.
+//! [`plan`] turns a [`Pipeline`] into a [`Plan`] or says everything that is wrong.
 //! What stands in a [`Plan`] needs no second check.
 
 mod exec;

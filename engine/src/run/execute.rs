@@ -7,7 +7,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use gradus_cache::{Action, Artifact, Form};
+use gradus_cache::{Action, Artifact, Cache, Form, MAKE_SPACE};
 use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
 use serde_json::json;
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use super::{
     Made, RunError, devices, program,
     resolve::{self, Resolved},
     schedule::{Shared, Stop},
+    turn::{Turn, turn},
     worker::Worker,
 };
 use crate::{
@@ -48,29 +49,31 @@ pub(super) async fn execute(
         let id = &shared.plan.stages[index].id;
         return Err(RunError::Setup(format!("stage `{id}` was started before its inputs")));
     };
-    // Two stages of one run may be the same work: the second waits and finds it done.
-    let turn = shared.turn(resolved.fingerprint);
-    let _turn = turn.lock().await;
+    // Two stages of one run may be the same work: the second waits and finds it done, forced or not.
+    let queue = shared.queue(resolved.fingerprint);
+    let _first = queue.lock().await;
     let stage = &shared.plan.stages[index];
-    let forced = shared.session.forces(stage) && shared.first_time(resolved.fingerprint);
-    if !forced && let Some(action) = recall(&shared, &resolved).await? {
-        shared.send(Event::Cached {
-            stage: stage.id.clone(),
-            fingerprint: action.fingerprint,
-            outputs: action.outputs.clone(),
-            metrics: resolve::metrics_of(&action),
-        });
-        resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.facts);
-        return Ok(Ended { action, cached: true });
-    }
-    if forced {
-        shared.session.cache.drop_checkpoints(&resolved.fingerprint)?;
-    }
-    let slot = shared.slot(stage.kind.uses_device && stage.exec.is_none()).await?;
-    if *stop.borrow() != Stop::No || !shared.goes_on() {
-        return Err(RunError::Cancelled);
-    }
+    // Another process may be at the same work: then this one waits for its result.
+    let (slot, _lease) = match turn(&shared, stage, &resolved, &mut stop).await? {
+        Turn::Ours(slot, lease) => (slot, lease),
+        Turn::Cached(action) => {
+            shared.send(Event::Cached {
+                stage: stage.id.clone(),
+                fingerprint: action.fingerprint,
+                outputs: action.outputs.clone(),
+                metrics: resolve::metrics_of(&action),
+            });
+            resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.facts);
+            return Ok(Ended { action, cached: true });
+        }
+    };
     let ran = run(&shared, index, &resolved, &slot.device, &mut stop).await;
+    if ran.is_err()
+        && *stop.borrow() == Stop::No
+        && let Some(vanished) = vanished(&shared, index, &resolved).await?
+    {
+        return Err(vanished);
+    }
     // Said while the slot is still held, so that whoever waits for it hears of it.
     if ran.as_ref().is_err_and(|error| !matches!(error, RunError::Cancelled)) {
         shared.give_up();
@@ -78,7 +81,49 @@ pub(super) async fn execute(
     Ok(Ended { action: ran?, cached: false })
 }
 
-async fn recall(shared: &Arc<Shared>, resolved: &Resolved) -> Result<Option<Action>, RunError> {
+/// Adds to a stage's error that its disk is full, if it is: programs seldom say where.
+fn with_room(cache: &Cache, error: RunError) -> RunError {
+    match error {
+        RunError::Stage(message) if cache.is_full() => {
+            let place = cache.root().display();
+            RunError::Stage(format!("{message}; the disk of `{place}` is full. {MAKE_SPACE}"))
+        }
+        error => error,
+    }
+}
+
+/// Names the stages whose outputs this one reads and that are gone, if any.
+async fn vanished(
+    shared: &Arc<Shared>,
+    index: usize,
+    resolved: &Resolved,
+) -> Result<Option<RunError>, RunError> {
+    let (shared, inputs) = (Arc::clone(shared), resolved.known.inputs.clone());
+    blocking(move || {
+        let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut sources = Vec::new();
+        for wire in &shared.plan.stages[index].inputs {
+            let position = taken.entry(&wire.port).or_default();
+            let (_, artifact) = &inputs[&wire.port][*position];
+            *position += 1;
+            if let crate::plan::From::Stage(source, _) = &wire.from
+                && !sources.contains(source)
+                && !shared.session.cache.verify(artifact)?
+            {
+                sources.push(*source);
+            }
+        }
+        let names = sources.iter().map(|it| format!("`{}`", shared.plan.stages[*it].id));
+        let names = names.collect::<Vec<_>>().join(", ");
+        Ok((!sources.is_empty()).then_some(RunError::Vanished { sources, names }))
+    })
+    .await
+}
+
+pub(super) async fn recall(
+    shared: &Arc<Shared>,
+    resolved: &Resolved,
+) -> Result<Option<Action>, RunError> {
     let (cache, fingerprint) = (shared.session.cache.clone(), resolved.fingerprint);
     blocking(move || Ok(resolve::recall(&cache, &fingerprint)?)).await
 }
@@ -111,7 +156,7 @@ async fn run(
         let inputs = &resolved.known.inputs;
         let ran = program::run(exec, stage, inputs, cache, attempt.path(), &log, stop).await;
         shared.keep_log(&stage.id, &log, ran.is_err());
-        ran?
+        ran.map_err(|error| with_room(cache, error))?
     } else {
         let mut worker = shared.worker(device, &stage.id, &log_path).await?;
         ran_on.clone_from(&worker.device);
@@ -129,7 +174,7 @@ async fn run(
         };
         shared.keep_log(&stage.id, &worker.log, ran.is_err());
         put_back(shared, device, worker, ran.is_ok());
-        ran?;
+        ran.map_err(|error| with_room(cache, error))?;
         for (name, path) in &outputs {
             if !path.exists() {
                 let kind = &stage.kind.kind;
@@ -282,7 +327,7 @@ fn user_source(path: &Path) -> Result<Source, RunError> {
 }
 
 /// Runs file work away from the threads that drive events.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RunError> + Send + 'static,
 ) -> Result<T, RunError> {
     match tokio::task::spawn_blocking(work).await {

@@ -61,12 +61,12 @@ pub enum Status {
 /// The run under way.
 #[derive(Debug)]
 pub struct History {
-    folder: PathBuf,
-    events: File,
+    /// `None` where the run cannot be recorded.
+    place: Option<(PathBuf, File)>,
     pub record: RunRecord,
 }
 
-fn runs(cache: &Cache) -> PathBuf {
+pub(super) fn runs(cache: &Cache) -> PathBuf {
     cache.root().join("runs")
 }
 
@@ -78,28 +78,46 @@ pub(super) fn file_name(stage: &str) -> String {
     if name.is_empty() || name.starts_with('.') { format!("_{name}") } else { name }
 }
 
-impl History {
-    pub(super) fn begin(cache: &Cache, pipeline: &str, file: &Path) -> Result<Self, RunError> {
-        let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
-        let failed = || RunError::io("the run's folder cannot be made");
-        fs::create_dir_all(runs(cache)).map_err(failed())?;
-        // Two runs may start in one second; the folder's creation decides who has the name.
-        let mut name = now.clone();
-        let mut number = 1;
-        let folder = loop {
-            let folder = runs(cache).join(&name);
-            match fs::create_dir(&folder) {
-                Ok(()) => break folder,
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                    number += 1;
-                    name = format!("{now}-{number}");
-                }
-                Err(error) => return Err(failed()(error)),
+fn write_record(folder: &Path, record: &RunRecord) -> std::io::Result<()> {
+    let aside = folder.join("run.json.new");
+    fs::write(&aside, serde_json::to_vec_pretty(record)?)?;
+    fs::rename(aside, folder.join("run.json"))
+}
+
+/// Makes a folder for a run's record; returns the run's name, too.
+fn make(cache: &Cache, now: &str) -> Result<(String, PathBuf, File), RunError> {
+    let parent = runs(cache);
+    let failed = || RunError::io(format!("nothing can be written in `{}`", parent.display()));
+    fs::create_dir_all(&parent).map_err(failed())?;
+    // Two runs may start in one second; the folder's creation decides who has the name.
+    let mut name = now.to_owned();
+    let mut number = 1;
+    let folder = loop {
+        let folder = parent.join(&name);
+        match fs::create_dir(&folder) {
+            Ok(()) => break folder,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                number += 1;
+                name = format!("{now}-{number}");
             }
+            Err(error) => return Err(failed()(error)),
+        }
+    };
+    let events = File::create(folder.join("events.jsonl")).map_err(failed())?;
+    Ok((name, folder, events))
+}
+
+impl History {
+    /// Begins a record. A run goes on without one, where nothing can be written: it may need nothing
+    /// but what is cached.
+    pub(super) fn begin(cache: &Cache, pipeline: &str, file: &Path) -> (Self, Option<RunError>) {
+        let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+        let (run, place, error) = match make(cache, &now) {
+            Ok((name, folder, events)) => (name, Some((folder, events)), None),
+            Err(error) => (now, None, Some(error)),
         };
-        let events = File::create(folder.join("events.jsonl")).map_err(failed())?;
         let record = RunRecord {
-            run: name,
+            run,
             pipeline: pipeline.to_owned(),
             file: file.to_owned(),
             outcome: None,
@@ -107,11 +125,14 @@ impl History {
             seconds: 0.0,
             stages: Vec::new(),
         };
-        Ok(Self { folder, events, record })
+        (Self { place, record }, error)
     }
 
     pub fn log_path(&self, stage: &str) -> PathBuf {
-        self.folder.join("logs").join(format!("{}.log", file_name(stage)))
+        match &self.place {
+            Some((folder, _)) => folder.join("logs").join(format!("{}.log", file_name(stage))),
+            None => PathBuf::from("/dev/null"),
+        }
     }
 
     /// Takes an event in. What cannot be written is said, and stops nothing.
@@ -121,7 +142,8 @@ impl History {
             return;
         }
         let line = serde_json::to_string(event).unwrap_or_default() + "\n";
-        if let Err(error) = self.events.write_all(line.as_bytes()) {
+        let Some((folder, events)) = &mut self.place else { return };
+        if let Err(error) = events.write_all(line.as_bytes()) {
             tracing::warn!(%error, "the run's events cannot be written");
         }
         // Not for every cached stage: a run of thousands would write the record as often.
@@ -129,15 +151,9 @@ impl History {
             event,
             Event::Finished { .. } | Event::Failed { .. } | Event::RunFinished { .. }
         );
-        if settled && let Err(error) = self.write_record() {
+        if settled && let Err(error) = write_record(folder, &self.record) {
             tracing::warn!(%error, "the run's record cannot be written");
         }
-    }
-
-    fn write_record(&self) -> std::io::Result<()> {
-        let aside = self.folder.join("run.json.new");
-        fs::write(&aside, serde_json::to_vec_pretty(&self.record)?)?;
-        fs::rename(aside, self.folder.join("run.json"))
     }
 }
 
@@ -191,7 +207,10 @@ impl RunRecord {
                 record.outcome = Some(*outcome);
                 record.seconds = *seconds;
             }
-            Event::Progress { .. } | Event::Metric { .. } | Event::Note { .. } => {}
+            Event::Waiting { .. }
+            | Event::Progress { .. }
+            | Event::Metric { .. }
+            | Event::Note { .. } => {}
         }
     }
 

@@ -8,6 +8,7 @@ mod devices;
 mod execute;
 mod explain;
 mod frames;
+mod guard;
 mod history;
 mod launch;
 mod libtorch;
@@ -19,6 +20,8 @@ mod preview;
 mod program;
 mod resolve;
 mod schedule;
+mod sweep;
+mod turn;
 mod worker;
 
 use std::path::PathBuf;
@@ -39,6 +42,7 @@ pub use made::{Commit, Made, local_time};
 pub use outputs::{FinalOutput, final_outputs};
 pub use preview::{Preview, State};
 pub use schedule::Stop;
+pub use sweep::{pin, sweep};
 
 /// Everything a run needs besides the plan.
 #[derive(Debug, Clone)]
@@ -97,6 +101,9 @@ pub enum RunError {
     /// The stage's own fault, or its worker's; ends that stage alone.
     #[error("{0}")]
     Stage(String),
+    /// A sweep was quicker than the run, or a person deleted it.
+    #[error("what {names} put out is gone from the cache; run again to compute it anew")]
+    Vanished { sources: Vec<usize>, names: String },
     #[error("cancelled")]
     Cancelled,
     #[error("the file `{}` changed while the stage read it; run again", .0.display())]
@@ -107,6 +114,14 @@ impl RunError {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
+    }
+
+    /// Whether gradus, or the machine, is at fault and no stage.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::Setup(_) | Self::Cache(CacheError::Full { .. } | CacheError::ReadOnly { .. })
+        )
     }
 
     /// The words with their causes.

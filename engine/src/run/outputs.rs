@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gradus_cache::{Artifact, Cache, Digest};
+use gradus_cache::{Artifact, Cache, CacheError, Digest};
 
 use super::{RunError, RunRecord, history::file_name};
 use crate::plan::Plan;
@@ -26,7 +26,7 @@ pub struct FinalOutput {
     pub output: String,
     pub port_type: String,
     pub artifact: Artifact,
-    /// `None` for one that is too large to be copied unasked.
+    /// `None` for one that is too large to be copied unasked, or is no longer in the cache.
     pub copy: Option<PathBuf>,
 }
 
@@ -37,7 +37,7 @@ pub fn final_outputs(
     record: &RunRecord,
 ) -> Result<Vec<FinalOutput>, RunError> {
     let folder = cache.root().join("outputs").join(file_name(&plan.name));
-    fs::create_dir_all(&folder).map_err(failed(&folder))?;
+    let writable = fs::create_dir_all(&folder).is_ok();
     let before = read_digests(&folder);
     let mut now = BTreeMap::new();
     let mut outputs = Vec::new();
@@ -52,12 +52,22 @@ pub fn final_outputs(
             now.extend(before.get(&name).map(|digest| (name.clone(), *digest)));
             continue;
         };
-        let copy = (artifact.bytes <= LARGEST).then(|| folder.join(&name));
-        if let Some(path) = &copy {
+        let mut copy = (writable && artifact.bytes <= LARGEST).then(|| folder.join(&name));
+        if let Some(path) = copy.clone() {
             if before.get(&name) != Some(&artifact.digest) || !path.exists() {
-                renew(cache, artifact, path)?;
+                match renew(cache, artifact, &path) {
+                    // Swept since it was computed, or there is no room: it can be exported later.
+                    Err(RunError::Cache(
+                        CacheError::Missing { .. }
+                        | CacheError::ReadOnly { .. }
+                        | CacheError::Full { .. },
+                    )) => copy = None,
+                    renewed => renewed?,
+                }
             }
-            now.insert(name, artifact.digest);
+            if copy.is_some() {
+                now.insert(name, artifact.digest);
+            }
         }
         outputs.push(FinalOutput {
             stage: stage.id.clone(),
@@ -68,11 +78,12 @@ pub fn final_outputs(
         });
     }
     for stale in before.keys().filter(|name| !now.contains_key(*name)) {
-        remove(&folder.join(stale)).map_err(failed(&folder))?;
+        if_there_is_room(remove(&folder.join(stale))).map_err(failed(&folder))?;
     }
-    if now != before {
+    if writable && now != before {
         let json = serde_json::to_vec_pretty(&now).map_err(io::Error::from);
-        json.and_then(|json| fs::write(folder.join(DIGESTS), json)).map_err(failed(&folder))?;
+        let written = json.and_then(|json| fs::write(folder.join(DIGESTS), json));
+        if_there_is_room(written).map_err(failed(&folder))?;
     }
     Ok(outputs)
 }
@@ -82,7 +93,48 @@ fn renew(cache: &Cache, artifact: &Artifact, path: &Path) -> Result<(), RunError
     let attempt = cache.attempt()?;
     let fresh = attempt.path().join("copy");
     cache.materialise(artifact, &fresh)?;
-    remove(path).and_then(|()| fs::rename(&fresh, path)).map_err(failed(path))
+    put(&fresh, path).map_err(failed(path))
+}
+
+/// Renames over what is there. A folder has to be removed first, and another run of the pipeline may
+/// put its own there in between.
+fn put(fresh: &Path, path: &Path) -> io::Result<()> {
+    for _ in 0..10 {
+        match fs::rename(fresh, path) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty
+                        | io::ErrorKind::AlreadyExists
+                        | io::ErrorKind::IsADirectory
+                        | io::ErrorKind::NotADirectory
+                ) => {}
+            renamed => return renamed,
+        }
+        // Half of it may be gone already.
+        match remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(fresh, path)
+}
+
+/// A run that is done does not fail for want of room for its copies.
+fn if_there_is_room(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -12,6 +12,7 @@ use tokio::{process, sync::watch};
 
 use super::{
     RunError,
+    guard::{Group, guard},
     log::Log,
     schedule::Stop,
     worker::{CANCEL_WITHIN, killed, stopped},
@@ -63,12 +64,12 @@ pub(super) async fn run(
         Command::Arguments(list) => list[0].clone(),
         Command::Shell(_) => "sh".to_owned(),
     };
+    guard(&mut command);
     let mut child = command
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| RunError::Stage(format!("`{words}` cannot be started: {error}")))?;
@@ -77,21 +78,20 @@ pub(super) async fn run(
         stdout.map(|stream| tokio::spawn(log.clone().drain(stream))),
         stderr.map(|stream| tokio::spawn(log.clone().drain(stream))),
     ];
-    let group = child.id().and_then(|id| i32::try_from(id).ok());
+    let group = Group::of(&child);
     let status = tokio::select! {
         status = child.wait() => status.map_err(RunError::io("the program cannot be waited for"))?,
         () = stopped(stop) => {
-            signal(group, libc::SIGTERM);
+            group.signal(libc::SIGTERM);
             tokio::select! {
                 _ = tokio::time::timeout(CANCEL_WITHIN, child.wait()) => {}
                 () = killed(stop) => {}
             }
-            signal(group, libc::SIGKILL);
             return Err(RunError::Cancelled);
         }
     };
     // What it left running could still write to what is about to be taken in.
-    signal(group, libc::SIGKILL);
+    drop(group);
     for stream in drained.into_iter().flatten() {
         // A grandchild may hold the pipe open for ever: what it still says is not waited for.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream).await;
@@ -117,14 +117,6 @@ pub(super) async fn run(
             Ok((name.clone(), place))
         })
         .collect()
-}
-
-/// Sends a signal to every process of a group.
-fn signal(group: Option<i32>, signal: i32) {
-    if let Some(group) = group {
-        // SAFETY: a plain signal to the group that was made for one child.
-        unsafe { libc::kill(-group, signal) };
-    }
 }
 
 fn bring_inputs(

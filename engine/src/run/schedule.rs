@@ -39,6 +39,8 @@ pub enum Stop {
 }
 
 const CPU: &str = "cpu";
+/// So often a stage is tried again when its inputs are taken away under its hands.
+const MOST_RETRIES: u32 = 5;
 
 /// What the stages of a run share.
 pub(super) struct Shared {
@@ -50,7 +52,7 @@ pub(super) struct Shared {
     gpu: Arc<Semaphore>,
     free_gpus: Arc<Mutex<VecDeque<String>>>,
     idle: Mutex<HashMap<String, Vec<Worker>>>,
-    turns: Mutex<HashMap<Fingerprint, Arc<tokio::sync::Mutex<()>>>>,
+    queues: Mutex<HashMap<Fingerprint, Arc<tokio::sync::Mutex<()>>>>,
     forced: Mutex<HashSet<Fingerprint>>,
     failed_logs: Mutex<HashMap<String, Vec<String>>>,
     toolchain: Mutex<Option<Toolchain>>,
@@ -94,9 +96,9 @@ impl Shared {
         lock(&self.history).record.run.clone()
     }
 
-    /// Whoever holds the lock may run what this fingerprint stands for.
-    pub(super) fn turn(&self, fingerprint: Fingerprint) -> Arc<tokio::sync::Mutex<()>> {
-        Arc::clone(lock(&self.turns).entry(fingerprint).or_default())
+    /// The queue of this run's own stages with this fingerprint: whoever has the lock is served.
+    pub(super) fn queue(&self, fingerprint: Fingerprint) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(lock(&self.queues).entry(fingerprint).or_default())
     }
 
     /// True once for each fingerprint: the same work is forced only once a run.
@@ -213,7 +215,9 @@ impl Session {
         stop: watch::Receiver<Stop>,
     ) -> Result<RunRecord, RunError> {
         let began = Instant::now();
-        let history = History::begin(&self.cache, &plan.name, file)?;
+        let (history, unrecorded) = History::begin(&self.cache, &plan.name, file);
+        // Says that this run is under way, until it ends or its process dies. Only a sweep asks.
+        let _under_way = self.cache.claim_run(&history.record.run);
         let gpus = &self.devices.gpus;
         let shared = Arc::new(Shared {
             plan: Arc::clone(&plan),
@@ -224,7 +228,7 @@ impl Session {
             gpu: Arc::new(Semaphore::new(gpus.len())),
             free_gpus: Arc::new(Mutex::new(gpus.iter().cloned().collect())),
             idle: Mutex::default(),
-            turns: Mutex::default(),
+            queues: Mutex::default(),
             forced: Mutex::default(),
             failed_logs: Mutex::default(),
             toolchain: Mutex::default(),
@@ -240,6 +244,10 @@ impl Session {
                 .map(|it| StageName { stage: it.id.clone(), kind: it.kind.kind.clone() })
                 .collect(),
         });
+        if let Some(error) = unrecorded {
+            let message = format!("this run leaves no record: {}", error.full());
+            shared.send(Event::Note { stage: None, message });
+        }
         let (outcome, counts) = drive(&shared, selected, &stop).await?;
         shared.send(Event::RunFinished {
             run: shared.run_id(),
@@ -255,6 +263,24 @@ impl Session {
     }
 }
 
+/// Has `source` computed again, since `stage` found its output gone.
+fn anew(
+    shared: &Shared,
+    source: usize,
+    stage: &str,
+    fates: &mut [Fate],
+    actions: &mut [Option<Action>],
+) {
+    // Another stage may have asked for it already.
+    if fates[source] == Fate::Done {
+        fates[source] = Fate::Waiting;
+        actions[source] = None;
+        let id = &shared.plan.stages[source].id;
+        let message = format!("its output is gone from the cache, and `{stage}` needs it: anew");
+        shared.send(Event::Note { stage: Some(id.clone()), message });
+    }
+}
+
 async fn drive(
     shared: &Arc<Shared>,
     selected: &[usize],
@@ -263,6 +289,7 @@ async fn drive(
     let plan = &shared.plan;
     let mut fates = vec![Fate::Waiting; plan.stages.len()];
     let mut actions: Vec<Option<Action>> = vec![None; plan.stages.len()];
+    let mut retries = vec![0; plan.stages.len()];
     let mut counts = Counts { ran: 0, cached: 0, failed: 0, skipped: 0, broken: false };
     let mut tasks: JoinSet<(usize, Result<Ended, RunError>)> = JoinSet::new();
     loop {
@@ -301,6 +328,13 @@ async fn drive(
                 fates[index] = Fate::Done;
                 actions[index] = Some(action);
             }
+            Err(RunError::Vanished { sources, .. }) if retries[index] < MOST_RETRIES => {
+                retries[index] += 1;
+                fates[index] = Fate::Waiting;
+                for source in sources {
+                    anew(shared, source, &stage, &mut fates, &mut actions);
+                }
+            }
             Err(RunError::Cancelled) => {
                 fates[index] = Fate::Lost;
                 counts.skipped += 1;
@@ -311,7 +345,7 @@ async fn drive(
             Err(error) => {
                 fates[index] = Fate::Lost;
                 counts.failed += 1;
-                counts.broken |= matches!(error, RunError::Setup(_));
+                counts.broken |= error.is_ours();
                 let log = lock(&shared.failed_logs).remove(&stage).unwrap_or_default();
                 shared.send(Event::Failed { stage, message: error.full(), log });
             }

@@ -16,7 +16,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::{RunError, frames, launch::Toolchain, log::Log, schedule::Stop};
+use super::{
+    RunError, frames,
+    guard::{Group, guard},
+    launch::Toolchain,
+    log::Log,
+    schedule::Stop,
+};
 
 /// Opening CUDA on a cold machine takes seconds.
 const HELLO_WITHIN: Duration = Duration::from_mins(2);
@@ -27,6 +33,7 @@ pub(super) const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Worker {
+    _group: Group,
     child: Child,
     stdin: ChildStdin,
     stdout: ChildStdout,
@@ -49,6 +56,7 @@ impl Worker {
             // Threads that spin while they wait halve the speed as soon as cores are shared.
             command.env("OMP_WAIT_POLICY", "passive");
         }
+        guard(&mut command);
         let mut child = command
             .args(["serve", device])
             .env("LD_LIBRARY_PATH", toolchain.library_path())
@@ -61,8 +69,6 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C at the terminal is for the engine, which then asks its workers.
-            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| {
@@ -77,7 +83,9 @@ impl Worker {
             return Err(RunError::Setup("the worker's pipes are missing".to_owned()));
         };
         tokio::spawn(log.clone().drain(stderr));
-        let mut worker = Self { child, stdin, stdout, log, device: device.to_owned() };
+        let group = Group::of(&child);
+        let mut worker =
+            Self { _group: group, child, stdin, stdout, log, device: device.to_owned() };
         let hello = match timeout(HELLO_WITHIN, worker.next()).await {
             Ok(hello) => hello,
             Err(_) => Err(worker.lost("did not open its device in two minutes").await),

@@ -75,13 +75,15 @@ pub(super) fn text(points: &[Point]) -> String {
     let y = Axis::over(bounds, ROWS, 0.0);
     let mut canvas = Canvas::default();
     for point in points {
-        let ends = [1.0, -1.0].map(|sign| place(y.at(point.y + sign * point.half_interval)));
-        (ends[0]..=ends[1]).for_each(|row| canvas.put(place(x.at(point.x)), row, '|'));
+        let mark = if point.baseline { "o" } else { "*" };
+        canvas.write(place(x.at(point.x)), place(y.at(point.y)), mark);
     }
     for point in points {
-        let (column, row) = (place(x.at(point.x)), place(y.at(point.y)));
-        canvas.put(column, row, if point.baseline { 'o' } else { '*' });
-        canvas.write(column + 2, row, &point.name);
+        canvas.write(place(x.at(point.x)) + 2, place(y.at(point.y)), &point.name);
+    }
+    for point in points {
+        let ends = [1.0, -1.0].map(|sign| place(y.at(point.y + sign * point.half_interval)));
+        (ends[0]..=ends[1]).for_each(|row| canvas.write(place(x.at(point.x)), row, "|"));
     }
     let mut labels: BTreeMap<usize, String> =
         y.ticks().map(|tick| (place(y.at(tick)), y.label(tick))).collect();
@@ -112,11 +114,6 @@ fn place(at: f64) -> usize {
 struct Canvas(BTreeMap<(usize, usize), char>);
 
 impl Canvas {
-    /// A mark, whatever was there.
-    fn put(&mut self, column: usize, row: usize, mark: char) {
-        self.0.insert((row, column), mark);
-    }
-
     fn write(&mut self, column: usize, row: usize, words: &str) {
         for (i, letter) in words.chars().filter(|letter| !letter.is_control()).enumerate() {
             self.0.entry((row, column + i)).or_insert(letter);

@@ -139,7 +139,7 @@ pub(crate) struct Comparison {
 }
 
 /// `−log σ(s_c − s_l − m)` (Bradley & Terry 1952; m as in Touvron et al. 2023, eq. 2), plus `c (s_c + s_l)²`
-/// against drift (Eisenstein et al. 2023, eq. 7): [pairs].
+/// against drift (Eisenstein et al. 2023, eq. 7): `[pairs]`.
 pub(crate) fn comparison_losses(
     chosen: &Tensor,
     rejected: &Tensor,

@@ -113,7 +113,7 @@ pub(crate) fn learn_mask(rows: &[&Example], device: Device) -> Tensor {
 }
 
 /// Where in the flattened [`Batch::packed`] of the same bins the next token is to be learnt, and that
-/// token: both [labels].
+/// token: both `[labels]`.
 pub(crate) fn targets(bins: &[&[Example]], device: Device) -> (Tensor, Tensor) {
     let width = bins.iter().map(|bin| bin.iter().map(|row| row.ids.len()).sum()).max().unwrap_or(0);
     let (mut places, mut ids) = (Vec::new(), Vec::new());

@@ -139,7 +139,7 @@ impl Model {
         hidden.linear::<Tensor>(head.unwrap_or(self.parameter("model.embed_tokens.weight")), None)
     }
 
-    /// The score of each row at its last token that is not padding: [rows]. As in transformers, the
+    /// The score of each row at its last token that is not padding: `[rows]`. As in transformers, the
     /// padding token never counts, so where it ends texts too, the token before the end does.
     pub(crate) fn scores(&self, batch: &Batch) -> Tensor {
         let scores = self.hidden(batch).linear::<Tensor>(self.parameter("score.weight"), None);

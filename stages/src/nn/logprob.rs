@@ -30,7 +30,7 @@ pub(crate) fn divergence(p: &Tensor, q: &Tensor) -> Tensor {
     (p.exp() * (&p - q)).sum_dim_intlist(-1, false, Kind::Float)
 }
 
-/// Σ over the tokens in `mask`: [rows].
+/// Σ over the tokens in `mask`: `[rows]`.
 pub(crate) fn sum(log_probs: &Tensor, mask: &Tensor) -> Tensor {
     (log_probs * mask).sum_dim_intlist(1, false, Kind::Float)
 }

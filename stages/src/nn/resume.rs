@@ -68,7 +68,7 @@ impl Keeper {
             match load(&path, step, adam, parameters) {
                 Ok(state) => return Some(state),
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "checkpoint passed over")
+                    tracing::warn!(path = %path.display(), %error, "checkpoint passed over");
                 }
             }
         }
@@ -78,8 +78,9 @@ impl Keeper {
     /// True when enough steps or enough time went by since the last one.
     pub(crate) fn is_due(&self, step: usize) -> bool {
         self.settings.as_ref().is_some_and(|it| {
-            let by_steps =
-                it.every_steps.is_some_and(|every| every > 0 && step as u64 % every == 0);
+            let by_steps = it
+                .every_steps
+                .is_some_and(|every| every > 0 && (step as u64).is_multiple_of(every));
             by_steps || self.written.elapsed().as_secs_f64() >= it.every_seconds
         })
     }

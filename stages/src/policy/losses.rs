@@ -41,7 +41,7 @@ pub(crate) struct DpoSettings {
     pub(crate) label_smoothing: f64,
 }
 
-/// Log-ratios of policy to reference and completion lengths, all [pairs].
+/// Log-ratios of policy to reference and completion lengths, all `[pairs]`.
 pub(crate) struct Ratios {
     pub(crate) chosen: Tensor,
     pub(crate) rejected: Tensor,

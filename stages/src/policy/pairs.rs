@@ -51,7 +51,7 @@ pub(crate) fn read_pairs(
     Ok(pairs)
 }
 
-/// Σ log p over the completions: [rows].
+/// Σ log p over the completions: `[rows]`.
 pub(crate) fn sequence_log_probs(model: &Model, rows: &[&Example]) -> Tensor {
     let batch = Batch::right(rows, model.pad(), model.device());
     logprob::sum(&logprob::next_token(model, &batch), &learn_mask(rows, model.device()))

@@ -70,7 +70,7 @@ impl Objective for Likelihood {
 }
 
 /// The logits at the places that are learnt, and the tokens that should follow: [labels, vocabulary] and
-/// [labels]. Other places cost no output head.
+/// `[labels]`. Other places cost no output head.
 pub(crate) fn predictions(model: &Model, bins: &[&[Example]]) -> (Tensor, Tensor) {
     let batch = Batch::packed(bins, model.pad(), model.device());
     let (places, ids) = targets(bins, model.device());
@@ -79,7 +79,7 @@ pub(crate) fn predictions(model: &Model, bins: &[&[Example]]) -> (Tensor, Tensor
 }
 
 /// `−(1 − ε) log p(y) − ε mean_v log p(v)` (Szegedy et al. 2016, section 7), or `−sg(p(y)) log p(y)` (Wu et
-/// al. 2025, eq. 9): [labels].
+/// al. 2025, eq. 9): `[labels]`.
 pub(crate) fn token_losses(
     logits: &Tensor,
     ids: &Tensor,

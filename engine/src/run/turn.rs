@@ -1,0 +1,110 @@
+//! Whose turn it is to compute a fingerprint: of all runs on a cache, one at a time.
+//!
+//! Whoever is not first waits without a slot, so that other stages may use it, and takes the result.
+
+use std::{sync::Arc, time::Duration};
+
+use gradus_cache::{Action, Claim, Fingerprint, Lease, Owner};
+use tokio::{sync::watch, time::sleep};
+
+use super::{
+    RunError,
+    execute::{blocking, recall},
+    resolve::Resolved,
+    schedule::{Shared, Slot, Stop},
+    worker::stopped,
+};
+use crate::{event::Event, plan::Stage};
+
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LAST_LOOK: Duration = Duration::from_millis(500);
+
+pub(super) enum Turn {
+    /// The cache has it, perhaps since another run put it there a moment ago.
+    Cached(Action),
+    /// The stage is to run on this slot, and nobody else runs it while the lease is held.
+    Ours(Slot, Lease),
+}
+
+pub(super) async fn turn(
+    shared: &Arc<Shared>,
+    stage: &Stage,
+    resolved: &Resolved,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<Turn, RunError> {
+    let fingerprint = resolved.fingerprint;
+    let forced = shared.session.forces(stage) && shared.first_time(fingerprint);
+    let mut told = false;
+    loop {
+        if !forced && let Some(action) = recall(shared, resolved).await? {
+            return Ok(Turn::Cached(action));
+        }
+        let slot = shared.slot(stage.kind.uses_device && stage.exec.is_none()).await?;
+        if *stop.borrow() != Stop::No || !shared.goes_on() {
+            return Err(RunError::Cancelled);
+        }
+        let owner = match claim(shared, stage, fingerprint).await? {
+            Claim::Held(lease) => {
+                // Its last holder may have finished between our look and our claim.
+                if !forced && let Some(action) = recall(shared, resolved).await? {
+                    return Ok(Turn::Cached(action));
+                }
+                if forced {
+                    // Only now: until we hold the lease it may be another run's state.
+                    shared.session.cache.drop_checkpoints(&fingerprint)?;
+                }
+                return Ok(Turn::Ours(slot, lease));
+            }
+            Claim::Busy(owner) => owner,
+        };
+        drop(slot);
+        if !std::mem::replace(&mut told, true) {
+            shared.send(waiting(stage, &owner));
+        }
+        until_free(shared, fingerprint, stop).await?;
+    }
+}
+
+async fn claim(
+    shared: &Arc<Shared>,
+    stage: &Stage,
+    fingerprint: Fingerprint,
+) -> Result<Claim, RunError> {
+    let (cache, run, stage) = (shared.session.cache.clone(), shared.run_id(), stage.id.clone());
+    blocking(move || Ok(cache.claim(&fingerprint, &run, &stage)?)).await
+}
+
+/// Ends when the lease was given back or its owner died; an error when the run is to stop.
+async fn until_free(
+    shared: &Arc<Shared>,
+    fingerprint: Fingerprint,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<(), RunError> {
+    let mut pause = FIRST_LOOK;
+    loop {
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = stopped(stop) => return Err(RunError::Cancelled),
+        }
+        if !shared.goes_on() {
+            return Err(RunError::Cancelled);
+        }
+        let cache = shared.session.cache.clone();
+        if blocking(move || Ok(cache.claimant(&fingerprint)?)).await?.is_none() {
+            return Ok(());
+        }
+        pause = (pause * 2).min(LAST_LOOK);
+    }
+}
+
+fn waiting(stage: &Stage, owner: &Owner) -> Event {
+    let since = i64::try_from(owner.since).ok().and_then(|it| jiff::Timestamp::new(it, 0).ok());
+    let since = since.map(|it| it.to_zoned(jiff::tz::TimeZone::system()));
+    Event::Waiting {
+        stage: stage.id.clone(),
+        run: owner.run.clone(),
+        host: owner.process.host.clone(),
+        pid: owner.process.pid,
+        since: since.map_or_else(String::new, |it| it.strftime("%Y-%m-%d %H:%M:%S").to_string()),
+    }
+}

@@ -1,0 +1,66 @@
+//! Nothing that a run has started outlives it.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use crate::support::Project;
+
+const RUN: [&str; 4] = ["run", "p.yaml", "--format", "json"];
+
+fn wait_until_alone(project: &Project) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while project.processes() > 0 {
+        assert!(Instant::now() < deadline, "{} processes live on", project.processes());
+        sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_program_and_what_it_started_die_with_a_killed_engine() {
+    let project = Project::new(
+        "
+        stages:
+          slow: { kind: exec, outputs: { a: a }, with: { shell: '(sleep 60; true) & touch \"$HOME/begun\"; sleep 60' } }
+    ",
+    );
+    let run = project.start(&RUN);
+    while !project.path("begun").exists() {
+        sleep(Duration::from_millis(5));
+    }
+    // gradus, its guard, two shells and two sleeps.
+    assert!(project.processes() >= 5, "{}", project.processes());
+    run.signal("KILL");
+    wait_until_alone(&project);
+    assert_eq!(run.wait().code, None);
+}
+
+#[test]
+fn a_worker_that_hears_nothing_dies_with_a_killed_engine() {
+    let mut project = Project::new(
+        "
+        stages:
+          rows: { kind: data.synthetic, with: { task: reviews } }
+          split: { kind: data.split, inputs: { rows: rows.prompts } }
+    ",
+    );
+    project.set("FAKE_WORKER", "data.split=deaf");
+    let mut run = project.start(&RUN);
+    run.wait_for("hears nothing");
+    run.signal("KILL");
+    wait_until_alone(&project);
+}
+
+#[test]
+fn after_a_run_nothing_is_left() {
+    let project = Project::new(
+        "
+        stages:
+          rows: { kind: data.synthetic, with: { task: reviews } }
+          left: { kind: exec, outputs: { a: a }, with: { shell: 'sleep 60 & touch a' } }
+    ",
+    );
+    assert_eq!(project.events(&[]).code, Some(0));
+    wait_until_alone(&project);
+}
