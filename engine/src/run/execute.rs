@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     Made, RunError, devices, program,
-    resolve::{self, Resolved},
+    resolve::{self, Actions, Resolved},
     schedule::{Shared, Stop},
     turn::{Turn, turn},
     worker::Worker,
@@ -34,14 +34,14 @@ pub(super) struct Ended {
 pub(super) async fn execute(
     shared: Arc<Shared>,
     index: usize,
-    actions: Vec<Option<Action>>,
+    sources: Actions,
     mut stop: watch::Receiver<Stop>,
 ) -> Result<Ended, RunError> {
     let resolved = {
         let shared = Arc::clone(&shared);
         blocking(move || {
             let stage = &shared.plan.stages[index];
-            Ok(resolve::resolve(&shared.session, &shared.plan, stage, &actions)?)
+            Ok(resolve::resolve(&shared.session, &shared.plan, stage, &sources)?)
         })
         .await?
     };

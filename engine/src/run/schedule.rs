@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use gradus_cache::{Action, Fingerprint};
+use gradus_cache::Fingerprint;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender, watch},
     task::JoinSet,
@@ -21,6 +21,7 @@ use super::{
     execute::{Ended, execute},
     launch::Toolchain,
     log::Log,
+    resolve::Actions,
     worker::Worker,
 };
 use crate::{
@@ -264,17 +265,11 @@ impl Session {
 }
 
 /// Has `source` computed again, since `stage` found its output gone.
-fn anew(
-    shared: &Shared,
-    source: usize,
-    stage: &str,
-    fates: &mut [Fate],
-    actions: &mut [Option<Action>],
-) {
+fn anew(shared: &Shared, source: usize, stage: &str, fates: &mut [Fate], actions: &mut Actions) {
     // Another stage may have asked for it already.
     if fates[source] == Fate::Done {
         fates[source] = Fate::Waiting;
-        actions[source] = None;
+        actions.remove(&source);
         let id = &shared.plan.stages[source].id;
         let message = format!("its output is gone from the cache, and `{stage}` needs it: anew");
         shared.send(Event::Note { stage: Some(id.clone()), message });
@@ -288,7 +283,7 @@ async fn drive(
 ) -> Result<(Outcome, Counts), RunError> {
     let plan = &shared.plan;
     let mut fates = vec![Fate::Waiting; plan.stages.len()];
-    let mut actions: Vec<Option<Action>> = vec![None; plan.stages.len()];
+    let mut actions = Actions::new();
     let mut retries = vec![0; plan.stages.len()];
     let mut counts = Counts { ran: 0, cached: 0, failed: 0, skipped: 0, broken: false };
     let mut tasks: JoinSet<(usize, Result<Ended, RunError>)> = JoinSet::new();
@@ -313,8 +308,10 @@ async fn drive(
                 shared.send(Event::Skipped { stage: stage.id.clone(), because });
             } else if stage.sources().all(|source| fates[source] == Fate::Done) {
                 fates[index] = Fate::Running;
-                let (shared, actions, stop) = (Arc::clone(shared), actions.clone(), stop.clone());
-                tasks.spawn(async move { (index, execute(shared, index, actions, stop).await) });
+                let action = |source| Some((source, Arc::clone(actions.get(&source)?)));
+                let sources: Actions = stage.sources().filter_map(action).collect();
+                let (shared, stop) = (Arc::clone(shared), stop.clone());
+                tasks.spawn(async move { (index, execute(shared, index, sources, stop).await) });
             }
         }
         let Some(ended) = tasks.join_next().await else { break };
@@ -326,7 +323,7 @@ async fn drive(
                 let count = if cached { &mut counts.cached } else { &mut counts.ran };
                 *count += 1;
                 fates[index] = Fate::Done;
-                actions[index] = Some(action);
+                actions.insert(index, Arc::new(action));
             }
             Err(RunError::Vanished { sources, .. }) if retries[index] < MOST_RETRIES => {
                 retries[index] += 1;
