@@ -4,6 +4,7 @@
 //! and reports by [`Event`](crate::event::Event).
 
 mod compare;
+mod curves;
 mod devices;
 mod execute;
 mod explain;
@@ -32,6 +33,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use compare::{Comparison, MetricPair, OutputPair, StageComparison};
+pub use curves::{Points, curves};
 pub use devices::{Devices, detect_gpus};
 pub use explain::Explanation;
 pub use history::{History, RunRecord, StageRecord, Status};
