@@ -82,6 +82,24 @@ impl Terminal {
         svg::draw(title, curves)
     }
 
+    /// Says that a watch waits now.
+    pub(crate) fn watching(&self, count: usize) {
+        let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+        self.aside(&format!("watching {files}; Ctrl-C ends"));
+    }
+
+    /// Says why a watch runs again.
+    pub(crate) fn saved(&self, path: &Path) {
+        self.aside(&format!("\n{} was saved", path.display()));
+    }
+
+    /// A line for people beside the results.
+    fn aside(&self, words: &str) {
+        if !self.json {
+            diagnostics::complain(&(self.err.dim(words) + "\n"));
+        }
+    }
+
     pub(crate) fn log(&self, text: &str) {
         if self.json {
             self.value(&json!({ "log": text }));

@@ -23,6 +23,7 @@ mod resolve;
 mod schedule;
 mod sweep;
 mod turn;
+mod watched;
 mod worker;
 
 use std::path::PathBuf;
@@ -45,6 +46,7 @@ pub use outputs::{FinalOutput, final_outputs};
 pub use preview::{Preview, State};
 pub use schedule::Stop;
 pub use sweep::{pin, sweep};
+pub use watched::Watched;
 
 /// Everything a run needs besides the plan.
 #[derive(Debug, Clone)]
