@@ -29,6 +29,7 @@ pub(crate) enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(commands::Run),
+    Watch(commands::Watch),
     Plan(commands::Plan),
     Explain(commands::Explain),
     Check(commands::Check),
@@ -50,6 +51,7 @@ impl Command {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match self {
             Self::Run(it) => it.exec(terminal),
+            Self::Watch(it) => it.exec(terminal),
             Self::Plan(it) => it.exec(terminal),
             Self::Explain(it) => it.exec(terminal),
             Self::Check(it) => it.exec(terminal),

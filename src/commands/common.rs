@@ -45,7 +45,7 @@ pub(crate) struct PlaceArgs {
     pub(crate) cache: Option<PathBuf>,
 }
 
-/// Whose results are looked at
+/// Which cache, where no pipeline says it
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CacheArgs {
     /// The cache's folder instead of the project's `.gradus`
@@ -54,8 +54,12 @@ pub(crate) struct CacheArgs {
 }
 
 impl CacheArgs {
-    /// The cache of the project that `pipeline` lies in, else that of the folder one is in.
-    pub(crate) fn open(&self, pipeline: Option<&Path>) -> Result<Cache, Failure> {
+    pub(crate) fn open(&self) -> Result<Cache, Failure> {
+        self.open_for(None)
+    }
+
+    /// The cache of the project that `pipeline` lies in, else of the current folder's.
+    pub(crate) fn open_for(&self, pipeline: Option<&Path>) -> Result<Cache, Failure> {
         let pipeline = pipeline.unwrap_or(Path::new("pipeline.yaml"));
         let project = Project::of(pipeline, self.cache.as_deref())?;
         Ok(Cache::open(&project.cache)?)

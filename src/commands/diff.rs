@@ -27,7 +27,7 @@ pub(crate) struct Diff {
 impl Diff {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let pipeline = self.pipeline.as_deref();
-        let cache = self.cache.open(pipeline)?;
+        let cache = self.cache.open_for(pipeline)?;
         let runs = common::runs(&cache, pipeline)?;
         let find = |text: &str| {
             History::find(&runs, text)

@@ -41,7 +41,7 @@ const LEAST_DIGITS: usize = 4;
 
 impl Lineage {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-        let cache = self.cache.open(self.pipeline.as_deref())?;
+        let cache = self.cache.open_for(self.pipeline.as_deref())?;
         let path = Path::new(&self.artifact);
         let is_digest = self.artifact.len() >= LEAST_DIGITS
             && self.artifact.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));

@@ -17,6 +17,7 @@ mod runs;
 mod show;
 mod stages;
 mod sweep;
+mod watch;
 
 pub(crate) use check::Check;
 pub(crate) use completions::Completions;
@@ -34,3 +35,4 @@ pub(crate) use runs::Runs;
 pub(crate) use show::Show;
 pub(crate) use stages::Stages;
 pub(crate) use sweep::Sweep;
+pub(crate) use watch::Watch;

@@ -23,7 +23,7 @@ pub(crate) struct Pin {
 
 impl Pin {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-        let cache = self.cache.open(None)?;
+        let cache = self.cache.open()?;
         if !pin(&cache, &self.run, !self.unpin)? {
             let message = format!("there is no run `{}` in this cache", self.run);
             return Err(Failure::refused(message, "`gradus show PIPELINE` names the last one"));

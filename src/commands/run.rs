@@ -5,10 +5,11 @@ use std::{process::ExitCode, sync::Arc};
 use clap::Args;
 use gradus_engine::{
     event::{Event, Outcome},
+    plan::Plan,
     run::{RunError, RunRecord, Session, Settings, Stop, final_outputs},
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
@@ -19,48 +20,36 @@ use crate::{failure::Failure, terminal::Terminal};
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     #[command(flatten)]
-    pipeline: PipelineArgs,
+    words: RunArgs,
+    /// Run the named stages (or all) although they are cached
+    #[arg(long)]
+    force: bool,
+}
+
+/// What is run, and how
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(super) pipeline: PipelineArgs,
     /// Only these stages and what they need
     #[arg(value_name = "STAGE")]
     targets: Vec<String>,
     /// After a failure, go on with the stages that do not depend on it
     #[arg(long)]
     keep_going: bool,
-    /// Run the named stages (or all) although they are cached
-    #[arg(long)]
-    force: bool,
     /// Stages that run at once on the CPU [default: half the cores]
     #[arg(long, value_name = "N")]
     slots: Option<usize>,
     #[command(flatten)]
-    place: PlaceArgs,
+    pub(super) place: PlaceArgs,
 }
 
 impl Run {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-        let plan = Arc::new(self.pipeline.plan()?);
-        let selected = plan.select(&self.targets)?;
-        // Each stage computes with two threads.
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let settings = Settings {
-            cpu_slots: self.slots.unwrap_or(cores / 2).max(1),
-            keep_going: self.keep_going,
-            force: self.force,
-            targets: self.targets,
-            ..Settings::default()
-        };
-        let file = self.pipeline.pipeline;
-        let session = self.place.session(&file, settings)?;
-        let runtime = tokio::runtime::Runtime::new()
-            .map_err(|error| RunError::Setup(format!("no threads to run with: {error}")))?;
-        let record = runtime.block_on(drive(&session, &plan, &file, &selected, terminal));
-        // What still runs then is a reader of a dead process: nothing to wait for.
-        runtime.shutdown_background();
-        let record = record?;
-        if record.outcome == Some(Outcome::Done) {
-            let outputs = final_outputs(&session.cache, &plan, &record)?;
-            terminal.results(&record, &outputs, &file);
-        }
+        let (plan, selected) = self.words.plan()?;
+        let record = in_runtime(async |signals| {
+            self.words.once(&plan, &selected, self.force, signals, terminal).await
+        })?;
         Ok(ExitCode::from(match record.outcome {
             Some(Outcome::Done) => 0,
             Some(Outcome::Broken) => 2,
@@ -69,12 +58,76 @@ impl Run {
     }
 }
 
+impl RunArgs {
+    /// The plan, and the stages of it that are asked for.
+    pub(super) fn plan(&self) -> Result<(Arc<Plan>, Vec<usize>), Failure> {
+        let plan = self.pipeline.plan()?;
+        let selected = plan.select(&self.targets)?;
+        Ok((Arc::new(plan), selected))
+    }
+
+    /// Runs the plan once, and shows what came of it.
+    pub(super) async fn once(
+        &self,
+        plan: &Arc<Plan>,
+        selected: &[usize],
+        force: bool,
+        signals: &mut Signals,
+        terminal: &mut Terminal,
+    ) -> Result<RunRecord, Failure> {
+        // Each stage computes with two threads.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let settings = Settings {
+            cpu_slots: self.slots.unwrap_or(cores / 2).max(1),
+            keep_going: self.keep_going,
+            force,
+            targets: self.targets.clone(),
+            ..Settings::default()
+        };
+        let file = &self.pipeline.pipeline;
+        let session = self.place.session(file, settings)?;
+        let record = drive(&session, plan, file, selected, signals, terminal).await?;
+        if record.outcome == Some(Outcome::Done) {
+            let outputs = final_outputs(&session.cache, plan, &record)?;
+            terminal.results(&record, &outputs, file);
+        }
+        Ok(record)
+    }
+}
+
+/// The requests to end that come from outside. None is lost between two that listen.
+pub(super) struct Signals {
+    pub(super) interrupt: Signal,
+    pub(super) terminate: Signal,
+}
+
+/// Does `work` with threads to run on, while signals are heard.
+pub(super) fn in_runtime<T>(
+    work: impl AsyncFnOnce(&mut Signals) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| RunError::Setup(format!("no threads to run with: {error}")))?;
+    let done = runtime.block_on(async {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| RunError::Setup(format!("signals cannot be heard: {error}")))
+        };
+        let interrupt = listen(SignalKind::interrupt())?;
+        let terminate = listen(SignalKind::terminate())?;
+        work(&mut Signals { interrupt, terminate }).await
+    });
+    // What still runs then is a reader of a dead process: nothing to wait for.
+    runtime.shutdown_background();
+    done
+}
+
 /// Runs the plan while the terminal reads its events and Ctrl-C is heard.
 async fn drive(
     session: &Session,
-    plan: &Arc<gradus_engine::plan::Plan>,
+    plan: &Arc<Plan>,
     file: &std::path::Path,
     selected: &[usize],
+    signals: &mut Signals,
     terminal: &mut Terminal,
 ) -> Result<RunRecord, RunError> {
     let (send, mut events) = mpsc::unbounded_channel::<Event>();
@@ -82,12 +135,6 @@ async fn drive(
     let running = session.run(Arc::clone(plan), file, selected, send, stopped);
     tokio::pin!(running);
     let mut live = terminal.live();
-    // Both are listened to from here on, so that none is lost between two turns of the loop.
-    let listen = |kind| {
-        signal(kind).map_err(|error| RunError::Setup(format!("signals cannot be heard: {error}")))
-    };
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
     let record = loop {
         let ask = || {
             stop.send_modify(|stop| {
@@ -98,11 +145,11 @@ async fn drive(
             biased;
             Some(event) = events.recv() => live.take(&event),
             record = &mut running => break record,
-            _ = interrupt.recv() => {
+            _ = signals.interrupt.recv() => {
                 live.note("stopping; press Ctrl-C again to stop at once");
                 ask();
             }
-            _ = terminate.recv() => ask(),
+            _ = signals.terminate.recv() => ask(),
         }
     };
     while let Ok(event) = events.try_recv() {

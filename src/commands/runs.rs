@@ -23,7 +23,7 @@ pub(crate) struct Runs {
 impl Runs {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let pipeline = self.pipeline.as_deref();
-        let runs = common::runs(&self.cache.open(pipeline)?, pipeline)?;
+        let runs = common::runs(&self.cache.open_for(pipeline)?, pipeline)?;
         let shown = &runs[..runs.len().min(self.limit)];
         terminal.runs(shown, runs.len());
         Ok(ExitCode::SUCCESS)

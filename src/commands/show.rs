@@ -1,21 +1,37 @@
 //! `gradus show`.
 
-use std::process::ExitCode;
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use gradus_engine::run::{History, Settings, final_outputs};
+use gradus_cache::Cache;
+use gradus_engine::{
+    plan::Plan,
+    run::{History, RunError, RunRecord, Settings, StageRecord, curves, final_outputs},
+};
 
-use super::common::{PipelineArgs, PlaceArgs};
-use crate::{failure::Failure, terminal::Terminal};
+use super::common::{self, PipelineArgs, PlaceArgs};
+use crate::{
+    failure::Failure,
+    terminal::{Curve, Terminal},
+};
 
-/// Show what the last run of a pipeline put out
+/// Show what a run of a pipeline put out, the last one unless another is named
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// One stage, with its outputs and where they lie
+    /// Stages, with their outputs and where they lie; all variants of a matrix by its name
     #[arg(value_name = "STAGE")]
-    stage: Option<String>,
+    stages: Vec<String>,
+    /// Draw the stages' curve of this metric over their steps
+    #[arg(long = "plot", value_name = "METRIC", requires = "stages")]
+    metric: Option<String>,
+    /// Write the drawing to an SVG file
+    #[arg(long, value_name = "FILE", requires = "metric")]
+    svg: Option<PathBuf>,
+    /// A run's id or the beginning of it (see `gradus runs`), or `last~1` and so on
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
     #[command(flatten)]
     place: PlaceArgs,
 }
@@ -25,33 +41,99 @@ impl Show {
         let plan = self.pipeline.plan()?;
         let file = &self.pipeline.pipeline;
         let session = self.place.session(file, Settings::default())?;
-        let Some(record) = History::last(&session.cache, &plan.name) else {
+        let runs = common::runs(&session.cache, Some(file))?;
+        if runs.is_empty() {
             return Err(Failure::refused(
                 format!("`{}` has not run yet", plan.name),
                 format!("gradus run {}", file.display()),
             ));
-        };
-        match self.stage {
-            None => {
-                terminal.record(&record);
-                let outputs = final_outputs(&session.cache, &plan, &record)?;
-                terminal.results(&record, &outputs, file);
+        }
+        let wanted = self.run.as_deref().unwrap_or("last");
+        let record = History::find(&runs, wanted).map_err(|why| {
+            Failure::refused(why, format!("`gradus runs {}` lists the runs", file.display()))
+        })?;
+        if self.stages.is_empty() {
+            terminal.record(record);
+            // Copies are of the last run: what an earlier one put out is only listed.
+            if self.run.is_none() {
+                let outputs = final_outputs(&session.cache, &plan, record)?;
+                terminal.results(record, &outputs, file);
             }
-            Some(wanted) => {
-                let stages = record.stages.iter();
-                let found: Vec<_> = stages
-                    .filter(|it| it.stage == wanted || it.stage.starts_with(&format!("{wanted}[")))
-                    .collect();
-                if found.is_empty() {
-                    let known: Vec<_> = record.stages.iter().map(|it| it.stage.as_str()).collect();
-                    return Err(Failure::refused(
-                        format!("the last run has no stage `{wanted}`"),
-                        format!("its stages: {}", known.join(", ")),
-                    ));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let found = stages(record, &self.stages, self.run.is_some())?;
+        match &self.metric {
+            None => terminal.stages_of_record(&found, &session.cache),
+            Some(metric) => {
+                let drawn = drawn(&session.cache, &plan, record, &found, metric)?;
+                let title = format!("{metric} of {}, run {}", self.stages.join(", "), record.run);
+                if let Some(path) = &self.svg {
+                    fs::write(path, terminal.svg(&title, &drawn)).map_err(|error| {
+                        RunError::Setup(format!("`{}` cannot be written: {error}", path.display()))
+                    })?;
                 }
-                terminal.stages_of_record(&found, &session.cache);
+                terminal.curves(&title, metric, &drawn, self.svg.as_deref());
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn stages<'r>(
+    record: &'r RunRecord,
+    wanted: &[String],
+    named: bool,
+) -> Result<Vec<&'r StageRecord>, Failure> {
+    let mut found: Vec<&StageRecord> = Vec::new();
+    for wanted in wanted {
+        let variant = format!("{wanted}[");
+        let is_meant = |it: &&StageRecord| it.stage == *wanted || it.stage.starts_with(&variant);
+        let before = found.len();
+        found.extend(record.stages.iter().filter(is_meant));
+        if found.len() == before {
+            let known: Vec<_> = record.stages.iter().map(|it| it.stage.as_str()).collect();
+            let run = if named { format!("run {}", record.run) } else { "the last run".to_owned() };
+            return Err(Failure::refused(
+                format!("{run} has no stage `{wanted}`"),
+                format!("its stages: {}", known.join(", ")),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// The curve of `metric` of every stage that has it.
+fn drawn(
+    cache: &Cache,
+    plan: &Plan,
+    record: &RunRecord,
+    stages: &[&StageRecord],
+    metric: &str,
+) -> Result<Vec<Curve>, Failure> {
+    let mut drawn = Vec::new();
+    let mut known = Vec::new();
+    for stage in stages {
+        let planned = plan.stages.iter().find(|it| it.id == stage.stage);
+        let ports = planned.into_iter().flat_map(|it| it.kind.outputs.iter().zip(&it.output_types));
+        let metrics: Vec<_> =
+            ports.filter(|(_, it)| *it == "metrics").map(|(port, _)| port.name.as_str()).collect();
+        let mut curves = curves(cache, record, stage, &metrics)?;
+        if let Some(points) = curves.remove(metric) {
+            drawn.push(Curve { name: stage.stage.clone(), points });
+        }
+        known.extend(curves.into_keys());
+    }
+    if !drawn.is_empty() {
+        return Ok(drawn);
+    }
+    known.sort();
+    known.dedup();
+    let stages: Vec<_> = stages.iter().map(|it| format!("`{}`", it.stage)).collect();
+    let help = if known.is_empty() {
+        "only what a stage measures at its steps can be drawn".to_owned()
+    } else {
+        format!("there are: {}", known.join(", "))
+    };
+    let words = format!("no metric `{metric}` over steps is known of {}", stages.join(", "));
+    Err(Failure::refused(words, help))
 }

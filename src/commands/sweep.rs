@@ -36,7 +36,7 @@ pub(crate) struct Sweep {
 
 impl Sweep {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-        let cache = self.cache.open(None)?;
+        let cache = self.cache.open()?;
         let limits =
             Limits { unused_for: self.older_than, keep_bytes: self.keep_size, grace: self.grace };
         let swept = sweep(&cache, &limits, self.runs, self.delete)?;

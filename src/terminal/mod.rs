@@ -3,6 +3,7 @@
 //! Results go to stdout; progress and complaints to stderr. Bars and colours only on a terminal, and no
 //! colours where `NO_COLOR` is set.
 
+mod chart;
 mod diagnostics;
 mod explanation;
 mod figures;
@@ -12,13 +13,19 @@ mod live;
 mod paint;
 mod results;
 mod runs;
+mod svg;
 mod sweeping;
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    path::Path,
+};
 
 use serde::Serialize;
+use serde_json::json;
 
 use crate::cli::Format;
+pub(crate) use chart::Curve;
 use paint::Paint;
 
 pub(crate) struct Terminal {
@@ -57,9 +64,45 @@ impl Terminal {
         live::Live::new(self.json, self.err)
     }
 
+    /// Curves of one metric; `file` is where they were written as a picture.
+    pub(crate) fn curves(&self, title: &str, metric: &str, curves: &[Curve], file: Option<&Path>) {
+        if self.json {
+            let rows = curves.iter().map(|it| json!({ "stage": it.name, "points": it.points }));
+            let rows: Vec<_> = rows.collect();
+            return self.value(&json!({ "metric": metric, "curves": rows, "svg": file }));
+        }
+        self.text(&chart::draw(title, curves));
+        if let Some(file) = file {
+            self.line(&format!("→ {}", file.display()));
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "as for `text`")]
+    pub(crate) fn svg(&self, title: &str, curves: &[Curve]) -> String {
+        svg::draw(title, curves)
+    }
+
+    /// Says that a watch waits now.
+    pub(crate) fn watching(&self, count: usize) {
+        let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+        self.aside(&format!("watching {files}; Ctrl-C ends"));
+    }
+
+    /// Says why a watch runs again.
+    pub(crate) fn saved(&self, path: &Path) {
+        self.aside(&format!("\n{} was saved", path.display()));
+    }
+
+    /// A line for people beside the results.
+    fn aside(&self, words: &str) {
+        if !self.json {
+            diagnostics::complain(&(self.err.dim(words) + "\n"));
+        }
+    }
+
     pub(crate) fn log(&self, text: &str) {
         if self.json {
-            self.value(&serde_json::json!({ "log": text }));
+            self.value(&json!({ "log": text }));
         } else {
             self.text(text);
         }

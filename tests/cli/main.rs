@@ -23,4 +23,5 @@ mod shared;
 mod show;
 mod sweep;
 mod terminal;
+mod watch;
 mod worker;

@@ -1,6 +1,8 @@
 //! `gradus show` and `gradus logs`: what the last run left.
 
-use insta::assert_snapshot;
+use std::fs;
+
+use insta::{assert_json_snapshot, assert_snapshot};
 
 use crate::support::Project;
 
@@ -78,4 +80,59 @@ fn a_stage_without_a_log_is_told_apart_from_none() {
     assert_snapshot!(project.gradus(&["logs", "p.yaml", "split"]));
     assert_snapshot!(project.gradus(&["logs", "p.yaml", "shuot"]));
     assert_snapshot!(Project::new(TWO).gradus(&["logs", "p.yaml", "shout"]));
+}
+
+// Curves.
+
+#[test]
+fn a_metric_is_drawn_over_its_steps() {
+    let project = run();
+    assert_snapshot!(project.gradus(&["show", "p.yaml", "rows", "--plot", "loss"]));
+    let plot = ["show", "p.yaml", "rows", "--plot", "loss", "--format", "json"];
+    assert_json_snapshot!(project.gradus(&plot).json());
+}
+
+#[test]
+fn of_a_cached_stage_the_run_that_made_it_has_the_curve() {
+    let project = run();
+    project.gradus(&["run", "p.yaml", "rows"]);
+    let drawn = project.gradus(&["show", "p.yaml", "rows", "--plot", "loss", "--svg", "loss.svg"]);
+    assert_eq!(drawn.code, Some(0), "{drawn}");
+    assert!(project.read("loss.svg").starts_with("<svg "));
+    fs::remove_dir_all(project.path(".gradus/runs")).unwrap();
+    project.gradus(&["run", "p.yaml", "rows"]);
+    // Its events are gone, and it has no output of metrics.
+    assert_snapshot!(project.gradus(&["show", "p.yaml", "rows", "--plot", "loss"]));
+}
+
+#[test]
+fn variants_of_a_stage_are_drawn_together_from_their_metrics_output() {
+    let mut project = Project::new(
+        "
+        stages:
+          fit:
+            kind: exec
+            matrix: { rate: [1, 2] }
+            outputs: { curve: { path: curve.jsonl, type: metrics } }
+            with:
+              env: { RATE: '${matrix.rate}' }
+              shell: >
+                for i in 1 2 3 4; do echo \"{\\\"step\\\": $i, \\\"loss\\\": $((i * RATE))}\"; done > curve.jsonl
+    ",
+    );
+    project.set("FAKE_WORKER", "");
+    project.gradus(&["run", "p.yaml"]);
+    assert_snapshot!(project.gradus(&["show", "p.yaml", "fit", "--plot", "loss"]));
+    assert_snapshot!(project.gradus(&["show", "p.yaml", "fit", "--plot", "los"]));
+}
+
+#[test]
+fn an_earlier_run_is_shown_by_its_name() {
+    let project = run();
+    project.gradus(&["run", "p.yaml", "rows"]);
+    let last = project.gradus(&["show", "p.yaml", "--run", "last", "--format", "json"]).json();
+    assert_eq!(last["stages"].as_array().unwrap().len(), 1);
+    let first = project.gradus(&["show", "p.yaml", "--run", "last~1", "--format", "json"]).json();
+    assert_eq!(first["stages"].as_array().unwrap().len(), 4);
+    assert_snapshot!(project.gradus(&["show", "p.yaml", "--run", "1999"]));
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     Made, RunError, devices, program,
-    resolve::{self, Resolved},
+    resolve::{self, Actions, Resolved},
     schedule::{Shared, Stop},
     turn::{Turn, turn},
     worker::Worker,
@@ -34,14 +34,14 @@ pub(super) struct Ended {
 pub(super) async fn execute(
     shared: Arc<Shared>,
     index: usize,
-    actions: Vec<Option<Arc<Action>>>,
+    sources: Actions,
     mut stop: watch::Receiver<Stop>,
 ) -> Result<Ended, RunError> {
     let resolved = {
         let shared = Arc::clone(&shared);
         blocking(move || {
             let stage = &shared.plan.stages[index];
-            Ok(resolve::resolve(&shared.session, &shared.plan, stage, &actions)?)
+            Ok(resolve::resolve(&shared.session, &shared.plan, stage, &sources)?)
         })
         .await?
     };
@@ -92,8 +92,8 @@ pub(super) fn recall_all(
     shared: &Shared,
     selected: &[usize],
     stop: &watch::Receiver<Stop>,
-) -> Vec<Option<Arc<Action>>> {
-    let mut actions: Vec<Option<Arc<Action>>> = vec![None; shared.plan.stages.len()];
+) -> Actions {
+    let mut actions = Actions::new();
     for &index in selected {
         let stage = &shared.plan.stages[index];
         if *stop.borrow() != Stop::No || shared.session.forces(stage) {
@@ -104,7 +104,7 @@ pub(super) fn recall_all(
         let found = resolve::recall(&shared.session.cache, &resolved.fingerprint);
         let Ok(Some(action)) = found else { continue };
         cached(shared, stage, &resolved, &action);
-        actions[index] = Some(Arc::new(action));
+        actions.insert(index, Arc::new(action));
     }
     actions
 }

@@ -1,8 +1,11 @@
 //! One stage's fingerprint, row by row, beside what it was the last time.
 
-use gradus_cache::{Action, CacheError, Fingerprint};
+use gradus_cache::{CacheError, Fingerprint};
 
-use super::{Made, Session, State, resolve};
+use super::{
+    Made, Session, State,
+    resolve::{self, Actions},
+};
 use crate::plan::{Facts, Pair, Plan, side_by_side};
 
 /// All that is known about a stage before a run.
@@ -29,17 +32,17 @@ impl Session {
         selected: &[usize],
     ) -> Result<Explanation, CacheError> {
         let stage = &plan.stages[index];
-        let mut actions: Vec<Option<Action>> = vec![None; plan.stages.len()];
+        let mut actions = Actions::new();
         let mut outlook = State::Unknown;
         for preview in self.preview(plan, selected)? {
             if preview.stage == index {
                 outlook = preview.state;
             }
-            actions[preview.stage] = preview.action;
+            actions.extend(preview.action.map(|action| (preview.stage, action)));
         }
         let mut waits_for: Vec<String> = stage
             .sources()
-            .filter(|source| actions[*source].is_none())
+            .filter(|source| !actions.contains_key(source))
             .map(|source| plan.stages[source].id.clone())
             .collect();
         waits_for.dedup();
@@ -54,7 +57,7 @@ impl Session {
             waits_for,
             last: last.map(|last| last.table.fingerprint()),
             rows: side_by_side(&before, &now),
-            made: actions[index].as_ref().and_then(Made::of),
+            made: actions.get(&index).and_then(|action| Made::of(action)),
         })
     }
 }

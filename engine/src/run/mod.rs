@@ -4,6 +4,7 @@
 //! and reports by [`Event`](crate::event::Event).
 
 mod compare;
+mod curves;
 mod devices;
 mod execute;
 mod explain;
@@ -22,6 +23,7 @@ mod resolve;
 mod schedule;
 mod sweep;
 mod turn;
+mod watched;
 mod worker;
 
 use std::path::PathBuf;
@@ -32,6 +34,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use compare::{Comparison, MetricPair, OutputPair, StageComparison};
+pub use curves::{Points, curves};
 pub use devices::{Devices, detect_gpus};
 pub use explain::Explanation;
 pub use history::{History, RunRecord, StageRecord, Status};
@@ -43,6 +46,7 @@ pub use outputs::{FinalOutput, final_outputs};
 pub use preview::{Preview, State};
 pub use schedule::Stop;
 pub use sweep::{pin, sweep};
+pub use watched::Watched;
 
 /// Everything a run needs besides the plan.
 #[derive(Debug, Clone)]

@@ -1,10 +1,12 @@
 //! What would happen, without anything happening.
 
+use std::sync::Arc;
+
 use gradus_cache::{Action, CacheError};
 
 use super::{
     Session,
-    resolve::{self, Resolved},
+    resolve::{self, Actions, Resolved},
 };
 use crate::{
     event::{Metrics, Why},
@@ -17,7 +19,7 @@ pub struct Preview {
     /// Index into [`Plan::stages`].
     pub stage: usize,
     pub state: State,
-    pub action: Option<Action>,
+    pub action: Option<Arc<Action>>,
 }
 
 /// What a run would do with a stage.
@@ -31,14 +33,14 @@ pub enum State {
 
 impl Preview {
     pub fn metrics(&self) -> Metrics {
-        self.action.as_ref().map(resolve::metrics_of).unwrap_or_default()
+        self.action.as_deref().map(resolve::metrics_of).unwrap_or_default()
     }
 }
 
 impl Session {
     /// Looks at `selected` stages in order.
     pub fn preview(&self, plan: &Plan, selected: &[usize]) -> Result<Vec<Preview>, CacheError> {
-        let mut actions: Vec<Option<Action>> = vec![None; plan.stages.len()];
+        let mut actions = Actions::new();
         let mut previews = Vec::new();
         for &index in selected {
             let stage = &plan.stages[index];
@@ -46,7 +48,7 @@ impl Session {
                 None => (State::Unknown, None),
                 Some(resolved) => self.outlook(plan, stage, &resolved)?,
             };
-            actions[index].clone_from(&action);
+            actions.extend(action.clone().map(|action| (index, action)));
             previews.push(Preview { stage: index, state: outlook, action });
         }
         Ok(previews)
@@ -58,10 +60,10 @@ impl Session {
         plan: &Plan,
         stage: &Stage,
         resolved: &Resolved,
-    ) -> Result<(State, Option<Action>), CacheError> {
+    ) -> Result<(State, Option<Arc<Action>>), CacheError> {
         let forced = self.forces(stage);
         if !forced && let Some(action) = resolve::recall(&self.cache, &resolved.fingerprint)? {
-            return Ok((State::Cached, Some(action)));
+            return Ok((State::Cached, Some(Arc::new(action))));
         }
         Ok((State::WouldRun(resolve::why(self, plan, stage, resolved, forced)?), None))
     }

@@ -1,6 +1,6 @@
 //! What a stage's fingerprint is, once all that it reads is known, and what the cache has for it.
 
-use std::{borrow::Borrow, path::Path};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use gradus_cache::{Action, Artifact, Cache, CacheError, Fingerprint, Stat};
 use serde_json::json;
@@ -10,6 +10,9 @@ use crate::{
     event::{Cause, Metrics, Why},
     plan::{Facts, From, Known, Origin, Origins, Plan, Stage, Table, label},
 };
+
+/// Actions of stages, by their place in the plan. Shared, for a record may be large and has many readers.
+pub(super) type Actions = HashMap<usize, Arc<Action>>;
 
 /// A stage with everything that determines its outputs.
 #[derive(Debug, Clone)]
@@ -26,9 +29,9 @@ pub(super) fn resolve(
     session: &Session,
     plan: &Plan,
     stage: &Stage,
-    actions: &[Option<impl Borrow<Action>>],
+    actions: &Actions,
 ) -> Result<Option<Resolved>, CacheError> {
-    let waits = stage.sources().any(|source| actions[source].is_none());
+    let waits = stage.sources().any(|source| !actions.contains_key(&source));
     if waits { Ok(None) } else { gather(session, plan, stage, actions) }
 }
 
@@ -37,7 +40,7 @@ pub(super) fn gather(
     session: &Session,
     plan: &Plan,
     stage: &Stage,
-    actions: &[Option<impl Borrow<Action>>],
+    actions: &Actions,
 ) -> Result<Option<Resolved>, CacheError> {
     let mut known = Known { device: session.devices.class.clone(), ..Known::default() };
     let mut origins = Origins::default();
@@ -51,8 +54,7 @@ pub(super) fn gather(
         let (artifact, origin) = match &wire.from {
             From::File(path) => (hash(path)?, Origin::File { file: session.path_in_words(path) }),
             From::Stage(index, output) => {
-                let Some(action) = actions[*index].as_ref() else { continue };
-                let action: &Action = action.borrow();
+                let Some(action) = actions.get(index) else { continue };
                 let Some(artifact) = action.outputs.get(output) else { return Ok(None) };
                 let origin = Origin::Stage {
                     stage: plan.stages[*index].id.clone(),

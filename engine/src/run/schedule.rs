@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use gradus_cache::{Action, Fingerprint};
+use gradus_cache::Fingerprint;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender, watch},
     task::JoinSet,
@@ -21,6 +21,7 @@ use super::{
     execute::{Ended, blocking, execute, recall_all},
     launch::Toolchain,
     log::Log,
+    resolve::Actions,
     worker::Worker,
 };
 use crate::{
@@ -264,17 +265,11 @@ impl Session {
 }
 
 /// Has `source` computed again, since `stage` found its output gone.
-fn anew(
-    shared: &Shared,
-    source: usize,
-    stage: &str,
-    fates: &mut [Fate],
-    actions: &mut [Option<Arc<Action>>],
-) {
+fn anew(shared: &Shared, source: usize, stage: &str, fates: &mut [Fate], actions: &mut Actions) {
     // Another stage may have asked for it already.
     if fates[source] == Fate::Done {
         fates[source] = Fate::Waiting;
-        actions[source] = None;
+        actions.remove(&source);
         let id = &shared.plan.stages[source].id;
         let message = format!("its output is gone from the cache, and `{stage}` needs it: anew");
         shared.send(Event::Note { stage: Some(id.clone()), message });
@@ -291,11 +286,10 @@ async fn drive(
         let (shared, selected, stop) = (Arc::clone(shared), selected.to_vec(), stop.clone());
         blocking(move || Ok(recall_all(&shared, &selected, &stop))).await?
     };
-    let found = |action: &Option<_>| if action.is_some() { Fate::Done } else { Fate::Waiting };
-    let mut fates: Vec<Fate> = actions.iter().map(found).collect();
+    let mut fates = vec![Fate::Waiting; plan.stages.len()];
+    actions.keys().for_each(|index| fates[*index] = Fate::Done);
     let mut retries = vec![0; plan.stages.len()];
-    let cached = fates.iter().filter(|fate| **fate == Fate::Done).count();
-    let mut counts = Counts { ran: 0, cached, failed: 0, skipped: 0, broken: false };
+    let mut counts = Counts { ran: 0, cached: actions.len(), failed: 0, skipped: 0, broken: false };
     let readers = plan.readers();
     let mut wanted = vec![false; plan.stages.len()];
     selected.iter().for_each(|index| wanted[*index] = true);
@@ -328,8 +322,10 @@ async fn drive(
                 shared.send(Event::Skipped { stage: stage.id.clone(), because });
             } else if stage.sources().all(|source| fates[source] == Fate::Done) {
                 fates[index] = Fate::Running;
-                let (shared, actions, stop) = (Arc::clone(shared), actions.clone(), stop.clone());
-                tasks.spawn(async move { (index, execute(shared, index, actions, stop).await) });
+                let action = |source| Some((source, Arc::clone(actions.get(&source)?)));
+                let sources: Actions = stage.sources().filter_map(action).collect();
+                let (shared, stop) = (Arc::clone(shared), stop.clone());
+                tasks.spawn(async move { (index, execute(shared, index, sources, stop).await) });
             }
         }
         let Some(ended) = tasks.join_next().await else { break };
@@ -342,7 +338,7 @@ async fn drive(
                 let count = if cached { &mut counts.cached } else { &mut counts.ran };
                 *count += 1;
                 fates[index] = Fate::Done;
-                actions[index] = Some(Arc::new(action));
+                actions.insert(index, Arc::new(action));
             }
             Err(RunError::Vanished { sources, .. }) if retries[index] < MOST_RETRIES => {
                 retries[index] += 1;

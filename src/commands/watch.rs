@@ -1,0 +1,101 @@
+//! `gradus watch`.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use gradus_engine::{event::Outcome, run::Watched};
+use tokio::time::sleep;
+
+use super::run::{RunArgs, Signals, in_runtime};
+use crate::{failure::Failure, terminal::Terminal};
+
+/// Between two looks at the files. A change counts once two looks in a row found the same.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Run a pipeline, and again whenever it, its parameters or its inputs were saved
+///
+/// A mistake is shown and waited out. Ctrl-C ends the run under way and the watch.
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    words: RunArgs,
+}
+
+impl Watch {
+    pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        in_runtime(async |signals| {
+            // What a pipeline with mistakes reads is not known: what it last read stays watched.
+            let mut inputs = Vec::new();
+            loop {
+                let own = self.own_files();
+                let before = Watched::look(&own);
+                let read = match self.words.plan() {
+                    Ok((plan, selected)) => {
+                        inputs = plan.files(&selected);
+                        let read = Watched::look(&inputs);
+                        let ended =
+                            self.words.once(&plan, &selected, false, signals, terminal).await;
+                        match ended {
+                            Ok(record) if record.outcome == Some(Outcome::Cancelled) => break,
+                            Ok(_) => {}
+                            Err(failure) => drop(terminal.failure(&failure)),
+                        }
+                        Some(read)
+                    }
+                    Err(failure) => {
+                        terminal.failure(&failure);
+                        None
+                    }
+                };
+                let look = || (Watched::look(&self.own_files()), Watched::look(&inputs));
+                let is_sound = read.is_some();
+                let read = read.unwrap_or_else(|| look().1);
+                terminal.watching(before.count() + read.count());
+                tokio::select! {
+                    changed = self.change((before, read), look, is_sound) => terminal.saved(&changed),
+                    () = asked_to_end(signals) => break,
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+
+    /// The pipeline and its parameter files.
+    fn own_files(&self) -> Vec<PathBuf> {
+        let pipeline = &self.words.pipeline;
+        let parameters = pipeline.parameters.files.iter().cloned();
+        std::iter::once(pipeline.pipeline.clone()).chain(parameters).collect()
+    }
+
+    /// Waits until something was saved, and whoever saves is done. A file that a mistake asks for
+    /// changes the plan without being watched.
+    async fn change(
+        &self,
+        before: (Watched, Watched),
+        look: impl Fn() -> (Watched, Watched),
+        was_sound: bool,
+    ) -> PathBuf {
+        let mut last = before.clone();
+        loop {
+            sleep(PAUSE).await;
+            let now = look();
+            let changed = now.0.changed_since(&before.0).or(now.1.changed_since(&before.1));
+            if now == last {
+                if let Some(changed) = changed {
+                    return changed.to_owned();
+                }
+                if !was_sound && self.words.plan().is_ok() {
+                    return self.words.pipeline.pipeline.clone();
+                }
+            }
+            last = now;
+        }
+    }
+}
+
+async fn asked_to_end(signals: &mut Signals) {
+    tokio::select! {
+        _ = signals.interrupt.recv() => {}
+        _ = signals.terminate.recv() => {}
+    }
+}
