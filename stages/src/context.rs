@@ -18,6 +18,9 @@ use crate::stage::StageError;
 /// Reports at most this often; a step can take a millisecond.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
+/// Into the log at most this often.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
 /// Given to every stage while it runs.
 pub(crate) struct Context {
     /// The only source of randomness.
@@ -28,6 +31,7 @@ pub(crate) struct Context {
     cancelled: Arc<AtomicBool>,
     send: Box<dyn FnMut(Reply) + Send>,
     reported: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl Context {
@@ -37,7 +41,15 @@ impl Context {
         cancelled: Arc<AtomicBool>,
         reply: Box<dyn FnMut(Reply) + Send>,
     ) -> Self {
-        Self { seed, device, checkpoints: None, cancelled, send: reply, reported: None }
+        Self {
+            seed,
+            device,
+            checkpoints: None,
+            cancelled,
+            send: reply,
+            reported: None,
+            logged: None,
+        }
     }
 
     /// A seed of its own for each purpose, so that adding a draw to one changes no other.
@@ -70,11 +82,16 @@ impl Context {
                 note: note.to_owned(),
             });
         }
+        if self.logged.is_none_or(|last| last.elapsed() >= LOG_EVERY) || done == total {
+            self.logged = Some(Instant::now());
+            tracing::info!("{done} of {total} {unit}  {note}");
+        }
         Ok(())
     }
 
     /// Tells the person who waits.
     pub(crate) fn note(&mut self, words: String) {
+        tracing::info!("{words}");
         (self.send)(Reply::Note { words });
     }
 

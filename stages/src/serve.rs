@@ -20,6 +20,7 @@ use std::{
 };
 
 use gradus_protocol::{Cause, Job, Reply, Request, VERSION, read_frame, write_frame};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
     catalog::catalog,
@@ -70,6 +71,13 @@ pub(crate) fn serve(wanted: &str) -> ExitCode {
             }
         }
     };
+    let filter =
+        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
     let opened = match device::open(wanted) {
         Ok(opened) => opened,
         Err(message) => {
@@ -148,6 +156,7 @@ fn answer(
         return failed(Cause::Stage, format!("this worker has no kind `{}`", job.kind));
     };
     tch::set_num_threads(i32::try_from(job.threads).unwrap_or(1));
+    tracing::info!(kind = job.kind, seed = job.seed, device = opened.name, "begins");
     let mut context = Context::new(job.seed, opened.device, cancelled, send);
     context.checkpoints.clone_from(&job.checkpoints);
     match catch_unwind(AssertUnwindSafe(|| (stage.run)(job, &mut context))) {

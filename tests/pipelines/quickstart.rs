@@ -24,6 +24,9 @@ fn the_quickstart_aligns_a_model_and_gives_the_same_bytes_in_another_cache() {
         stages.filter(|it| it["state"] != "cached").map(|it| &it["stage"]).collect();
     assert_eq!(touched, ["dpo", "dpo_evaluation", "comparison"]);
 
+    let log = one.gradus(&["logs", "p.yaml", "dpo"]).stdout;
+    assert!(log.contains("begins") && log.contains(" steps  loss "), "{log}");
+
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
         let copy = format!(".gradus/outputs/quickstart/dpo.model/{file}");
         assert!(one.path(&copy).is_file(), "{copy}");
