@@ -1,7 +1,13 @@
 # `make quickstart` runs a whole experiment, `make test` all tests, `make check` what a change must pass.
 # Each sets up what it needs: libtorch in .libtorch/ (see setup/libtorch.sh), then what Cargo builds.
 
-export LIBTORCH ?= $(CURDIR)/.libtorch
+# A LIBTORCH of yours wins; without one it is fetched.
+ifndef LIBTORCH
+export LIBTORCH := $(CURDIR)/.libtorch
+FETCH := env -u LIBTORCH sh setup/libtorch.sh
+else
+FETCH := echo "libtorch: using LIBTORCH=$(LIBTORCH)"
+endif
 # Test programs of the worker load libtorch themselves; `gradus` finds it without this.
 export LD_LIBRARY_PATH := $(LIBTORCH)/lib:$(LD_LIBRARY_PATH)
 
@@ -11,7 +17,7 @@ help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: ## Put libtorch in place
-	@sh setup/libtorch.sh
+	@$(FETCH)
 
 build: setup ## Build gradus and its worker, optimised
 	cargo build --locked --release --workspace --bins

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Puts libtorch 2.11.0 where the build and `gradus` look for it: `.libtorch/` beside this project.
 #
-# An existing installation wins: LIBTORCH, then a Python whose torch is 2.11. Otherwise the wheels are
-# fetched with pip: without a GPU just torch and the two CUDA runtime libraries that its CPU half is
+# An installation that is there wins: a Python's torch of that version (and, in the Makefile, LIBTORCH). Otherwise
+# the wheels are fetched with pip: without a GPU just torch and the two CUDA runtime libraries that its CPU half is
 # linked against (about 550 MB to download); with one (or GRADUS_CUDA=1) torch with all it depends on.
 set -eu
 cd "$(dirname "$0")/.."
@@ -25,7 +25,6 @@ link_lib_folder() { # $1: site-packages
     echo "$version" > "$home/version"
 }
 
-if [ -n "${LIBTORCH:-}" ]; then echo "libtorch: using LIBTORCH=$LIBTORCH"; exit 0; fi
 if ready; then exit 0; fi
 
 site=$(python3 -c 'import importlib.util,importlib.metadata as m,os
@@ -33,11 +32,11 @@ spec = importlib.util.find_spec("torch")
 if spec and m.version("torch").split("+")[0] == "'$version'": print(os.path.dirname(os.path.dirname(spec.origin)))' 2>/dev/null || true)
 if [ -z "$site" ]; then
     site=$home/site
-    echo "libtorch: fetching torch $version into .libtorch/"
+    echo "libtorch: fetching torch $version into .libtorch/ (this takes a minute or more)"
     if [ -n "${GRADUS_CUDA:-}" ] || command -v nvidia-smi >/dev/null 2>&1; then
-        python3 -m pip install --quiet --target "$site" "torch==$version"
+        python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$site" "torch==$version"
     else
-        python3 -m pip install --quiet --no-deps --target "$site" "torch==$version" \
+        python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$site" "torch==$version" \
             nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
         # The CUDA half alone takes 1 GB on the disk and cannot load without the wheels left out.
         rm -f "$site"/torch/lib/libtorch_cuda*.so "$site"/torch/lib/libtorch_nvshmem.so
