@@ -11,7 +11,7 @@ endif
 # Test programs of the worker load libtorch themselves; `gradus` finds it without this.
 export LD_LIBRARY_PATH := $(LIBTORCH)/lib:$(LD_LIBRARY_PATH)
 
-.PHONY: help setup build quickstart test check lint docs catalog clean
+.PHONY: help setup build quickstart test check lint docs bench catalog clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,10 @@ lint: setup
 
 docs: setup
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items
+
+bench: ## Measure what gradus costs beside the work itself; figures go to benches/results/
+	cargo build --locked --release
+	python3 benches/bench.py
 
 catalog: setup ## Write stages/catalog.json anew from the code
 	cargo run --locked --quiet -p gradus-stages -- catalog > stages/catalog.json.new

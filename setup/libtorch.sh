@@ -32,6 +32,8 @@ spec = importlib.util.find_spec("torch")
 if spec and m.version("torch").split("+")[0] == "'$version'": print(os.path.dirname(os.path.dirname(spec.origin)))' 2>/dev/null || true)
 if [ -z "$site" ]; then
     site=$home/site
+    # What an interrupted fetch left, pip would leave as it is.
+    rm -rf "$site"
     echo "libtorch: fetching torch $version into .libtorch/ (this takes a minute or more)"
     if [ -n "${GRADUS_CUDA:-}" ] || command -v nvidia-smi >/dev/null 2>&1; then
         python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target "$site" "torch==$version"
