@@ -52,7 +52,11 @@ pub(crate) trait IoContext<T> {
 
 impl<T> IoContext<T> for io::Result<T> {
     fn doing(self, doing: &'static str, path: &Path) -> Result<T, CacheError> {
-        self.map_err(|source| {
+        #[cfg(test)]
+        let done = crate::faults::strike(self);
+        #[cfg(not(test))]
+        let done = self;
+        done.map_err(|source| {
             let path = path.to_owned();
             match source.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {

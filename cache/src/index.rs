@@ -248,7 +248,11 @@ fn is_locked(error: &std::io::Error) -> bool {
 }
 
 fn insert(db: &sled::Db, change: &Change) -> Result<(), Trouble> {
-    db.insert(&change.key, serde_json::to_vec(&change.value)?)?;
+    let value = serde_json::to_vec(&change.value)?;
+    // sled never forgets the space of what it overwrites, and a cached run notes what it noted before.
+    if db.get(&change.key)?.is_none_or(|old| old != value) {
+        db.insert(&change.key, value)?;
+    }
     Ok(())
 }
 

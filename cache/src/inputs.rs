@@ -89,10 +89,9 @@ impl Cache {
         {
             return Ok(known);
         }
-        let mut hasher = blake3::Hasher::new();
-        let file = File::open(path).doing("open", path)?;
-        hasher.update_reader(file).doing("read", path)?;
-        let stat = Stat::new(path, &found, hasher.finalize().into());
+        let mut file = File::open(path).doing("open", path)?;
+        let digest = objects::hash_read(&mut file).doing("read", path)?;
+        let stat = Stat::new(path, &found, digest);
         if !stat.still_holds() {
             return Err(CacheError::Changed { path: path.to_owned() });
         }

@@ -155,6 +155,7 @@ fn take(
     stage: &str,
 ) -> Result<Result<File, Owner>, CacheError> {
     let path = folder.join(key);
+    Ok(()).doing("make the lease", &path)?;
     loop {
         file = match file.persist_noclobber(&path) {
             Ok(file) => return Ok(Ok(file)),

@@ -8,6 +8,8 @@
 mod attempt;
 mod digest;
 mod error;
+#[cfg(test)]
+mod faults;
 mod index;
 mod inputs;
 mod lease;

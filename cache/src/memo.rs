@@ -62,12 +62,8 @@ impl Cache {
 
     pub(crate) fn read_action(&self, wanted: &Fingerprint) -> Result<Option<Action>, CacheError> {
         let path = self.action_path(wanted);
-        let bytes = match bytes(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).doing("read", &path),
-        };
-        let action = parse(&bytes).filter(|action| action.fingerprint == *wanted);
+        let Some(bytes) = bytes(&path)? else { return Ok(None) };
+        let action = parse(&bytes, wanted);
         if action.is_none() {
             tracing::warn!(path = %path.display(), "damaged action set aside");
             objects::set_aside(&path, &self.quarantine())?;
@@ -99,15 +95,24 @@ impl Cache {
 }
 
 /// The sound action at `path`, if there is one.
-pub(crate) fn read(path: &Path, wanted: &Fingerprint) -> Option<Action> {
-    parse(&bytes(path).ok()?).filter(|action| action.fingerprint == *wanted)
+pub(crate) fn read(path: &Path, wanted: &Fingerprint) -> Result<Option<Action>, CacheError> {
+    Ok(bytes(path)?.and_then(|bytes| parse(&bytes, wanted)))
 }
 
-fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > MOST_BYTES { Ok(Vec::new()) } else { fs::read(path) }
+/// What the file holds; nothing if it is larger than an action can be. `None` if there is no file.
+fn bytes(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
+    let read = || {
+        let small = fs::metadata(path)?.len() <= MOST_BYTES;
+        if small { fs::read(path) } else { Ok(Vec::new()) }
+    };
+    match read().doing("read", path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(CacheError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-fn parse(bytes: &[u8]) -> Option<Action> {
+fn parse(bytes: &[u8], wanted: &Fingerprint) -> Option<Action> {
     let end = bytes.iter().position(|&byte| byte == b'\n')? + 1;
     let (body, footer) = bytes.split_at(end);
     if footer != format!("{}\n", blake3::hash(body)).as_bytes() {
@@ -115,5 +120,6 @@ fn parse(bytes: &[u8]) -> Option<Action> {
     }
     let Written { gradus_action, fingerprint, outputs, record } =
         serde_json::from_slice(body).ok()?;
-    (gradus_action == VERSION).then_some(Action { fingerprint, outputs, record })
+    let right = gradus_action == VERSION && fingerprint == *wanted;
+    right.then_some(Action { fingerprint, outputs, record })
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use crate::{Artifact, Attempt, Cache, CacheError, Digest, Form, tree};
 
 /// Up to this size a blob is hashed again at its first use in a process.
 const SMALL: u64 = 8 << 20;
+/// Up to this size a file is read at once rather than mapped.
+const TINY: u64 = 64 << 10;
 /// A file that was touched lately is not touched again: each time costs a write to the disk.
 const LATELY: Duration = Duration::from_mins(1);
 
@@ -281,9 +283,36 @@ pub(crate) fn manifest(
 /// Hashes a file that only gradus writes. Maps it: were it cut short meanwhile, the process
 /// would be killed, so never for a user's file.
 fn hash_own(path: &Path) -> Result<Digest, CacheError> {
+    // Of a small file, all this costs more than the hash.
+    if fs::metadata(path).doing("look at", path)?.len() <= TINY {
+        return Ok(Digest::of(&fs::read(path).doing("read", path)?));
+    }
     let mut hasher = blake3::Hasher::new();
     hasher.update_mmap_rayon(path).doing("read", path)?;
     Ok(hasher.finalize().into())
+}
+
+/// Hashes what `file` holds, by all cores where it is large. Reads it: a user's file may change meanwhile.
+pub(crate) fn hash_read(file: &mut File) -> io::Result<Digest> {
+    const PIECE: usize = 8 << 20;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(PIECE);
+    let mut piece = vec![0; (length + 1).min(PIECE)];
+    let mut hasher = blake3::Hasher::new();
+    loop {
+        let mut filled = 0;
+        while filled < piece.len() {
+            match file.read(&mut piece[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        hasher.update_rayon(&piece[..filled]);
+        if filled < piece.len() {
+            return Ok(hasher.finalize().into());
+        }
+    }
 }
 
 /// Tells a sweep that somebody counts on this file, unless it was told lately. Says whether it did.

@@ -2,6 +2,7 @@
 //!
 //! Whoever counts on an action or a blob touches it, and nothing younger than the grace time is taken;
 //! its age is looked at once more just before it goes. What a run finds gone nevertheless is a miss.
+//! An action or a manifest that cannot be read ends the sweep: what it needs would look unneeded.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, Metadata};
@@ -135,7 +136,7 @@ impl Sweep<'_> {
         for (name, path, found) in sharded(&self.cache.root().join("actions"))? {
             let Ok(fingerprint) = name.parse() else { continue };
             // Read without setting anything aside: that is for whoever wants to use it.
-            let Some(action) = crate::memo::read(&path, &fingerprint) else { continue };
+            let Some(action) = crate::memo::read(&path, &fingerprint)? else { continue };
             let used = found.modified().unwrap_or(self.now);
             known.push(Known { action, path, used, bytes: found.len() });
         }
@@ -145,7 +146,7 @@ impl Sweep<'_> {
         let mut bytes = 0;
         let mut full = false;
         for it in known {
-            let reached = self.reached(&it.action, &wanted);
+            let reached = self.reached(&it.action, &wanted)?;
             let more: u64 = reached.iter().filter_map(|digest| blobs.get(digest)).sum();
             if !self.stays(roots, &it) {
                 full |= self.limits.keep_bytes.is_some_and(|most| bytes + more > most);
@@ -166,18 +167,26 @@ impl Sweep<'_> {
     }
 
     /// The blobs of an action that are not among `known` yet.
-    fn reached(&self, action: &Action, known: &HashSet<Digest>) -> HashSet<Digest> {
+    fn reached(
+        &self,
+        action: &Action,
+        known: &HashSet<Digest>,
+    ) -> Result<HashSet<Digest>, CacheError> {
         let mut reached = HashSet::new();
         for artifact in action.outputs.values().filter(|it| !known.contains(&it.digest)) {
             reached.insert(artifact.digest);
-            if artifact.form == Form::Tree
-                && let Ok(files) = self.cache.tree(&artifact.digest)
-            {
-                reached.extend(files.values().map(|file| file.digest));
+            if artifact.form == Form::Blob {
+                continue;
+            }
+            match self.cache.tree(&artifact.digest) {
+                Ok(files) => reached.extend(files.values().map(|file| file.digest)),
+                // Nobody can use the folder any more.
+                Err(CacheError::Missing { .. } | CacheError::Manifest { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         reached.retain(|digest| !known.contains(digest));
-        reached
+        Ok(reached)
     }
 
     fn objects(
@@ -279,7 +288,11 @@ fn sharded(folder: &Path) -> Result<Vec<(String, PathBuf, Metadata)>, CacheError
             continue;
         }
         for path in entries(&shard)? {
-            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            let metadata = match fs::symlink_metadata(&path) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).doing("look at", &path),
+            };
             let (Some(head), Some(tail)) = (shard.file_name(), path.file_name()) else { continue };
             let name = format!("{}{}", head.to_string_lossy(), tail.to_string_lossy());
             found.push((name, path, metadata));
@@ -290,7 +303,7 @@ fn sharded(folder: &Path) -> Result<Vec<(String, PathBuf, Metadata)>, CacheError
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, CacheError> {
     match fs::read_dir(folder) {
-        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
+        Ok(entries) => entries.map(|entry| Ok(entry.doing("list", folder)?.path())).collect(),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error).doing("list", folder),
     }

@@ -156,7 +156,9 @@ fn files_and_inputs_are_named_with_where_they_come_from() {
     project.write("data/rows.jsonl", "{\"text\": 1}");
     let set = ["--set", "word=two", "--set", "seed=1"];
     assert_snapshot!(project.gradus(&[&["plan", "p.yaml"], &set[..]].concat()));
+    // One by one: stages that do not wait for each other begin in any order.
     assert_snapshot!(project.gradus(&[&["run", "p.yaml", "same"], &set[..]].concat()));
+    assert_snapshot!(project.gradus(&[&["run", "p.yaml", "read"], &set[..]].concat()));
 }
 
 #[test]

@@ -104,6 +104,10 @@ mod tests {
 
     use gradus_cache::{Digest, Form};
     use gradus_protocol::catalog::Catalog;
+    use proptest::{
+        prelude::{ProptestConfig as Config, any, prop_assert_eq, proptest},
+        test_runner::RngSeed,
+    };
 
     use super::*;
     use crate::{
@@ -230,6 +234,56 @@ mod tests {
         // Should this change, then raise `SCHEMA`: what is in caches would not be found any more.
         let known = "e4287b736d46493c0194a8af9421d5594c2c082f886c4bb6da06218afc16143a";
         assert_eq!(fingerprint("").to_string(), known);
+    }
+
+    /// The parameters of `make` as YAML, in this order.
+    fn with(size: i32, a: i32, b: &str, order: bool) -> String {
+        let deep = [format!("a: {a}"), format!("b: {}", json!(b))];
+        let deep = if order { deep.join(", ") } else { format!("{}, {}", deep[1], deep[0]) };
+        let all = [format!("size: {size}"), format!("deep: {{ {deep} }}")];
+        if order { all.join(", ") } else { format!("{}, {}", all[1], all[0]) }
+    }
+
+    /// Texts with much of what could be taken for something else.
+    const TEXT: &str = "([a-c]|[${}]|[\"'\\\\:#,]|\\PC){0,8}";
+
+    proptest! {
+        #![proptest_config(Config {
+            cases: 64,
+            rng_seed: RngSeed::Fixed(7),
+            failure_persistence: None,
+            ..Config::default()
+        })]
+
+        #[test]
+        fn the_order_of_keys_never_counts_and_every_value_does(
+            size in any::<i32>(), a in any::<i32>(), b in TEXT,
+            other_size in any::<i32>(), other_a in any::<i32>(), other_b in TEXT,
+        ) {
+            let escaped = |text: &str| text.replace("${", "$${");
+            let of = |size, a, b: &str, order| fingerprint(&with(size, a, &escaped(b), order));
+            let one = of(size, a, &b, true);
+            prop_assert_eq!(one, of(size, a, &b, false));
+            prop_assert_eq!(one == of(other_size, a, &b, true), size == other_size);
+            prop_assert_eq!(one == of(size, other_a, &b, true), a == other_a);
+            prop_assert_eq!(one == of(size, a, &other_b, true), b == other_b);
+        }
+
+        #[test]
+        fn a_value_is_the_same_whether_it_is_written_out_or_comes_from_a_parameter(
+            size in any::<i32>(), a in any::<i32>(), b in TEXT,
+        ) {
+            let text = json!(b.replace("${", "$${"));
+            let through = stage(&format!(
+                "params: {{ size: {size}, a: {a}, b: {text} }}\n\
+                 stages: {{ a: {{ kind: make, with: {{ size: '${{params.size}}', \
+                 deep: {{ a: '${{params.a}}', b: '${{params.b}}' }} }} }} }}"
+            ));
+            prop_assert_eq!(&through.params["deep"]["b"], &json!(b));
+            let through = Table::of(&through, &Known::default()).fingerprint();
+            let escaped = b.replace("${", "$${");
+            prop_assert_eq!(through, fingerprint(&with(size, a, &escaped, true)));
+        }
     }
 
     #[test]

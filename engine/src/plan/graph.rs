@@ -1,5 +1,7 @@
 //! The order in which stages can run, and the picture of it. The one file that names petgraph.
 
+use std::collections::BTreeSet;
+
 use petgraph::{
     algo::{tarjan_scc, toposort},
     graph::{DiGraph, NodeIndex},
@@ -38,16 +40,22 @@ pub(super) fn order(
 /// Topological, and otherwise as in the file: a stage moves back only as far as it must.
 fn by_depth(stages: Vec<Stage>) -> Vec<Stage> {
     let mut position = vec![usize::MAX; stages.len()];
+    let mut waits_for: Vec<usize> = stages.iter().map(|stage| stage.sources().count()).collect();
+    let mut readers = vec![Vec::new(); stages.len()];
+    for (index, stage) in stages.iter().enumerate() {
+        stage.sources().for_each(|source| readers[source].push(index));
+    }
+    let mut ready: BTreeSet<usize> = (0..stages.len()).filter(|i| waits_for[*i] == 0).collect();
     let mut order = Vec::new();
-    while order.len() < stages.len() {
-        let next = (0..stages.len()).find(|i| {
-            position[*i] == usize::MAX
-                && stages[*i].sources().all(|source| position[source] != usize::MAX)
-        });
-        // There is one: the graph has no cycle.
-        let Some(next) = next else { break };
+    while let Some(next) = ready.pop_first() {
         position[next] = order.len();
         order.push(next);
+        for reader in &readers[next] {
+            waits_for[*reader] -= 1;
+            if waits_for[*reader] == 0 {
+                ready.insert(*reader);
+            }
+        }
     }
     let mut slots: Vec<_> = stages.into_iter().map(Some).collect();
     let moved = order.iter().filter_map(|index| slots[*index].take());

@@ -112,6 +112,17 @@ impl Plan {
 }
 
 impl Plan {
+    /// For every stage those that read from it.
+    pub(crate) fn readers(&self) -> Vec<Vec<usize>> {
+        let mut readers = vec![Vec::new(); self.stages.len()];
+        for (index, stage) in self.stages.iter().enumerate() {
+            for source in stage.sources() {
+                readers[source].push(index);
+            }
+        }
+        readers
+    }
+
     /// What the pipeline is for, as (stage, position of the output): outputs that no stage reads, and
     /// models that no other model is made from.
     pub fn final_outputs(&self) -> Vec<(usize, usize)> {

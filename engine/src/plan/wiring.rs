@@ -1,5 +1,7 @@
 //! What each input takes: another stage's output, all variants of one, or a file.
 
+use std::collections::{HashMap, HashSet};
+
 use gradus_protocol::catalog::Port;
 
 use super::{From, Stage, Wire, files, instances::Instance};
@@ -12,11 +14,18 @@ pub(super) fn join(
     pipeline: &Pipeline,
     mistakes: &mut Mistakes,
 ) {
+    let by_id: HashMap<&str, &Instance<'_>> =
+        instances.iter().map(|it| (it.id.as_str(), it)).collect();
+    let names: HashSet<&str> = pipeline.names.iter().map(String::as_str).collect();
+    let mut by_spec: HashMap<String, Vec<usize>> = HashMap::new();
+    for (index, stage) in stages.iter().enumerate() {
+        by_spec.entry(stage.spec.clone()).or_default().push(index);
+    }
     for index in 0..stages.len() {
-        let Some(instance) = instances.iter().find(|it| it.id == stages[index].id) else {
-            continue;
-        };
-        let mut joiner = Joiner { stages, pipeline, mistakes, stage: &instance.spec.name };
+        let Some(instance) = by_id.get(stages[index].id.as_str()) else { continue };
+        let stage = &instance.spec.name;
+        let mut joiner =
+            Joiner { stages, pipeline, mistakes, stage, names: &names, by_spec: &by_spec };
         let wires = joiner.wires(instance);
         stages[index].inputs = wires;
     }
@@ -27,6 +36,10 @@ struct Joiner<'a> {
     pipeline: &'a Pipeline,
     mistakes: &'a mut Mistakes,
     stage: &'a str,
+    /// All names under `stages`.
+    names: &'a HashSet<&'a str>,
+    /// The instances of each of them.
+    by_spec: &'a HashMap<String, Vec<usize>>,
 }
 
 impl Joiner<'_> {
@@ -110,7 +123,7 @@ impl Joiner<'_> {
         let reference =
             Reference::parse(text).filter(|it| !slash(it.stage) && !it.output.is_some_and(slash));
         let names = || self.pipeline.names.iter().map(String::as_str);
-        let stage = reference.filter(|it| names().any(|name| name == it.stage));
+        let stage = reference.filter(|it| self.names.contains(it.stage));
         if let Some(reference) = stage {
             return self.outputs(&reference, at);
         }
@@ -147,8 +160,8 @@ impl Joiner<'_> {
     /// The outputs that a reference to a known stage means.
     fn outputs(&mut self, reference: &Reference<'_>, at: At) -> Vec<From> {
         let of_spec = || {
-            let all = self.stages.iter().enumerate();
-            all.filter(|(_, stage)| stage.spec == reference.stage)
+            let instances = self.by_spec.get(reference.stage).into_iter().flatten();
+            instances.map(|index| (*index, &self.stages[*index]))
         };
         let id = reference.variant.map(|variant| format!("{}[{variant}]", reference.stage));
         let chosen: Vec<usize> = of_spec()

@@ -57,13 +57,7 @@ pub(super) async fn execute(
     let (slot, _lease) = match turn(&shared, stage, &resolved, &mut stop).await? {
         Turn::Ours(slot, lease) => (slot, lease),
         Turn::Cached(action) => {
-            shared.send(Event::Cached {
-                stage: stage.id.clone(),
-                fingerprint: action.fingerprint,
-                outputs: action.outputs.clone(),
-                metrics: resolve::metrics_of(&action),
-            });
-            resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.facts);
+            cached(&shared, stage, &resolved, &action);
             return Ok(Ended { action, cached: true });
         }
     };
@@ -79,6 +73,40 @@ pub(super) async fn execute(
         shared.give_up();
     }
     Ok(Ended { action: ran?, cached: false })
+}
+
+/// Tells that a stage was found in the cache.
+fn cached(shared: &Shared, stage: &Stage, resolved: &Resolved, action: &Action) {
+    shared.send(Event::Cached {
+        stage: stage.id.clone(),
+        fingerprint: action.fingerprint,
+        outputs: action.outputs.clone(),
+        metrics: resolve::metrics_of(action),
+    });
+    resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.facts);
+}
+
+/// Recalls in one go those of `selected` that are cached, and whose inputs are: all of them, mostly. What
+/// is not found, or cannot be looked at, is left to [`execute`]. Says by stage what was found.
+pub(super) fn recall_all(
+    shared: &Shared,
+    selected: &[usize],
+    stop: &watch::Receiver<Stop>,
+) -> Actions {
+    let mut actions = Actions::new();
+    for &index in selected {
+        let stage = &shared.plan.stages[index];
+        if *stop.borrow() != Stop::No || shared.session.forces(stage) {
+            continue;
+        }
+        let found = resolve::resolve(&shared.session, &shared.plan, stage, &actions);
+        let Ok(Some(resolved)) = found else { continue };
+        let found = resolve::recall(&shared.session.cache, &resolved.fingerprint);
+        let Ok(Some(action)) = found else { continue };
+        cached(shared, stage, &resolved, &action);
+        actions.insert(index, Arc::new(action));
+    }
+    actions
 }
 
 /// Adds to a stage's error that its disk is full, if it is: programs seldom say where.

@@ -31,6 +31,9 @@ pub struct RunRecord {
     pub seconds: f64,
     /// In the order of the plan.
     pub stages: Vec<StageRecord>,
+    /// The stage of the last event.
+    #[serde(skip)]
+    last_touched: usize,
 }
 
 /// A stage of a run.
@@ -124,6 +127,7 @@ impl History {
             started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs()),
             seconds: 0.0,
             stages: Vec::new(),
+            last_touched: 0,
         };
         (Self { place, record }, error)
     }
@@ -161,8 +165,14 @@ impl RunRecord {
     fn apply(&mut self, event: &Event) {
         let record = self;
         let mut with = |id: &str, change: &dyn Fn(&mut StageRecord)| {
-            if let Some(stage) = record.stages.iter_mut().find(|stage| stage.stage == *id) {
+            // Events come much in the order of the stages: the search goes on where the last one ended.
+            let (before, after) = record.stages.split_at_mut(record.last_touched);
+            let found = (after.iter_mut().zip(record.last_touched..))
+                .chain(before.iter_mut().zip(0..))
+                .find(|(stage, _)| stage.stage == *id);
+            if let Some((stage, index)) = found {
                 change(stage);
+                record.last_touched = index;
             }
         };
         match event {
@@ -178,6 +188,7 @@ impl RunRecord {
                     message: None,
                 };
                 record.stages = stages.iter().map(waiting).collect();
+                record.last_touched = 0;
             }
             Event::Started { stage, .. } => with(stage, &|it| it.status = Status::Running),
             Event::Cached { stage, fingerprint, outputs, metrics } => with(stage, &|it| {
@@ -235,6 +246,7 @@ impl RunRecord {
             started: since.map_or(0, |it| it.as_secs()),
             seconds: 0.0,
             stages: Vec::new(),
+            last_touched: 0,
         };
         std::iter::once(first).chain(events).for_each(|event| record.apply(&event));
         Some(record)

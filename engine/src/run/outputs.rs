@@ -4,14 +4,14 @@
 //! the folder may be deleted at any time. A copy is renewed only when its digest has changed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs, io,
     path::{Path, PathBuf},
 };
 
 use gradus_cache::{Artifact, Cache, CacheError, Digest};
 
-use super::{RunError, RunRecord, history::file_name};
+use super::{RunError, RunRecord, StageRecord, history::file_name};
 use crate::plan::Plan;
 
 /// What is larger is not copied unasked: `gradus export` does it.
@@ -41,12 +41,14 @@ pub fn final_outputs(
     let before = read_digests(&folder);
     let mut now = BTreeMap::new();
     let mut outputs = Vec::new();
+    let records: HashMap<&str, &StageRecord> =
+        record.stages.iter().map(|it| (it.stage.as_str(), it)).collect();
     for (index, port) in plan.final_outputs() {
         let stage = &plan.stages[index];
         let (output, port_type) =
             (&stage.kind.outputs[port].name, stage.output_types[port].clone());
         let name = format!("{}.{output}{}", file_name(&stage.id), extension(&port_type));
-        let ran = record.stages.iter().find(|it| it.stage == stage.id);
+        let ran = records.get(stage.id.as_str());
         let Some(artifact) = ran.and_then(|it| it.outputs.get(output)) else {
             // Not part of this run: what an earlier one left stays.
             now.extend(before.get(&name).map(|digest| (name.clone(), *digest)));

@@ -1,7 +1,7 @@
 //! Which stage runs when: as soon as its inputs are there and a slot is free.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Commit, History, RunError, RunRecord, Session,
-    execute::{Ended, execute},
+    execute::{Ended, blocking, execute, recall_all},
     launch::Toolchain,
     log::Log,
     resolve::Actions,
@@ -282,15 +282,28 @@ async fn drive(
     stop: &watch::Receiver<Stop>,
 ) -> Result<(Outcome, Counts), RunError> {
     let plan = &shared.plan;
+    let mut actions = {
+        let (shared, selected, stop) = (Arc::clone(shared), selected.to_vec(), stop.clone());
+        blocking(move || Ok(recall_all(&shared, &selected, &stop))).await?
+    };
     let mut fates = vec![Fate::Waiting; plan.stages.len()];
-    let mut actions = Actions::new();
+    actions.keys().for_each(|index| fates[*index] = Fate::Done);
     let mut retries = vec![0; plan.stages.len()];
-    let mut counts = Counts { ran: 0, cached: 0, failed: 0, skipped: 0, broken: false };
+    let mut counts = Counts { ran: 0, cached: actions.len(), failed: 0, skipped: 0, broken: false };
+    let readers = plan.readers();
+    let mut wanted = vec![false; plan.stages.len()];
+    selected.iter().for_each(|index| wanted[*index] = true);
+    // Those whose turn may have come; after a failure or a stop that is all.
+    let mut look: BTreeSet<usize> = selected.iter().copied().collect();
+    let mut ending = false;
     let mut tasks: JoinSet<(usize, Result<Ended, RunError>)> = JoinSet::new();
     loop {
         let stopping = *stop.borrow() != Stop::No;
         let giving_up = counts.failed > 0 && !shared.session.settings.keep_going;
-        for &index in selected {
+        if !std::mem::replace(&mut ending, stopping || giving_up) && ending {
+            look.extend(selected);
+        }
+        while let Some(index) = look.pop_first() {
             if fates[index] != Fate::Waiting {
                 continue;
             }
@@ -305,6 +318,7 @@ async fn drive(
             if let Some(because) = because {
                 fates[index] = Fate::Lost;
                 counts.skipped += 1;
+                look.extend(readers[index].iter().filter(|reader| wanted[**reader]));
                 shared.send(Event::Skipped { stage: stage.id.clone(), because });
             } else if stage.sources().all(|source| fates[source] == Fate::Done) {
                 fates[index] = Fate::Running;
@@ -318,6 +332,7 @@ async fn drive(
         let (index, result) =
             ended.map_err(|error| RunError::Setup(format!("gradus itself failed: {error}")))?;
         let stage = plan.stages[index].id.clone();
+        look.extend(readers[index].iter().filter(|reader| wanted[**reader]));
         match result {
             Ok(Ended { action, cached }) => {
                 let count = if cached { &mut counts.cached } else { &mut counts.ran };
@@ -328,7 +343,9 @@ async fn drive(
             Err(RunError::Vanished { sources, .. }) if retries[index] < MOST_RETRIES => {
                 retries[index] += 1;
                 fates[index] = Fate::Waiting;
+                look.insert(index);
                 for source in sources {
+                    look.insert(source);
                     anew(shared, source, &stage, &mut fates, &mut actions);
                 }
             }

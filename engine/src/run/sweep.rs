@@ -34,7 +34,7 @@ pub fn sweep(
             .map_or(Duration::ZERO, |it| SystemTime::now().duration_since(it).unwrap_or_default());
         let young = age <= limits.unused_for.unwrap_or(limits.grace).max(limits.grace);
         if live.contains(&name) || folder.join(PIN).exists() || young {
-            roots.extend(used(&folder));
+            roots.extend(used(&folder)?);
         } else if old_runs && limits.unused_for.is_some() {
             old.push(folder);
         }
@@ -61,21 +61,29 @@ pub fn pin(cache: &Cache, run: &str, pinned: bool) -> Result<bool, RunError> {
 
 fn names(cache: &Cache) -> Result<Vec<String>, RunError> {
     let folder = runs(cache);
-    match fs::read_dir(&folder) {
-        Ok(entries) => {
-            Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(RunError::io(format!("`{}` cannot be read", folder.display()))(error)),
-    }
+    let failed = || RunError::io(format!("`{}` cannot be read", folder.display()));
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(failed())?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(failed()(error)),
+    };
+    Ok(entries.iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
 /// The fingerprints of a run's stages. Its events know them sooner than its record.
-fn used(folder: &Path) -> BTreeSet<Fingerprint> {
-    let text = fs::read(folder.join("events.jsonl")).unwrap_or_default();
+fn used(folder: &Path) -> Result<BTreeSet<Fingerprint>, RunError> {
+    let path = folder.join("events.jsonl");
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        // What it uses would look unneeded.
+        Err(error) => {
+            return Err(RunError::io(format!("`{}` cannot be read", path.display()))(error));
+        }
+    };
     let lines = text.split(|&byte| byte == b'\n');
     let events = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    events.filter_map(|event| event["fingerprint"].as_str()?.parse().ok()).collect()
+    Ok(events.filter_map(|event| event["fingerprint"].as_str()?.parse().ok()).collect())
 }
 
 fn remove(folders: &[std::path::PathBuf], delete: bool) -> Result<Count, RunError> {

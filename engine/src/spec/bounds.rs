@@ -12,7 +12,7 @@ use super::{
 
 /// Bytes of one text.
 pub(crate) const LARGEST_TEXT: usize = 1 << 20;
-const MOST_NODES: usize = 50_000;
+const MOST_NODES: usize = 200_000;
 const MOST_ALIASES: usize = 256;
 const DEEPEST: usize = 64;
 /// Bytes of all scalars, each counted as often as an alias repeats it.
