@@ -30,6 +30,7 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     Run(commands::Run),
     Watch(commands::Watch),
+    Test(commands::Test),
     Plan(commands::Plan),
     Explain(commands::Explain),
     Check(commands::Check),
@@ -52,6 +53,7 @@ impl Command {
         match self {
             Self::Run(it) => it.exec(terminal),
             Self::Watch(it) => it.exec(terminal),
+            Self::Test(it) => it.exec(terminal),
             Self::Plan(it) => it.exec(terminal),
             Self::Explain(it) => it.exec(terminal),
             Self::Check(it) => it.exec(terminal),

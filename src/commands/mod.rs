@@ -17,6 +17,7 @@ mod runs;
 mod show;
 mod stages;
 mod sweep;
+mod test;
 mod watch;
 
 pub(crate) use check::Check;
@@ -35,4 +36,5 @@ pub(crate) use runs::Runs;
 pub(crate) use show::Show;
 pub(crate) use stages::Stages;
 pub(crate) use sweep::Sweep;
+pub(crate) use test::Test;
 pub(crate) use watch::Watch;

@@ -33,13 +33,13 @@ pub(crate) struct RunArgs {
     pub(super) pipeline: PipelineArgs,
     /// Only these stages and what they need
     #[arg(value_name = "STAGE")]
-    targets: Vec<String>,
+    pub(super) targets: Vec<String>,
     /// After a failure, go on with the stages that do not depend on it
     #[arg(long)]
-    keep_going: bool,
+    pub(super) keep_going: bool,
     /// Stages that run at once on the CPU [default: half the cores]
     #[arg(long, value_name = "N")]
-    slots: Option<usize>,
+    pub(super) slots: Option<usize>,
     #[command(flatten)]
     pub(super) place: PlaceArgs,
 }
@@ -48,7 +48,10 @@ impl Run {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let (plan, selected) = self.words.plan()?;
         let record = in_runtime(async |signals| {
-            self.words.once(&plan, &selected, self.force, signals, terminal).await
+            let (session, record) =
+                self.words.once(&plan, &selected, self.force, signals, terminal).await?;
+            self.words.show(&session, &plan, &record, terminal)?;
+            Ok(record)
         })?;
         Ok(ExitCode::from(match record.outcome {
             Some(Outcome::Done) => 0,
@@ -66,7 +69,7 @@ impl RunArgs {
         Ok((Arc::new(plan), selected))
     }
 
-    /// Runs the plan once, and shows what came of it.
+    /// Runs the plan once.
     pub(super) async fn once(
         &self,
         plan: &Arc<Plan>,
@@ -74,7 +77,7 @@ impl RunArgs {
         force: bool,
         signals: &mut Signals,
         terminal: &mut Terminal,
-    ) -> Result<RunRecord, Failure> {
+    ) -> Result<(Session, RunRecord), Failure> {
         // Each stage computes with two threads.
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let settings = Settings {
@@ -87,11 +90,22 @@ impl RunArgs {
         let file = &self.pipeline.pipeline;
         let session = self.place.session(file, settings)?;
         let record = drive(&session, plan, file, selected, signals, terminal).await?;
+        Ok((session, record))
+    }
+
+    /// Shows what came of a run that is done.
+    pub(super) fn show(
+        &self,
+        session: &Session,
+        plan: &Plan,
+        record: &RunRecord,
+        terminal: &mut Terminal,
+    ) -> Result<(), Failure> {
         if record.outcome == Some(Outcome::Done) {
-            let outputs = final_outputs(&session.cache, plan, &record)?;
-            terminal.results(&record, &outputs, file);
+            let outputs = final_outputs(&session.cache, plan, record)?;
+            terminal.results(record, &outputs, &self.pipeline.pipeline);
         }
-        Ok(record)
+        Ok(())
     }
 }
 

@@ -35,10 +35,15 @@ impl Watch {
                         let read = Watched::look(&inputs);
                         let ended =
                             self.words.once(&plan, &selected, false, signals, terminal).await;
-                        match ended {
-                            Ok(record) if record.outcome == Some(Outcome::Cancelled) => break,
-                            Ok(_) => {}
-                            Err(failure) => drop(terminal.failure(&failure)),
+                        let shown = match ended {
+                            Ok((_, record)) if record.outcome == Some(Outcome::Cancelled) => break,
+                            Ok((session, record)) => {
+                                self.words.show(&session, &plan, &record, terminal)
+                            }
+                            Err(failure) => Err(failure),
+                        };
+                        if let Err(failure) = shown {
+                            terminal.failure(&failure);
                         }
                         Some(read)
                     }

@@ -15,6 +15,7 @@ mod results;
 mod runs;
 mod svg;
 mod sweeping;
+mod tested;
 
 use std::{
     io::{self, IsTerminal, Write},

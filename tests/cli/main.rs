@@ -23,5 +23,6 @@ mod shared;
 mod show;
 mod sweep;
 mod terminal;
+mod test;
 mod watch;
 mod worker;

@@ -10,6 +10,7 @@ mod fingerprint;
 mod graph;
 mod instances;
 mod params;
+mod snapshot;
 mod typing;
 mod wiring;
 
@@ -23,6 +24,7 @@ pub use exec::{Command, Exec, documented as exec_kind};
 pub use facts::{Facts, Group, Origin, Origins, Pair, Row, short, side_by_side};
 pub use fingerprint::{Known, Table, seed_of};
 pub use graph::{Drawing, draw};
+pub use snapshot::Snapshot;
 pub(crate) use wiring::label;
 
 use crate::spec::{At, Mistakes, Pipeline};
@@ -32,6 +34,8 @@ use crate::spec::{At, Mistakes, Pipeline};
 pub struct Plan {
     pub name: String,
     pub stages: Vec<Stage>,
+    /// What a test of the pipeline compares.
+    pub snapshots: Vec<Snapshot>,
 }
 
 /// One stage to run: a matrix makes several of one entry.
@@ -169,5 +173,6 @@ pub fn plan(
     wiring::join(&mut stages, &instances, pipeline, &mut mistakes);
     let stages = graph::order(stages, pipeline, &mut mistakes);
     let stages = typing::agree(stages, pipeline, &mut mistakes);
-    mistakes.or(Plan { name: pipeline.name.clone(), stages })
+    let snapshots = snapshot::resolve(&stages, pipeline, &mut mistakes);
+    mistakes.or(Plan { name: pipeline.name.clone(), stages, snapshots })
 }

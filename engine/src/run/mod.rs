@@ -21,6 +21,7 @@ mod preview;
 mod program;
 mod resolve;
 mod schedule;
+mod snapshot;
 mod sweep;
 mod turn;
 mod watched;
@@ -45,6 +46,7 @@ pub use made::{Commit, Made, local_time};
 pub use outputs::{FinalOutput, final_outputs};
 pub use preview::{Preview, State};
 pub use schedule::Stop;
+pub use snapshot::{Checked, NumberOff, Verdict, check as check_snapshots};
 pub use sweep::{pin, sweep};
 pub use watched::Watched;
 

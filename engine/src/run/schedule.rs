@@ -287,12 +287,16 @@ async fn drive(
         blocking(move || Ok(recall_all(&shared, &selected, &stop))).await?
     };
     let mut fates = vec![Fate::Waiting; plan.stages.len()];
-    actions.keys().for_each(|index| fates[*index] = Fate::Done);
+    for index in actions.keys() {
+        fates[*index] = Fate::Done;
+    }
     let mut retries = vec![0; plan.stages.len()];
     let mut counts = Counts { ran: 0, cached: actions.len(), failed: 0, skipped: 0, broken: false };
     let readers = plan.readers();
     let mut wanted = vec![false; plan.stages.len()];
-    selected.iter().for_each(|index| wanted[*index] = true);
+    for index in selected {
+        wanted[*index] = true;
+    }
     // Those whose turn may have come; after a failure or a stop that is all.
     let mut look: BTreeSet<usize> = selected.iter().copied().collect();
     let mut ending = false;

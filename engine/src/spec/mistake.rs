@@ -69,6 +69,8 @@ pub enum Problem {
     OutsideFolder(String),
     #[error("{0}")]
     Exec(String),
+    #[error("metrics are a stage's own, and `{stage}.{wanted}` is an output")]
+    SnapshotOfMetrics { stage: String, wanted: String },
     #[error("no stage is called `{name}`")]
     UnknownTarget { name: String, nearest: Option<String>, known: String },
 }
@@ -104,6 +106,7 @@ impl Problem {
             Self::Unreadable { .. } => "file::unreadable",
             Self::OutsideFolder(_) => "file::outside",
             Self::Exec(_) => "stage::exec",
+            Self::SnapshotOfMetrics { .. } => "snapshot::output",
             Self::UnknownTarget { .. } => "run::unknown_stage",
         }
     }
@@ -122,7 +125,10 @@ impl Problem {
             Self::UnknownParameter { .. } => "not a parameter",
             Self::MissingParameter { .. } | Self::MissingInput { .. } => "this stage",
             Self::UnknownInput { .. } => "not an input",
-            Self::UnknownStage { .. } => "not a stage in this pipeline",
+            Self::UnknownStage { .. } | Self::UnknownTarget { .. } => {
+                "not a stage in this pipeline"
+            }
+            Self::SnapshotOfMetrics { .. } => "an output",
             Self::UnknownOutput { .. } => "not an output",
             Self::UnknownVariant { .. } => "not a variant",
             Self::NoOutputs(_) => "nothing to read",
@@ -133,7 +139,7 @@ impl Problem {
             Self::Interpolation { .. } => "cannot be filled in",
             Self::MissingFile { .. } => "not there",
             Self::OutsideFolder(_) => "outside",
-            Self::Unreadable { .. } | Self::UnknownTarget { .. } => "",
+            Self::Unreadable { .. } => "",
         }
     }
 
@@ -150,6 +156,14 @@ impl Problem {
             | Self::UnknownTarget { nearest, known, .. } => or_known(nearest, known),
             Self::Limit { .. } => Some(
                 "a pipeline names its data: put rows into a file, and name the file".to_owned(),
+            ),
+            Self::SnapshotOfMetrics { stage, wanted } => {
+                Some(format!("write `metrics: {stage}`, or `table: {stage}.{wanted}`"))
+            }
+            Self::MissingKey { key: "metrics", .. } => Some(
+                "`{ metrics: STAGE }`, `{ text: STAGE.OUTPUT }`, `{ table: STAGE.OUTPUT }` or \
+                 `{ digest: STAGE.OUTPUT }`"
+                    .to_owned(),
             ),
             Self::MissingKey { key: "kind", .. } => {
                 Some("`gradus stages` lists the kinds there are".to_owned())

@@ -10,6 +10,7 @@ mod node;
 mod overlay;
 mod pipeline;
 mod read;
+mod snapshot;
 
 pub use interpolate::{Scope, interpolate};
 pub use mistake::{Mistake, Mistakes, Problem, nearest};
@@ -17,3 +18,4 @@ pub use node::{At, Data, Entry, Node, SourceText, Sources};
 pub use overlay::Overrides;
 pub(crate) use pipeline::is_name;
 pub use pipeline::{ExecSpec, Pipeline, Reference, StageSpec, load};
+pub use snapshot::{SnapshotSpec, What};

@@ -13,9 +13,10 @@ use super::{
     node::{At, Data, Entry, Node, SourceText, Sources},
     overlay::{self, Overrides},
     read::read,
+    snapshot::SnapshotSpec,
 };
 
-const PIPELINE_KEYS: &[&str] = &["name", "description", "params", "env", "stages"];
+const PIPELINE_KEYS: &[&str] = &["name", "description", "params", "env", "stages", "snapshot"];
 const STAGE_KEYS: &[&str] = &["kind", "description", "with", "inputs", "outputs", "matrix"];
 
 /// A pipeline as written, with the command line's parameters laid over its own.
@@ -27,6 +28,8 @@ pub struct Pipeline {
     /// Environment variables that values may use.
     pub env: Vec<String>,
     pub stages: Vec<StageSpec>,
+    /// What a test compares; `None` if the pipeline does not say.
+    pub snapshots: Option<Vec<SnapshotSpec>>,
     /// All names under `stages`, also those of stages that could not be read.
     pub names: Vec<String>,
     pub sources: Sources,
@@ -139,9 +142,9 @@ pub(super) fn bounded_text(path: &Path) -> Result<String, Problem> {
     String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8 text"))
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     sources: &'a Sources,
-    mistakes: &'a mut Mistakes,
+    pub(super) mistakes: &'a mut Mistakes,
 }
 
 impl Reader<'_> {
@@ -165,6 +168,7 @@ impl Reader<'_> {
             params,
             env,
             stages,
+            snapshots: self.snapshots(root.get("snapshot")),
             names: root
                 .get("stages")
                 .map_or(&[][..], Node::entries)
@@ -229,7 +233,7 @@ impl Reader<'_> {
         outputs
     }
 
-    fn keys(&mut self, node: &Node, place: &str, known: &[&str]) {
+    pub(super) fn keys(&mut self, node: &Node, place: &str, known: &[&str]) {
         if let Data::Map(_) = node.data {
             for entry in node.entries().iter().filter(|e| !known.contains(&e.key.as_str())) {
                 let problem = Problem::UnknownKey {
@@ -258,7 +262,7 @@ impl Reader<'_> {
         None
     }
 
-    fn text(&mut self, node: Option<&Node>, what: &str) -> Option<String> {
+    pub(super) fn text(&mut self, node: Option<&Node>, what: &str) -> Option<String> {
         let node = node?;
         if let Some(text) = node.as_text() {
             return Some(text.to_owned());
@@ -267,7 +271,7 @@ impl Reader<'_> {
         None
     }
 
-    fn list_of_text(&mut self, node: Option<&Node>, what: &str) -> Vec<String> {
+    pub(super) fn list_of_text(&mut self, node: Option<&Node>, what: &str) -> Vec<String> {
         let Some(node) = node else { return Vec::new() };
         let Data::List(items) = &node.data else {
             self.wrong_type(node, what, "a list of names");
@@ -276,12 +280,12 @@ impl Reader<'_> {
         items.iter().filter_map(|item| self.text(Some(item), what)).collect()
     }
 
-    fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
+    pub(super) fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
         let (what, expected) = (what.to_owned(), expected.to_owned());
         self.add(node.at, Problem::WrongType { what, expected, found: node.sort().to_owned() });
     }
 
-    fn add(&mut self, at: At, problem: Problem) {
+    pub(super) fn add(&mut self, at: At, problem: Problem) {
         self.mistakes.add(self.sources, at, problem);
     }
 }

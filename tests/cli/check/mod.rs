@@ -1,5 +1,6 @@
 //! `gradus check`: every class of mistake, as its author sees it.
 
+mod compared;
 mod stages;
 mod text;
 mod values;
