@@ -104,6 +104,11 @@ impl Terminal {
         }
     }
 
+    /// JSON in either format: it is for an editor.
+    pub(crate) fn schema(&self, schema: &serde_json::Value) {
+        self.value(schema);
+    }
+
     pub(crate) fn kinds(&self, kinds: &[Kind]) {
         if self.json {
             return self.value(&kinds);

@@ -19,6 +19,7 @@ mod orphans;
 mod plan;
 mod run;
 mod runs;
+mod schema;
 mod shared;
 mod show;
 mod sweep;

@@ -10,6 +10,7 @@ mod fingerprint;
 mod graph;
 mod instances;
 mod params;
+mod schema;
 mod snapshot;
 mod typing;
 mod wiring;
@@ -25,6 +26,7 @@ pub use facts::{Facts, Group, Origin, Origins, Pair, Row, short, side_by_side};
 pub use fingerprint::{Known, Table, seed_of};
 pub use graph::{Drawing, draw};
 pub use snapshot::Snapshot;
+pub use schema::schema;
 pub(crate) use wiring::label;
 
 use crate::spec::{At, Mistakes, Pipeline};

@@ -1,0 +1,142 @@
+//! The JSON Schema of a pipeline file, made from the catalogue: with it an editor completes and explains.
+//!
+//! It says less than [`plan`](super::plan()) checks: every value may also be written as `${…}`, and what a
+//! stage reads from another is known to the plan alone.
+
+use gradus_protocol::catalog::{Catalog, Kind, Param, Port, Range, Shape};
+use serde_json::{Map, Value, json};
+
+use super::exec_kind;
+
+/// The schema of pipelines whose stages are of the kinds in `catalog`.
+pub fn schema(catalog: &Catalog) -> Value {
+    let exec = exec_kind();
+    let kinds: Vec<&Kind> = catalog.kinds.iter().chain([&exec]).collect();
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.kind.as_str()).collect();
+    let of_kind = |kind: &&Kind| {
+        let named = json!({ "properties": { "kind": { "const": kind.kind } }, "required": ["kind"] });
+        json!({ "if": named, "then": { "properties": properties(kind) } })
+    };
+    let docs: Vec<&str> = kinds.iter().map(|kind| kind.doc.as_str()).collect();
+    json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Gradus pipeline",
+        "type": "object",
+        "required": ["stages"],
+        "additionalProperties": false,
+        "properties": {
+            "name": { "type": "string", "description": "What runs and outputs are filed under; the file's name by default." },
+            "description": { "type": "string" },
+            "params": { "type": "object", "description": "Values that stages use as `${params.NAME}`, and that `--set` changes." },
+            "env": { "type": "array", "items": { "type": "string" }, "description": "Environment variables that values may use as `${env.NAME}`." },
+            "snapshot": { "type": "array", "description": "What `gradus test` compares." },
+            "stages": {
+                "type": "object",
+                "propertyNames": { "pattern": "^[A-Za-z][A-Za-z0-9_-]*$" },
+                "additionalProperties": {
+                    "type": "object",
+                    "required": ["kind"],
+                    "additionalProperties": false,
+                    "properties": {
+                        "kind": { "enum": names, "enumDescriptions": docs, "description": "What the stage does." },
+                        "description": { "type": "string" },
+                        "with": { "type": "object", "description": "Parameters." },
+                        "inputs": { "type": "object", "description": "For each port a stage, `stage.output`, `stage[*]`, or a file." },
+                        "outputs": { "type": "object", "description": "Of an `exec` stage: name and path of each output." },
+                        "matrix": { "type": "object", "description": "For each name a list of values; the stage is there once for every combination." },
+                    },
+                    "allOf": kinds.iter().map(of_kind).collect::<Vec<_>>(),
+                },
+            },
+        },
+    })
+}
+
+/// `with` and `inputs` of one kind.
+fn properties(kind: &Kind) -> Value {
+    let mut with = fields(&kind.params);
+    if kind.kind == exec_kind().kind {
+        // Its ports are what the stage itself declares.
+        return json!({ "with": with });
+    }
+    let own = &mut with["properties"];
+    if own.get("seed").is_none() {
+        own["seed"] = or_filled(json!({ "type": "integer", "minimum": 0, "default": 0 }));
+        own["seed"]["description"] = json!("Another seed, other random choices.");
+    }
+    let ports = kind.inputs.iter().map(|port| (port.name.clone(), input(port)));
+    let required = kind.inputs.iter().filter(|port| !port.optional).map(|port| &port.name);
+    json!({
+        "with": with,
+        "inputs": {
+            "type": "object",
+            "additionalProperties": false,
+            "properties": ports.collect::<Map<_, _>>(),
+            "required": required.collect::<Vec<_>>(),
+        },
+    })
+}
+
+fn input(port: &Port) -> Value {
+    let one = json!({ "type": "string" });
+    let list = json!({ "type": "array", "items": one, "minItems": 1 });
+    let mut schema = if port.many { json!({ "anyOf": [one, list] }) } else { one };
+    schema["description"] = json!(port.doc);
+    schema
+}
+
+fn fields(params: &[Param]) -> Value {
+    let property = |param: &Param| {
+        let mut schema = or_filled(shape(&param.shape));
+        schema["description"] = json!(param.doc);
+        if let Some(default) = &param.default {
+            schema["default"] = default.clone();
+        }
+        (param.name.clone(), schema)
+    };
+    let required = params.iter().filter(|param| param.default.is_none()).map(|param| &param.name);
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": params.iter().map(property).collect::<Map<_, _>>(),
+        "required": required.collect::<Vec<_>>(),
+    })
+}
+
+/// The value itself, or text that is filled in.
+fn or_filled(schema: Value) -> Value {
+    if schema.get("type") == Some(&json!("string")) && schema.get("enum").is_none() {
+        return schema;
+    }
+    json!({ "anyOf": [schema, { "type": "string", "pattern": "\\$\\{.*\\}" }] })
+}
+
+fn shape(of: &Shape) -> Value {
+    match of {
+        Shape::Boolean => json!({ "type": "boolean" }),
+        Shape::Integer(range) => number("integer", range),
+        Shape::Number(range) => number("number", range),
+        Shape::Text | Shape::Path => json!({ "type": "string" }),
+        Shape::Choice { options } => {
+            let (words, docs): (Vec<_>, Vec<_>) =
+                options.iter().map(|it| (it.value.as_str(), it.doc.as_str())).unzip();
+            json!({ "enum": words, "enumDescriptions": docs })
+        }
+        Shape::List { of } => json!({ "type": "array", "items": or_filled(shape(of)) }),
+        Shape::Record { fields: params } => fields(params),
+        Shape::Optional { of } => json!({ "anyOf": [shape(of), { "type": "null" }] }),
+        Shape::Any => json!({}),
+    }
+}
+
+fn number(sort: &str, range: &Range) -> Value {
+    let mut schema = json!({ "type": sort });
+    for (key, bound) in
+        [("minimum", range.min), ("exclusiveMinimum", range.above), ("maximum", range.max)]
+    {
+        if let Some(bound) = bound {
+            schema[key] = json!(bound);
+        }
+    }
+    schema
+}
