@@ -123,3 +123,15 @@ fn several_pipelines_are_tested_in_one_go() {
     assert_eq!(project.gradus(&["test", "q.yaml", "p.yaml", "--accept"]).code, Some(0));
     assert_eq!(project.gradus(&["test", "p.yaml", "q.yaml"]).code, Some(0));
 }
+
+#[test]
+fn insta_reads_the_snapshots_as_its_own() {
+    let project = accepted();
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(project.path("snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.bind(|| {
+        assert_snapshot!("p__make.text.text", "head\none\ntail\n");
+        assert_snapshot!("p__rows.metrics", "score = 0.5");
+    });
+}
