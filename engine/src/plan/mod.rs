@@ -25,8 +25,8 @@ pub use exec::{Command, Exec, documented as exec_kind};
 pub use facts::{Facts, Group, Origin, Origins, Pair, Row, short, side_by_side};
 pub use fingerprint::{Known, Table, seed_of};
 pub use graph::{Drawing, draw};
-pub use snapshot::Snapshot;
 pub use schema::schema;
+pub use snapshot::Snapshot;
 pub(crate) use wiring::label;
 
 use crate::spec::{At, Mistakes, Pipeline};
