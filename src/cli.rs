@@ -60,7 +60,7 @@ impl Command {
             Self::Check(it) => it.exec(terminal),
             Self::Graph(it) => it.exec(terminal),
             Self::Stages(it) => it.exec(terminal),
-            Self::Schema(it) => it.exec(terminal),
+            Self::Schema(commands::Schema {}) => commands::Schema::exec(terminal),
             Self::Show(it) => it.exec(terminal),
             Self::Logs(it) => it.exec(terminal),
             Self::Runs(it) => it.exec(terminal),

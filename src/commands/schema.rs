@@ -16,7 +16,7 @@ use crate::{failure::Failure, terminal::Terminal};
 pub(crate) struct Schema {}
 
 impl Schema {
-    pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+    pub(crate) fn exec(terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         terminal.schema(&schema(&catalog()?));
         Ok(ExitCode::SUCCESS)
     }

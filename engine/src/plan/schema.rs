@@ -14,9 +14,9 @@ pub fn schema(catalog: &Catalog) -> Value {
     let kinds: Vec<&Kind> = catalog.kinds.iter().chain([&exec]).collect();
     let names: Vec<&str> = kinds.iter().map(|kind| kind.kind.as_str()).collect();
     let of_kind = |kind: &&Kind| {
-        let named =
+        let is_this =
             json!({ "properties": { "kind": { "const": kind.kind } }, "required": ["kind"] });
-        json!({ "if": named, "then": { "properties": properties(kind) } })
+        json!({ "if": is_this, "then": { "properties": properties(kind) } })
     };
     let docs: Vec<&str> = kinds.iter().map(|kind| kind.doc.as_str()).collect();
     json!({
