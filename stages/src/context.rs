@@ -13,7 +13,7 @@ use gradus_protocol::{Checkpoints, Reply};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::stage::StageError;
+use crate::{nn::random, stage::StageError};
 
 /// Reports at most this often; a step can take a millisecond.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -54,11 +54,7 @@ impl Context {
 
     /// A seed of its own for each purpose, so that adding a draw to one changes no other.
     pub(crate) fn seed_for(&self, purpose: &str) -> u64 {
-        let mut hasher = blake3::Hasher::new_derive_key("gradus 2026 seed of a purpose");
-        hasher.update(&self.seed.to_le_bytes()).update(purpose.as_bytes());
-        let mut seed = [0; 8];
-        seed.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-        u64::from_le_bytes(seed)
+        random::derive(self.seed, purpose)
     }
 
     /// Says how far the stage is, and ends it if the person asked for that.

@@ -7,7 +7,7 @@ use petgraph::{
     graph::{DiGraph, NodeIndex},
 };
 
-use super::{From, Plan, Stage};
+use super::{From, Plan, Stage, readers};
 use crate::spec::{Mistakes, Pipeline, Problem};
 
 /// `stages` so that each stands behind all that it reads from.
@@ -41,10 +41,7 @@ pub(super) fn order(
 fn by_depth(stages: Vec<Stage>) -> Vec<Stage> {
     let mut position = vec![usize::MAX; stages.len()];
     let mut waits_for: Vec<usize> = stages.iter().map(|stage| stage.sources().count()).collect();
-    let mut readers = vec![Vec::new(); stages.len()];
-    for (index, stage) in stages.iter().enumerate() {
-        stage.sources().for_each(|source| readers[source].push(index));
-    }
+    let readers = readers(&stages);
     let mut ready: BTreeSet<usize> = (0..stages.len()).filter(|i| waits_for[*i] == 0).collect();
     let mut order = Vec::new();
     while let Some(next) = ready.pop_first() {

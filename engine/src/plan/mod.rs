@@ -114,17 +114,6 @@ impl Plan {
 }
 
 impl Plan {
-    /// For every stage those that read from it.
-    pub(crate) fn readers(&self) -> Vec<Vec<usize>> {
-        let mut readers = vec![Vec::new(); self.stages.len()];
-        for (index, stage) in self.stages.iter().enumerate() {
-            for source in stage.sources() {
-                readers[source].push(index);
-            }
-        }
-        readers
-    }
-
     /// What the pipeline is for, as (stage, position of the output): outputs that no stage reads, and
     /// models that no other model is made from.
     pub fn final_outputs(&self) -> Vec<(usize, usize)> {
@@ -149,6 +138,17 @@ impl Plan {
             all.flat_map(|(i, stage)| (0..stage.kind.outputs.len()).map(move |port| (i, port)));
         all.filter(|output| !used.contains(output)).collect()
     }
+}
+
+/// For every stage those that read from it.
+pub(crate) fn readers(stages: &[Stage]) -> Vec<Vec<usize>> {
+    let mut readers = vec![Vec::new(); stages.len()];
+    for (index, stage) in stages.iter().enumerate() {
+        for source in stage.sources() {
+            readers[source].push(index);
+        }
+    }
+    readers
 }
 
 impl Stage {

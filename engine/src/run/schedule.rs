@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     event::{Event, Outcome, StageName},
-    plan::Plan,
+    plan::{Plan, readers},
 };
 
 /// Whether a run is to end early.
@@ -292,7 +292,7 @@ async fn drive(
     }
     let mut retries = vec![0; plan.stages.len()];
     let mut counts = Counts { ran: 0, cached: actions.len(), failed: 0, skipped: 0, broken: false };
-    let readers = plan.readers();
+    let readers = readers(&plan.stages);
     let mut wanted = vec![false; plan.stages.len()];
     for index in selected {
         wanted[*index] = true;
