@@ -17,11 +17,10 @@ use super::{
     resolve::{self, Actions, Resolved},
     schedule::{Shared, Stop},
     turn::{Turn, turn},
-    worker::Worker,
 };
 use crate::{
     event::{Event, Metrics},
-    plan::{Stage, seed_of},
+    plan::Stage,
 };
 
 /// A stage's outcome as the scheduler needs it.
@@ -49,8 +48,9 @@ pub(super) async fn execute(
         let id = &shared.plan.stages[index].id;
         return Err(RunError::Setup(format!("stage `{id}` was started before its inputs")));
     };
-    // Two stages of one run may be the same work: the second waits and finds it done, forced or not.
-    let queue = shared.queue(resolved.fingerprint);
+    // Two stages of one run may be the same work: the second waits and finds it done, forced or not, or
+    // goes on from it.
+    let queue = shared.queue(resolved.work);
     let _first = queue.lock().await;
     let stage = &shared.plan.stages[index];
     // Another process may be at the same work: then this one waits for its result.
@@ -186,7 +186,8 @@ async fn run(
         shared.keep_log(&stage.id, &log, ran.is_err());
         ran.map_err(|error| with_room(cache, error))?
     } else {
-        let mut worker = shared.worker(device, &stage.id, &log_path).await?;
+        let post = shared.post(stage, device);
+        let mut worker = shared.worker(&post, stage, &log_path).await?;
         ran_on.clone_from(&worker.device);
         let job = job(shared, resolved, stage, attempt.path())?;
         let outputs = job.outputs.clone();
@@ -201,7 +202,10 @@ async fn run(
                 .await
         };
         shared.keep_log(&stage.id, &worker.log, ran.is_err());
-        put_back(shared, device, worker, ran.is_ok());
+        // After an error of the stage's own the worker is fine; after a crash it is dead already.
+        if ran.is_ok() || worker.is_alive() {
+            shared.put_back(post, worker);
+        }
         ran.map_err(|error| with_room(cache, error))?;
         for (name, path) in &outputs {
             if !path.exists() {
@@ -227,17 +231,18 @@ async fn run(
         stage: stage.id.clone(),
         device: ran_on,
         gradus: env!("CARGO_PKG_VERSION").to_owned(),
-        libtorch: stage.exec.is_none().then(|| shared.libtorch_version()).flatten(),
+        libtorch: shared.libtorch_of(stage),
         git: None,
     };
     let action = {
-        let (cache, fingerprint) = (cache.clone(), resolved.fingerprint);
+        let (cache, fingerprint, work) = (cache.clone(), resolved.fingerprint, resolved.work);
+        let kept = shared.keeps_last(stage);
         let shared = Arc::clone(shared);
         let committed = move || {
             let made = Made { git: shared.commit(), ..made };
             let action = cache.commit(&fingerprint, &staged, json!(made))?;
             // The stage is done; what it kept on the way only takes room until a sweep.
-            if let Err(error) = cache.drop_checkpoints(&fingerprint) {
+            if !kept && let Err(error) = cache.drop_checkpoints(&work) {
                 tracing::warn!(%error, "the checkpoints of a finished stage stay");
             }
             Ok(action)
@@ -253,13 +258,6 @@ async fn run(
         seconds,
     });
     Ok(action)
-}
-
-fn put_back(shared: &Shared, device: &str, mut worker: Worker, sound: bool) {
-    // After an error of the stage's own the worker is fine; after a crash it is dead already.
-    if sound || worker.is_alive() {
-        shared.put_back(device, worker);
-    }
 }
 
 /// What a worker said, for the listeners; final numbers are kept for the action.
@@ -295,12 +293,13 @@ fn job(
         params: stage.params.clone(),
         inputs: job_inputs(shared, resolved, stage)?,
         outputs: outputs.map(|port| (port.name.clone(), folder.join(&port.name))).collect(),
-        seed: seed_of(&resolved.fingerprint),
+        seed: resolved.seed,
         threads: devices::THREADS,
         checkpoints: Some(Checkpoints {
-            folder: shared.session.cache.checkpoints(&resolved.fingerprint),
+            folder: shared.session.cache.checkpoints(&resolved.work),
             every_steps: checkpoint.every_steps,
             every_seconds: checkpoint.every_seconds,
+            keep_last: shared.keeps_last(stage),
         }),
     })
 }
