@@ -9,7 +9,6 @@ use std::{
 
 use gradus_cache::{Action, Artifact, Cache, Form, MAKE_SPACE};
 use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
-use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
@@ -22,6 +21,9 @@ use crate::{
     event::{Event, Metrics},
     plan::Stage,
 };
+
+/// Events of cached stages that are told at once.
+const BURST: usize = 500;
 
 /// A stage's outcome as the scheduler needs it.
 pub(super) struct Ended {
@@ -57,7 +59,7 @@ pub(super) async fn execute(
     let (slot, _lease) = match turn(&shared, stage, &resolved, &mut stop).await? {
         Turn::Ours(slot, lease) => (slot, lease),
         Turn::Cached(action) => {
-            cached(&shared, stage, &resolved, &action);
+            shared.send(cached(&shared, stage, &resolved, &action));
             return Ok(Ended { action, cached: true });
         }
     };
@@ -75,15 +77,15 @@ pub(super) async fn execute(
     Ok(Ended { action: ran?, cached: false })
 }
 
-/// Tells that a stage was found in the cache.
-fn cached(shared: &Shared, stage: &Stage, resolved: &Resolved, action: &Action) {
-    shared.send(Event::Cached {
+/// Notes that a stage was found in the cache; what there is to tell of it.
+fn cached(shared: &Shared, stage: &Stage, resolved: &Resolved, action: &Action) -> Event {
+    resolve::remember(&shared.session.cache, &shared.plan, stage, resolved);
+    Event::Cached {
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,
         outputs: action.outputs.clone(),
         metrics: resolve::metrics_of(action),
-    });
-    resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.facts);
+    }
 }
 
 /// Recalls in one go those of `selected` that are cached, and whose inputs are: all of them, mostly. What
@@ -94,6 +96,7 @@ pub(super) fn recall_all(
     stop: &watch::Receiver<Stop>,
 ) -> Actions {
     let mut actions = Actions::new();
+    let mut events = Vec::new();
     for &index in selected {
         let stage = &shared.plan.stages[index];
         if *stop.borrow() != Stop::No || shared.session.forces(stage) {
@@ -101,11 +104,16 @@ pub(super) fn recall_all(
         }
         let found = resolve::resolve(&shared.session, &shared.plan, stage, &actions);
         let Ok(Some(resolved)) = found else { continue };
-        let found = resolve::recall(&shared.session.cache, &resolved.fingerprint);
+        let found = shared.session.cache.recall(&resolved.fingerprint);
         let Ok(Some(action)) = found else { continue };
-        cached(shared, stage, &resolved, &action);
+        events.push(cached(shared, stage, &resolved, &action));
         actions.insert(index, Arc::new(action));
+        // One by one they would wake the listener as often.
+        if events.len() == BURST {
+            shared.send_all(&mut events);
+        }
     }
+    shared.send_all(&mut events);
     actions
 }
 
@@ -153,7 +161,7 @@ pub(super) async fn recall(
     resolved: &Resolved,
 ) -> Result<Option<Action>, RunError> {
     let (cache, fingerprint) = (shared.session.cache.clone(), resolved.fingerprint);
-    blocking(move || Ok(resolve::recall(&cache, &fingerprint)?)).await
+    blocking(move || Ok(cache.recall(&fingerprint)?)).await
 }
 
 async fn run(
@@ -240,7 +248,7 @@ async fn run(
         let shared = Arc::clone(shared);
         let committed = move || {
             let made = Made { git: shared.commit(), ..made };
-            let action = cache.commit(&fingerprint, &staged, json!(made))?;
+            let action = cache.commit(&fingerprint, &staged, &made)?;
             // The stage is done; what it kept on the way only takes room until a sweep.
             if !kept && let Err(error) = cache.drop_checkpoints(&work) {
                 tracing::warn!(%error, "the checkpoints of a finished stage stay");
@@ -249,7 +257,7 @@ async fn run(
         };
         blocking(committed).await?
     };
-    resolve::remember(cache, &shared.plan, stage, &resolved.facts);
+    resolve::remember(cache, &shared.plan, stage, resolved);
     shared.send(Event::Finished {
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,

@@ -4,6 +4,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use gradus_cache::{Action, Artifact, Cache, CacheError, Fingerprint, Stat};
 use gradus_protocol::Checkpoint;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Session;
@@ -98,20 +99,6 @@ fn goes_on_from(session: &Session, stage: &Stage, resolved: &Resolved) -> Option
     usable.next().map(|state| state.step)
 }
 
-/// What the cache has for `fingerprint`, every byte of it checked as far as `Cache::verify` does.
-pub(super) fn recall(
-    cache: &Cache,
-    fingerprint: &Fingerprint,
-) -> Result<Option<Action>, CacheError> {
-    let Some(action) = cache.recall(fingerprint)? else { return Ok(None) };
-    for artifact in action.outputs.values() {
-        if !cache.verify(artifact)? {
-            return Ok(None);
-        }
-    }
-    Ok(Some(action))
-}
-
 /// Why a stage runs that is `forced`, or else is not in the cache.
 pub(super) fn why(
     session: &Session,
@@ -140,9 +127,10 @@ pub(super) fn last(cache: &Cache, plan: &Plan, stage: &Stage) -> Option<Facts> {
 }
 
 /// Remembers what the stage was when it last ran or was found in the cache.
-pub(super) fn remember(cache: &Cache, plan: &Plan, stage: &Stage, facts: &Facts) {
+pub(super) fn remember(cache: &Cache, plan: &Plan, stage: &Stage, resolved: &Resolved) {
     // A `Facts` is plain data: this cannot fail.
-    cache.index().set_last(&stage_key(plan, stage), &json!(facts));
+    let facts = || json!(resolved.facts);
+    cache.index().set_last(&stage_key(plan, stage), &resolved.fingerprint, facts);
 }
 
 fn stage_key(plan: &Plan, stage: &Stage) -> String {
@@ -151,7 +139,11 @@ fn stage_key(plan: &Plan, stage: &Stage) -> String {
 
 /// The metrics that a stage's action remembers.
 pub(super) fn metrics_of(action: &Action) -> Metrics {
-    serde_json::from_value(action.record["metrics"].clone()).unwrap_or_default()
+    #[derive(Default, Deserialize)]
+    struct Measured {
+        metrics: Metrics,
+    }
+    action.record.read::<Measured>().unwrap_or_default().metrics
 }
 
 impl Session {

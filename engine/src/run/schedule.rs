@@ -87,9 +87,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(super) fn send(&self, event: Event) {
-        lock(&self.history).take(&event);
-        // A listener that went away misses what it does not want.
-        let _ = self.events.send(event);
+        self.send_all(&mut vec![event]);
+    }
+
+    pub(super) fn send_all(&self, events: &mut Vec<Event>) {
+        lock(&self.history).take(events);
+        for event in events.drain(..) {
+            // A listener that went away misses what it does not want.
+            let _ = self.events.send(event);
+        }
     }
 
     pub(super) fn log_path(&self, stage: &str) -> PathBuf {
