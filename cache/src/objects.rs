@@ -195,12 +195,11 @@ impl Cache {
                 fresh.push(staged);
             }
         }
-        let blobs = self.root().join("blobs");
-        let mut folders = BTreeSet::from([blobs]);
+        let mut folders = BTreeSet::new();
         for Staged { source, digest } in &fresh {
             let place = self.file(digest);
             if let Some(folder) = place.parent() {
-                fs::create_dir_all(folder).doing("make", folder)?;
+                make_folder(folder)?;
                 folders.insert(folder.to_owned());
             }
             fs::rename(source, &place).doing("move into", &place)?;
@@ -339,8 +338,19 @@ pub(crate) fn write_durably(scratch: &Path, path: &Path, bytes: &[u8]) -> Result
     file.as_file().set_permissions(Permissions::from_mode(0o444)).doing("protect", path)?;
     file.as_file().sync_all().doing("sync", path)?;
     let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).doing("make", folder)?;
+    make_folder(folder)?;
     file.persist(path).map_err(|error| error.error).doing("write", path)?;
-    sync(folder)?;
-    folder.parent().map_or(Ok(()), sync)
+    sync(folder)
+}
+
+/// Makes a folder that outlives a loss of power, unless it is there.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), CacheError> {
+    match fs::create_dir(folder) {
+        Ok(()) => folder.parent().map_or(Ok(()), sync),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(folder).doing("make", folder)
+        }
+        Err(error) => Err(error).doing("make", folder),
+    }
 }

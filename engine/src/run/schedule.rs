@@ -266,6 +266,7 @@ impl Session {
         shared.send(Event::RunStarted {
             run: shared.run_id(),
             pipeline: plan.name.clone(),
+            file: file.to_owned(),
             device: self.devices.name(),
             stages: names
                 .map(|it| StageName { stage: it.id.clone(), kind: it.kind.kind.clone() })
