@@ -14,7 +14,7 @@ use crate::{Artifact, Cache, CacheError, Fingerprint, objects};
 
 const VERSION: u32 = 1;
 /// Larger than any honest action; a damaged length must not eat the memory.
-const MOST_BYTES: u64 = 64 << 20;
+pub const MOST_BYTES: u64 = 64 << 20;
 
 /// What a stage made, as it is remembered.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,10 +34,26 @@ struct Written {
     record: serde_json::Value,
 }
 
+impl Action {
+    /// Reads the bytes of an action's file. `None` unless they are sound and about `wanted`.
+    pub fn read(bytes: &[u8], wanted: &Fingerprint) -> Option<Self> {
+        parse(bytes, wanted)
+    }
+}
+
 impl Cache {
     /// Returns what was committed under `fingerprint`, whether or not its bytes are still there.
     pub fn action(&self, fingerprint: &Fingerprint) -> Result<Option<Action>, CacheError> {
         self.read_action(fingerprint)
+    }
+
+    /// As [`Cache::action`], with the bytes of its file: what another cache would keep of it.
+    pub fn written(
+        &self,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<(Action, Vec<u8>)>, CacheError> {
+        let Some(bytes) = bytes(&self.action_path(fingerprint))? else { return Ok(None) };
+        Ok(parse(&bytes, fingerprint).map(|action| (action, bytes)))
     }
 
     /// Reads every action there is, in the order of their fingerprints.
@@ -100,7 +116,7 @@ pub(crate) fn read(path: &Path, wanted: &Fingerprint) -> Result<Option<Action>, 
 }
 
 /// What the file holds; nothing if it is larger than an action can be. `None` if there is no file.
-fn bytes(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
+pub(crate) fn bytes(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
     let read = || {
         let small = fs::metadata(path)?.len() <= MOST_BYTES;
         if small { fs::read(path) } else { Ok(Vec::new()) }
@@ -112,7 +128,7 @@ fn bytes(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
     }
 }
 
-fn parse(bytes: &[u8], wanted: &Fingerprint) -> Option<Action> {
+pub(crate) fn parse(bytes: &[u8], wanted: &Fingerprint) -> Option<Action> {
     let end = bytes.iter().position(|&byte| byte == b'\n')? + 1;
     let (body, footer) = bytes.split_at(end);
     if footer != format!("{}\n", blake3::hash(body)).as_bytes() {

@@ -25,9 +25,9 @@ const LATELY: Duration = Duration::from_mins(1);
 pub(crate) type Stamp = (u64, i64, i64);
 
 /// A file that is hashed and waits for its place in the store.
-struct Staged {
-    source: PathBuf,
-    digest: Digest,
+pub(crate) struct Staged {
+    pub(crate) source: PathBuf,
+    pub(crate) digest: Digest,
 }
 
 impl Cache {
@@ -185,7 +185,8 @@ impl Cache {
         Ok(outputs)
     }
 
-    fn place(&self, mut queue: Vec<Staged>) -> Result<(), CacheError> {
+    /// Puts files into the store, synced as one batch.
+    pub(crate) fn place(&self, mut queue: Vec<Staged>) -> Result<(), CacheError> {
         let mut taken = BTreeSet::new();
         let mut fresh = Vec::new();
         for staged in queue.drain(..) {
@@ -282,7 +283,7 @@ pub(crate) fn manifest(
 
 /// Hashes a file that only gradus writes. Maps it: were it cut short meanwhile, the process
 /// would be killed, so never for a user's file.
-fn hash_own(path: &Path) -> Result<Digest, CacheError> {
+pub(crate) fn hash_own(path: &Path) -> Result<Digest, CacheError> {
     // Of a small file, all this costs more than the hash.
     if fs::metadata(path).doing("look at", path)?.len() <= TINY {
         return Ok(Digest::of(&fs::read(path).doing("read", path)?));
