@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gradus_remote::{Remote, Settings};
 use serde::Deserialize;
 
 use crate::run::{CheckpointSettings, RunError};
@@ -19,6 +20,7 @@ pub struct Project {
     pub root: PathBuf,
     pub cache: PathBuf,
     pub checkpoint: CheckpointSettings,
+    pub remote: Option<Settings>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -28,6 +30,8 @@ struct Written {
     cache: Option<PathBuf>,
     #[serde(default)]
     checkpoint: CheckpointSettings,
+    /// Where results are shared with other machines.
+    remote: Option<Settings>,
 }
 
 impl Project {
@@ -46,7 +50,13 @@ impl Project {
             (None, Some(named)) => root.join(named),
             (None, None) => root.join(".gradus"),
         };
-        Ok(Self { root, cache, checkpoint: written.checkpoint })
+        Ok(Self { root, cache, checkpoint: written.checkpoint, remote: written.remote })
+    }
+
+    /// The remote that is written down, if any is. Nothing is asked of it yet.
+    pub fn open_remote(&self) -> Result<Option<Remote>, RunError> {
+        let opened = self.remote.as_ref().map(|settings| Remote::open(settings, &self.root));
+        Ok(opened.transpose()?)
     }
 }
 

@@ -17,6 +17,7 @@ mod hostile;
 mod lineage;
 mod orphans;
 mod plan;
+mod remote;
 mod run;
 mod runs;
 mod schema;

@@ -57,7 +57,11 @@ pub(super) async fn execute(
     let (slot, _lease) = match turn(&shared, stage, &resolved, &mut stop).await? {
         Turn::Ours(slot, lease) => (slot, lease),
         Turn::Cached(action) => {
-            cached(&shared, stage, &resolved, &action);
+            cached(&shared, stage, &resolved, &action, false);
+            return Ok(Ended { action, cached: true });
+        }
+        Turn::Fetched(action) => {
+            cached(&shared, stage, &resolved, &action, true);
             return Ok(Ended { action, cached: true });
         }
     };
@@ -75,13 +79,14 @@ pub(super) async fn execute(
     Ok(Ended { action: ran?, cached: false })
 }
 
-/// Tells that a stage was found in the cache.
-fn cached(shared: &Shared, stage: &Stage, resolved: &Resolved, action: &Action) {
+/// Tells that a stage was found in the cache, or fetched into it.
+fn cached(shared: &Shared, stage: &Stage, resolved: &Resolved, action: &Action, remote: bool) {
     shared.send(Event::Cached {
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,
         outputs: action.outputs.clone(),
         metrics: resolve::metrics_of(action),
+        remote,
     });
     resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.facts);
 }
@@ -103,7 +108,7 @@ pub(super) fn recall_all(
         let Ok(Some(resolved)) = found else { continue };
         let found = resolve::recall(&shared.session.cache, &resolved.fingerprint);
         let Ok(Some(action)) = found else { continue };
-        cached(shared, stage, &resolved, &action);
+        cached(shared, stage, &resolved, &action, false);
         actions.insert(index, Arc::new(action));
     }
     actions
@@ -245,6 +250,7 @@ async fn run(
         blocking(committed).await?
     };
     resolve::remember(cache, &shared.plan, stage, &resolved.facts);
+    shared.upload(action.fingerprint);
     shared.send(Event::Finished {
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,

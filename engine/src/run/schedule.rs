@@ -22,6 +22,7 @@ use super::{
     launch::Toolchain,
     log::Log,
     resolve::Actions,
+    uploads::Uploads,
     worker::Worker,
 };
 use crate::{
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     commit: OnceLock<Option<Commit>>,
     /// A stage failed, and the others are not to begin any more.
     giving_up: AtomicBool,
+    uploads: Uploads,
 }
 
 /// The right to use a device, given back when dropped.
@@ -161,6 +163,11 @@ impl Shared {
         self.giving_up.store(!self.session.settings.keep_going, Ordering::Relaxed);
     }
 
+    /// Has the remote get what a stage made, while others run.
+    pub(super) fn upload(&self, fingerprint: Fingerprint) {
+        self.uploads.begin(fingerprint);
+    }
+
     /// The commit of the work tree that the pipeline lies in. Waits for git, once a run.
     pub(super) fn commit(&self) -> Option<Commit> {
         let file = lock(&self.history).record.file.clone();
@@ -235,6 +242,7 @@ impl Session {
             toolchain: Mutex::default(),
             commit: OnceLock::new(),
             giving_up: AtomicBool::new(false),
+            uploads: Uploads::to(self.remote.as_ref(), &self.cache),
         });
         let names = selected.iter().map(|index| &plan.stages[*index]);
         shared.send(Event::RunStarted {
@@ -250,6 +258,7 @@ impl Session {
             shared.send(Event::Note { stage: None, message });
         }
         let (outcome, counts) = drive(&shared, selected, &stop).await?;
+        shared.uploads.finish(&shared, file, stop).await;
         shared.send(Event::RunFinished {
             run: shared.run_id(),
             outcome,
