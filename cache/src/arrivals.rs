@@ -19,6 +19,20 @@ pub struct Arrivals {
     whole: Mutex<HashMap<Digest, PathBuf>>,
 }
 
+/// How large a file that comes in may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promised {
+    Exactly(u64),
+    AtMost(u64),
+}
+
+impl Promised {
+    pub fn most(self) -> u64 {
+        let (Self::Exactly(bytes) | Self::AtMost(bytes)) = self;
+        bytes
+    }
+}
+
 /// One file that is coming in.
 #[derive(Debug)]
 pub struct Arrival {
@@ -26,7 +40,8 @@ pub struct Arrival {
     path: PathBuf,
     hasher: Box<blake3::Hasher>,
     digest: Digest,
-    /// How much of what was promised is still to come.
+    promised: Promised,
+    /// How much of it is still to come.
     room: u64,
 }
 
@@ -40,20 +55,27 @@ impl Cache {
 impl Arrivals {
     /// Says whether the store has this file already, sound to the last byte.
     pub fn has(&self, digest: &Digest, bytes: u64) -> Result<bool, CacheError> {
+        // Of another size, it is the promise that is wrong: nothing to set aside here.
+        let path = self.cache.file(digest);
+        if fs::metadata(path).is_ok_and(|found| found.len() != bytes) {
+            return Ok(false);
+        }
         let wanted = Artifact { digest: *digest, form: Form::Blob, bytes };
         self.cache.verify_fully(&wanted)
     }
 
-    /// Begins to take in the file of `digest`, of at most `bytes`.
-    pub fn begin(&self, digest: &Digest, bytes: u64) -> Result<Arrival, CacheError> {
+    /// Begins to take in the file of `digest`.
+    pub fn begin(&self, digest: &Digest, promised: Promised) -> Result<Arrival, CacheError> {
         let path = self.scratch.path().join(digest.to_string());
         let file = File::create(&path).doing("write", &path)?;
-        Ok(Arrival { file, path, hasher: Box::default(), digest: *digest, room: bytes })
+        let (hasher, room) = (Box::default(), promised.most());
+        Ok(Arrival { file, path, hasher, digest: *digest, promised, room })
     }
 
-    /// Ends it. `false`, and nothing is taken in, if these are not the digest's bytes.
+    /// Ends it. `false`, and nothing is taken in, if these are not the bytes that were promised.
     pub fn end(&self, arrival: Arrival) -> bool {
-        let whole = Digest::from(arrival.hasher.finalize()) == arrival.digest;
+        let complete = arrival.room == 0 || matches!(arrival.promised, Promised::AtMost(_));
+        let whole = complete && Digest::from(arrival.hasher.finalize()) == arrival.digest;
         if whole {
             self.whole().insert(arrival.digest, arrival.path);
         }
@@ -114,17 +136,21 @@ mod tests {
     }
 
     fn bring(arrivals: &Arrivals, digest: &Digest, bytes: &[u8]) -> bool {
-        let mut arrival = arrivals.begin(digest, bytes.len() as u64).unwrap();
+        let mut arrival = arrivals.begin(digest, Promised::Exactly(bytes.len() as u64)).unwrap();
         assert!(arrival.take(bytes).unwrap());
         arrivals.end(arrival)
     }
 
     #[test]
-    fn what_has_another_digest_or_is_too_long_does_not_come_in() {
+    fn what_has_another_digest_or_size_does_not_come_in() {
         let (_folder, cache) = cache();
         let arrivals = cache.arrivals().unwrap();
         assert!(!bring(&arrivals, &Digest::of(b"a"), b"b"));
-        assert!(!arrivals.begin(&Digest::of(b"ab"), 1).unwrap().take(b"ab").unwrap());
+        let short = arrivals.begin(&Digest::of(b"a"), Promised::Exactly(2));
+        let mut short = short.unwrap();
+        assert!(short.take(b"a").unwrap() && !arrivals.end(short));
+        let mut long = arrivals.begin(&Digest::of(b"ab"), Promised::AtMost(1)).unwrap();
+        assert!(!long.take(b"ab").unwrap());
         arrivals.remember(b"", &Fingerprint::of(b"f")).unwrap();
         assert!(!cache.file(&Digest::of(b"a")).exists());
     }

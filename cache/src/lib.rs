@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-pub use arrivals::{Arrival, Arrivals};
+pub use arrivals::{Arrival, Arrivals, Promised};
 pub use attempt::Attempt;
 pub use digest::{Digest, Fingerprint, ParseHashError, shard};
 pub use error::{CacheError, MAKE_SPACE};

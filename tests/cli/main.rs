@@ -6,6 +6,7 @@ mod support;
 
 mod about;
 mod architecture;
+mod cache;
 mod cancel;
 mod check;
 mod explain;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use gradus_cache::{
     Action, Arrivals, Cache, CacheError, Digest, Fingerprint, Form, MOST_ACTION_BYTES,
-    MOST_MANIFEST_BYTES,
+    MOST_MANIFEST_BYTES, Promised,
 };
 use object_store::{GetResult, ObjectStoreExt, path::Path};
 
@@ -127,7 +127,13 @@ impl Remote {
             }
             let listed = match arrivals.tree(artifact) {
                 Err(CacheError::Missing { .. }) => {
-                    self.download(link, &arrivals, &artifact.digest, MOST_MANIFEST_BYTES).await?;
+                    self.download(
+                        link,
+                        &arrivals,
+                        &artifact.digest,
+                        Promised::AtMost(MOST_MANIFEST_BYTES),
+                    )
+                    .await?;
                     arrivals.tree(artifact)
                 }
                 listed => listed,
@@ -139,7 +145,7 @@ impl Remote {
                 if arrivals.has(&digest, bytes)? {
                     return Ok(());
                 }
-                self.download(link, &arrivals, &digest, bytes).await
+                self.download(link, &arrivals, &digest, Promised::Exactly(bytes)).await
             })
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
@@ -153,14 +159,14 @@ impl Remote {
         link: &Link,
         arrivals: &Arrivals,
         digest: &Digest,
-        most: u64,
+        promised: Promised,
     ) -> Result<(), Trouble> {
         let found = get(link, &link.path("cas", digest)).await?;
         let Some(found) = found else {
             return Err(Trouble::Refused(format!("its file {digest} is missing there")));
         };
-        let mut arrival = arrivals.begin(digest, most)?;
-        let mut wrong = pieces(found, most, |piece| arrival.take(piece)).await;
+        let mut arrival = arrivals.begin(digest, promised)?;
+        let mut wrong = pieces(found, promised.most(), |piece| arrival.take(piece)).await;
         if wrong.is_ok() && !arrivals.end(arrival) {
             wrong = Err(Trouble::Refused(format!("its file {digest} is damaged there")));
         }

@@ -129,14 +129,15 @@ impl Remote {
                 inner.failures.store(0, Ordering::Relaxed);
                 None
             }
-            Err(Trouble::Store(_) | Trouble::Unusable(_)) => {
-                inner.failures.fetch_add(1, Ordering::Relaxed);
+            Err(trouble @ (Trouble::Store(_) | Trouble::Unusable(_))) => {
+                let lasting = matches!(trouble, Trouble::Unusable(_));
+                let failures = if lasting { MOST_FAILURES } else { 1 };
+                inner.failures.fetch_add(failures, Ordering::Relaxed);
                 let first = !inner.complained.swap(true, Ordering::Relaxed);
-                let why = done.as_ref().err().map(ToString::to_string).unwrap_or_default();
                 let place = &inner.place;
                 first.then(|| {
                     Warning::Remote(format!(
-                        "the remote `{place}` cannot be used: {why}; going on without it"
+                        "the remote `{place}` cannot be used: {trouble}; going on without it"
                     ))
                 })
             }

@@ -85,6 +85,11 @@ impl Remote {
                 }
                 !believed
             }
+            // Some servers that speak S3 cannot; what is there is as good.
+            Err(Trouble::Store(Error::NotImplemented { .. })) => {
+                put(PutMode::Overwrite).await?;
+                true
+            }
             Err(trouble) => return Err(trouble),
         };
         Ok(Pushed { fresh, sent })

@@ -58,6 +58,7 @@ pub enum PushError {
 pub(crate) enum Trouble {
     /// The server or the way to it; the next question may fare better.
     Store(object_store::Error),
+    /// It answers too late or cannot be opened: too dear to try again, or useless.
     Unusable(String),
     /// What came is not what was asked for.
     Refused(String),

@@ -43,6 +43,7 @@ pub enum Stop {
 const CPU: &str = "cpu";
 /// So often a stage is tried again when its inputs are taken away under its hands.
 const MOST_RETRIES: u32 = 5;
+const MOST_FETCHES: usize = 16;
 
 /// What the stages of a run share.
 pub(super) struct Shared {
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     /// A stage failed, and the others are not to begin any more.
     giving_up: AtomicBool,
     uploads: Uploads,
+    /// So many results are fetched at once, each on a thread that waits.
+    pub(super) fetches: Semaphore,
 }
 
 /// The right to use a device, given back when dropped.
@@ -242,6 +245,7 @@ impl Session {
             toolchain: Mutex::default(),
             commit: OnceLock::new(),
             giving_up: AtomicBool::new(false),
+            fetches: Semaphore::new(MOST_FETCHES),
             uploads: Uploads::to(self.remote.as_ref(), &self.cache),
         });
         let names = selected.iter().map(|index| &plan.stages[*index]);

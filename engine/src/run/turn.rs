@@ -92,8 +92,12 @@ async fn fetch(
 ) -> Result<Option<Action>, RunError> {
     let Some(remote) = shared.session.remote.clone() else { return Ok(None) };
     let cache = shared.session.cache.clone();
+    let fetched = async {
+        let _turn = shared.fetches.acquire().await.map_err(|_| RunError::Cancelled)?;
+        blocking(move || Ok(remote.fetch(&cache, &fingerprint)?)).await
+    };
     let fetched = tokio::select! {
-        fetched = blocking(move || Ok(remote.fetch(&cache, &fingerprint)?)) => fetched?,
+        fetched = fetched => fetched?,
         () = stopped(stop) => return Err(RunError::Cancelled),
     };
     match fetched.warning {
