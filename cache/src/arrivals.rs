@@ -165,7 +165,7 @@ mod tests {
         fs::create_dir(&made).unwrap();
         fs::write(made.join("x"), "x").unwrap();
         let staged = BTreeMap::from([("out".to_owned(), made)]);
-        let action = elsewhere.commit(&fingerprint, &staged, serde_json::Value::Null).unwrap();
+        let action = elsewhere.commit(&fingerprint, &staged, &serde_json::Value::Null).unwrap();
         let (known, written) = elsewhere.written(&fingerprint).unwrap().unwrap();
         assert_eq!(known, action);
         let arrivals = cache.arrivals().unwrap();

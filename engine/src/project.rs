@@ -3,6 +3,7 @@
 //! The project is the nearest folder above a pipeline that holds `gradus.toml`, else the pipeline's own.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -10,7 +11,10 @@ use std::{
 use gradus_remote::{Remote, Settings};
 use serde::Deserialize;
 
-use crate::run::{CheckpointSettings, RunError};
+use crate::{
+    plugin::{self, Plugin},
+    run::{CheckpointSettings, RunError},
+};
 
 const FILE: &str = "gradus.toml";
 
@@ -21,6 +25,8 @@ pub struct Project {
     pub cache: PathBuf,
     pub checkpoint: CheckpointSettings,
     pub remote: Option<Settings>,
+    /// Workers besides gradus' own.
+    pub plugins: Vec<Plugin>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -32,6 +38,8 @@ struct Written {
     checkpoint: CheckpointSettings,
     /// Where results are shared with other machines.
     remote: Option<Settings>,
+    #[serde(default)]
+    workers: BTreeMap<String, plugin::Written>,
 }
 
 impl Project {
@@ -50,7 +58,11 @@ impl Project {
             (None, Some(named)) => root.join(named),
             (None, None) => root.join(".gradus"),
         };
-        Ok(Self { root, cache, checkpoint: written.checkpoint, remote: written.remote })
+        let workers = written.workers.into_iter();
+        let plugins = workers.map(|(name, written)| Plugin::read(&name, written, &root));
+        let plugins = plugins.collect::<Result<_, _>>()?;
+        let (checkpoint, remote) = (written.checkpoint, written.remote);
+        Ok(Self { root, cache, checkpoint, remote, plugins })
     }
 
     /// The remote that is written down, if any is. Nothing is asked of it yet.

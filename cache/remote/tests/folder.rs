@@ -60,7 +60,7 @@ impl World {
         fs::write(folder.join("x"), word.repeat(3)).unwrap();
         fs::write(folder.join("empty"), "").unwrap();
         let staged = BTreeMap::from([("file".to_owned(), file), ("folder".to_owned(), folder)]);
-        self.cache.commit(&named(word), &staged, serde_json::json!({ "by": word })).unwrap()
+        self.cache.commit(&named(word), &staged, &serde_json::json!({ "by": word })).unwrap()
     }
 
     /// Asks on a machine that has nothing yet.
@@ -136,7 +136,7 @@ fn a_large_file_goes_and_comes_in_parts() {
     let bytes: Vec<u8> = (0..LARGE).map(|i| u8::try_from(i % 251).unwrap()).collect();
     fs::write(&large, &bytes).unwrap();
     let staged = BTreeMap::from([("out".to_owned(), large)]);
-    let action = world.cache.commit(&named("large"), &staged, serde_json::Value::Null).unwrap();
+    let action = world.cache.commit(&named("large"), &staged, &serde_json::Value::Null).unwrap();
     world.writer("key").push(&world.cache, &named("large")).unwrap();
     let (_folder, cache, _) = world.fetch(&world.reader(), "large");
     assert!(content(&cache, &action.outputs["out"]) == bytes);

@@ -124,7 +124,7 @@ impl Session {
         resolved: &Resolved,
     ) -> Result<(State, Option<Arc<Action>>), CacheError> {
         let forced = self.forces(stage);
-        if !forced && let Some(action) = resolve::recall(&self.cache, &resolved.fingerprint)? {
+        if !forced && let Some(action) = self.cache.recall(&resolved.fingerprint)? {
             return Ok((State::Cached, Some(Arc::new(action))));
         }
         Ok((State::WouldRun(resolve::why(self, plan, stage, resolved, forced)?), None))

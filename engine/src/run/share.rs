@@ -57,7 +57,7 @@ impl Session {
         stage: &str,
         pulled: &mut Moved,
     ) -> Result<Option<Action>, CacheError> {
-        if let Some(action) = resolve::recall(&self.cache, &resolved.fingerprint)? {
+        if let Some(action) = self.cache.recall(&resolved.fingerprint)? {
             pulled.there += 1;
             return Ok(Some(action));
         }

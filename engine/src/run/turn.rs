@@ -1,4 +1,5 @@
-//! Whose turn it is to compute a fingerprint: of all runs on a cache, one at a time.
+//! Whose turn it is to compute a fingerprint: of all runs on a cache, one at a time. Stages that go on from
+//! each other's states are one work here.
 //!
 //! Whoever is not first waits without a slot, so that other stages may use it, and takes the result.
 
@@ -35,8 +36,8 @@ pub(super) async fn turn(
     resolved: &Resolved,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Turn, RunError> {
-    let fingerprint = resolved.fingerprint;
-    let forced = shared.session.forces(stage) && shared.first_time(fingerprint);
+    let work = resolved.work;
+    let forced = shared.session.forces(stage) && shared.first_time(resolved.fingerprint);
     let mut told = false;
     let mut asks = shared.session.remote.is_some() && !forced;
     loop {
@@ -45,16 +46,19 @@ pub(super) async fn turn(
         }
         if asks {
             // Under the lease, so that nobody fetches it beside us; without a slot, for others to use.
-            match claim(shared, stage, fingerprint).await? {
+            match claim(shared, stage, work).await? {
                 Claim::Held(_lease) => {
                     asks = false;
-                    if let Some(action) = fetch(shared, stage, fingerprint, stop).await? {
+                    if let Some(action) = recall(shared, resolved).await? {
+                        return Ok(Turn::Cached(action));
+                    }
+                    if let Some(action) = fetch(shared, stage, resolved.fingerprint, stop).await? {
                         return Ok(Turn::Fetched(action));
                     }
                 }
                 Claim::Busy(owner) => {
                     tell(shared, stage, &owner, &mut told);
-                    until_free(shared, fingerprint, stop).await?;
+                    until_free(shared, work, stop).await?;
                     continue;
                 }
             }
@@ -63,7 +67,7 @@ pub(super) async fn turn(
         if *stop.borrow() != Stop::No || !shared.goes_on() {
             return Err(RunError::Cancelled);
         }
-        let owner = match claim(shared, stage, fingerprint).await? {
+        let owner = match claim(shared, stage, work).await? {
             Claim::Held(lease) => {
                 // Its last holder may have finished between our look and our claim.
                 if !forced && let Some(action) = recall(shared, resolved).await? {
@@ -71,7 +75,7 @@ pub(super) async fn turn(
                 }
                 if forced {
                     // Only now: until we hold the lease it may be another run's state.
-                    shared.session.cache.drop_checkpoints(&fingerprint)?;
+                    shared.session.cache.drop_checkpoints(&work)?;
                 }
                 return Ok(Turn::Ours(slot, lease));
             }
@@ -79,7 +83,7 @@ pub(super) async fn turn(
         };
         drop(slot);
         tell(shared, stage, &owner, &mut told);
-        until_free(shared, fingerprint, stop).await?;
+        until_free(shared, work, stop).await?;
     }
 }
 
@@ -116,19 +120,15 @@ fn tell(shared: &Shared, stage: &Stage, owner: &Owner, told: &mut bool) {
     }
 }
 
-async fn claim(
-    shared: &Arc<Shared>,
-    stage: &Stage,
-    fingerprint: Fingerprint,
-) -> Result<Claim, RunError> {
+async fn claim(shared: &Arc<Shared>, stage: &Stage, work: Fingerprint) -> Result<Claim, RunError> {
     let (cache, run, stage) = (shared.session.cache.clone(), shared.run_id(), stage.id.clone());
-    blocking(move || Ok(cache.claim(&fingerprint, &run, &stage)?)).await
+    blocking(move || Ok(cache.claim(&work, &run, &stage)?)).await
 }
 
 /// Ends when the lease was given back or its owner died; an error when the run is to stop.
 async fn until_free(
     shared: &Arc<Shared>,
-    fingerprint: Fingerprint,
+    work: Fingerprint,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<(), RunError> {
     let mut pause = FIRST_LOOK;
@@ -141,7 +141,7 @@ async fn until_free(
             return Err(RunError::Cancelled);
         }
         let cache = shared.session.cache.clone();
-        if blocking(move || Ok(cache.claimant(&fingerprint)?)).await?.is_none() {
+        if blocking(move || Ok(cache.claimant(&work)?)).await?.is_none() {
             return Ok(());
         }
         pause = (pause * 2).min(LAST_LOOK);
