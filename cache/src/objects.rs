@@ -24,9 +24,9 @@ const LATELY: Duration = Duration::from_mins(1);
 pub(crate) type Stamp = (u64, i64, i64);
 
 /// A file that is hashed and waits for its place in the store.
-struct Staged {
-    source: PathBuf,
-    digest: Digest,
+pub(crate) struct Staged {
+    pub(crate) source: PathBuf,
+    pub(crate) digest: Digest,
 }
 
 impl Cache {
@@ -182,7 +182,8 @@ impl Cache {
         Ok(outputs)
     }
 
-    fn place(&self, mut queue: Vec<Staged>) -> Result<(), CacheError> {
+    /// Puts files into the store, synced as one batch.
+    pub(crate) fn place(&self, mut queue: Vec<Staged>) -> Result<(), CacheError> {
         let mut taken = BTreeSet::new();
         let mut fresh = Vec::new();
         for staged in queue.drain(..) {
@@ -276,7 +277,8 @@ pub(crate) fn manifest(
     Ok((Artifact { digest, form: Form::Tree, bytes: size }, bytes))
 }
 
-fn hash(path: &Path, bytes: u64) -> Result<Digest, CacheError> {
+/// Hashes a file of the store.
+pub(crate) fn hash(path: &Path, bytes: u64) -> Result<Digest, CacheError> {
     File::open(path).and_then(|file| hash_file(&file, bytes)).doing("read", path)
 }
 

@@ -27,6 +27,9 @@ pub enum Event {
         fingerprint: Fingerprint,
         outputs: BTreeMap<String, Artifact>,
         metrics: Metrics,
+        /// It was fetched from the remote just now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        remote: bool,
     },
     /// Another process is at the same work: its result is waited for.
     Waiting {

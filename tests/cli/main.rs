@@ -6,6 +6,7 @@ mod support;
 
 mod about;
 mod architecture;
+mod cache;
 mod cancel;
 mod check;
 mod explain;
@@ -19,6 +20,7 @@ mod lineage;
 mod orphans;
 mod plan;
 mod plugin;
+mod remote;
 mod run;
 mod runs;
 mod schema;

@@ -47,6 +47,9 @@ pub struct StageRecord {
     pub metrics: Metrics,
     pub seconds: f64,
     pub message: Option<String>,
+    /// Cached, and fetched from the remote by this run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remote: bool,
 }
 
 /// What became of a stage.
@@ -187,13 +190,15 @@ impl RunRecord {
                     metrics: Metrics::new(),
                     seconds: 0.0,
                     message: None,
+                    remote: false,
                 };
                 record.stages = stages.iter().map(waiting).collect();
                 record.last_touched = 0;
             }
             Event::Started { stage, .. } => with(stage, &|it| it.status = Status::Running),
-            Event::Cached { stage, fingerprint, outputs, metrics } => with(stage, &|it| {
+            Event::Cached { stage, fingerprint, outputs, metrics, remote } => with(stage, &|it| {
                 it.status = Status::Cached;
+                it.remote = *remote;
                 it.fingerprint = Some(*fingerprint);
                 it.outputs.clone_from(outputs);
                 it.metrics.clone_from(metrics);

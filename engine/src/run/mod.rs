@@ -21,9 +21,11 @@ mod preview;
 mod program;
 mod resolve;
 mod schedule;
+mod share;
 mod snapshot;
 mod sweep;
 mod turn;
+mod uploads;
 mod watched;
 mod worker;
 
@@ -31,6 +33,7 @@ use std::path::PathBuf;
 
 use gradus_cache::{Cache, CacheError};
 use gradus_protocol::catalog::{Catalog, Kind};
+use gradus_remote::{OpenError, Remote};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -48,6 +51,7 @@ pub use made::{Commit, Made, local_time};
 pub use outputs::{FinalOutput, final_outputs};
 pub use preview::{Preview, State};
 pub use schedule::Stop;
+pub use share::{Moved, push_all};
 pub use snapshot::{Checked, NumberOff, Verdict, check as check_snapshots};
 pub use sweep::{pin, sweep};
 pub use watched::Watched;
@@ -64,6 +68,8 @@ pub struct Session {
     pub settings: Settings,
     /// Where the project's `.libtorch` and worker are looked for.
     pub project: PathBuf,
+    /// Where else results may be, if it is to be asked.
+    pub remote: Option<Remote>,
 }
 
 impl Session {
@@ -110,6 +116,8 @@ impl Default for CheckpointSettings {
 pub enum RunError {
     #[error(transparent)]
     Cache(#[from] CacheError),
+    #[error(transparent)]
+    Remote(#[from] OpenError),
     #[error("{what}")]
     Io {
         what: String,

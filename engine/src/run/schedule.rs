@@ -22,6 +22,7 @@ use super::{
     launch::Toolchain,
     log::Log,
     resolve::Actions,
+    uploads::Uploads,
     worker::Worker,
 };
 use crate::{
@@ -42,6 +43,7 @@ pub enum Stop {
 const CPU: &str = "cpu";
 /// So often a stage is tried again when its inputs are taken away under its hands.
 const MOST_RETRIES: u32 = 5;
+const MOST_FETCHES: usize = 16;
 
 /// What an idle worker can be used for: its plugin's name, if it is one's, and its device.
 pub(super) type Post = (Option<String>, String);
@@ -64,6 +66,9 @@ pub(super) struct Shared {
     commit: OnceLock<Option<Commit>>,
     /// A stage failed, and the others are not to begin any more.
     giving_up: AtomicBool,
+    uploads: Uploads,
+    /// So many results are fetched at once, each on a thread that waits.
+    pub(super) fetches: Semaphore,
 }
 
 /// The right to use a device, given back when dropped.
@@ -184,6 +189,11 @@ impl Shared {
         self.giving_up.store(!self.session.settings.keep_going, Ordering::Relaxed);
     }
 
+    /// Has the remote get what a stage made, while others run.
+    pub(super) fn upload(&self, fingerprint: Fingerprint) {
+        self.uploads.begin(fingerprint);
+    }
+
     /// The commit of the work tree that the pipeline lies in. Waits for git, once a run.
     pub(super) fn commit(&self) -> Option<Commit> {
         let file = lock(&self.history).record.file.clone();
@@ -261,6 +271,8 @@ impl Session {
             toolchain: Mutex::default(),
             commit: OnceLock::new(),
             giving_up: AtomicBool::new(false),
+            fetches: Semaphore::new(MOST_FETCHES),
+            uploads: Uploads::to(self.remote.as_ref(), &self.cache),
         });
         let names = selected.iter().map(|index| &plan.stages[*index]);
         shared.send(Event::RunStarted {
@@ -277,6 +289,7 @@ impl Session {
             shared.send(Event::Note { stage: None, message });
         }
         let (outcome, counts) = drive(&shared, selected, &stop).await?;
+        shared.uploads.finish(&shared, file, stop).await;
         shared.send(Event::RunFinished {
             run: shared.run_id(),
             outcome,
