@@ -101,7 +101,9 @@ impl std::fmt::Display for Trouble {
 fn in_words(error: &object_store::Error) -> String {
     use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
     let prefix = match error {
-        PermissionDenied { .. } | Unauthenticated { .. } => "it refuses these credentials",
+        PermissionDenied { .. } | Unauthenticated { .. } => {
+            "it refuses these credentials (S3 says so, too, of what is not there to whom may not list the bucket)"
+        }
         NotFound { .. } => "there is no such bucket or file",
         _ => "",
     };
