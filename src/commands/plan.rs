@@ -24,9 +24,10 @@ impl Plan {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let plan = self.pipeline.plan()?;
         let selected = plan.select(&self.targets)?;
+        let left_out = if self.targets.is_empty() { &plan.left_out[..] } else { &[] };
         let settings = Settings { targets: self.targets, ..Settings::default() };
         let session = self.place.session(&self.pipeline.pipeline, settings)?;
-        terminal.previews(&plan, &session.preview(&plan, &selected)?);
+        terminal.previews(&plan, &session.preview(&plan, &selected)?, left_out);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -44,12 +44,70 @@ pub fn schema(catalog: &Catalog) -> Value {
                         "with": { "type": "object", "description": "Parameters." },
                         "inputs": { "type": "object", "description": "For each port a stage, `stage.output`, `stage[*]`, or a file." },
                         "outputs": { "type": "object", "description": "Of an `exec` stage: name and path of each output." },
-                        "matrix": { "type": "object", "description": "For each name a list of values; the stage is there once for every combination." },
+                        "matrix": matrix(),
+                        "when": when(),
+                        "cache": conduct(&json!({ "type": "boolean", "default": true }), "`false`: the stage runs every time, and only what it makes is kept for the stages that read it."),
+                        "retries": conduct(&json!({ "type": "integer", "minimum": 0, "maximum": 10, "default": 0 }), "How often it is tried again after a failure that may pass: a crash, a timeout, a program's exit code."),
+                        "timeout": conduct(&time(), "How long one try may take, e.g. `90s`, `10m`, `2h`, or seconds. Then it is asked to end, and killed after five seconds."),
                     },
                     "allOf": kinds.iter().map(of_kind).collect::<Vec<_>>(),
                 },
             },
         },
+    })
+}
+
+fn when() -> Value {
+    let scalar = json!({ "type": ["string", "number", "boolean", "null"] });
+    let one = or_filled(json!({ "anyOf": [
+        { "type": "boolean" },
+        {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["value"],
+            "oneOf": [{ "required": ["is"] }, { "required": ["not"] }],
+            "properties": {
+                "value": { "type": scalar["type"], "description": "What is asked about, e.g. `${params.size}`." },
+                "is": { "anyOf": [scalar, { "type": "array", "items": scalar }], "description": "What it must be, or any of a list." },
+                "not": { "anyOf": [scalar, { "type": "array", "items": scalar }], "description": "What it must not be." },
+            },
+        },
+    ] }));
+    json!({
+        "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }],
+        "description": "Whether the stage is there: true or false, or `{ value: …, is: … }`; of a list all must hold.",
+    })
+}
+
+/// A key that changes none of the stage's bytes.
+fn conduct(schema: &Value, doc: &str) -> Value {
+    let mut schema = or_filled(schema.clone());
+    schema["description"] = json!(format!("{doc} Not part of the fingerprint."));
+    schema
+}
+
+fn time() -> Value {
+    json!({ "anyOf": [
+        { "type": "number", "exclusiveMinimum": 0 },
+        { "type": "string", "pattern": "^([0-9]+ *(s|m|min|h|d) *)+$" },
+    ] })
+}
+
+fn matrix() -> Value {
+    let points = |doc: &str| {
+        let point = json!({ "type": "object", "minProperties": 1 });
+        let mut schema = or_filled(json!({ "type": "array", "items": point }));
+        schema["description"] = json!(doc);
+        schema
+    };
+    json!({
+        "type": "object",
+        "description": "For each axis a list of values; the stage is there once for every combination.",
+        "properties": {
+            "exclude": points("Combinations that are left out: a value for one axis or more."),
+            "include": points("Further points: a value for every axis."),
+        },
+        "additionalProperties": or_filled(json!({ "type": "array", "minItems": 1 })),
     })
 }
 

@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use gradus_protocol::catalog::Port;
 
-use super::{From, Stage, Wire, files, instances::Instance};
+use super::{From, LeftOut, Stage, Wire, files, instances::Instance};
 use crate::spec::{At, Data, Mistakes, Node, Pipeline, Problem, Reference, interpolate, nearest};
 
 /// Fills in the inputs of every stage.
 pub(super) fn join(
     stages: &mut [Stage],
     instances: &[Instance<'_>],
+    left_out: &[LeftOut],
     pipeline: &Pipeline,
     mistakes: &mut Mistakes,
 ) {
@@ -24,8 +25,15 @@ pub(super) fn join(
     for index in 0..stages.len() {
         let Some(instance) = by_id.get(stages[index].id.as_str()) else { continue };
         let stage = &instance.spec.name;
-        let mut joiner =
-            Joiner { stages, pipeline, mistakes, stage, names: &names, by_spec: &by_spec };
+        let mut joiner = Joiner {
+            stages,
+            left_out,
+            pipeline,
+            mistakes,
+            stage,
+            names: &names,
+            by_spec: &by_spec,
+        };
         let wires = joiner.wires(instance);
         stages[index].inputs = wires;
     }
@@ -33,6 +41,7 @@ pub(super) fn join(
 
 struct Joiner<'a> {
     stages: &'a [Stage],
+    left_out: &'a [LeftOut],
     pipeline: &'a Pipeline,
     mistakes: &'a mut Mistakes,
     stage: &'a str,
@@ -85,6 +94,7 @@ impl Joiner<'_> {
             Data::List(items) => items.as_slice(),
             _ => std::slice::from_ref(value),
         };
+        let before = self.mistakes.list.len();
         let mut wires = Vec::new();
         for item in items {
             let Some(text) = item.as_text() else {
@@ -96,13 +106,16 @@ impl Joiner<'_> {
                 self.add(item.at, problem);
                 continue;
             };
-            let froms = self.sources(text, item.at);
+            let froms = self.sources(text, &port.name, item.at);
             wires.extend(froms.into_iter().map(|from| Wire {
                 port: port.name.clone(),
                 from,
                 fan_in: port.many,
                 at: item.at,
             }));
+        }
+        if wires.is_empty() && !port.optional && self.mistakes.list.len() == before {
+            self.nothing_left(port, items, value.at);
         }
         if wires.len() > 1 && !port.many {
             let from = value.as_text().map_or("the list".to_owned(), |text| format!("`{text}`"));
@@ -117,7 +130,20 @@ impl Joiner<'_> {
         wires
     }
 
-    fn sources(&mut self, text: &str, at: At) -> Vec<From> {
+    /// A port that needs something, and all that it names with `[*]` is left out.
+    fn nothing_left(&mut self, port: &Port, items: &[Node], at: At) {
+        let gone = items.iter().find_map(|item| {
+            let reference = Reference::parse(item.as_text()?)?;
+            let left_out = self.left_out.iter().find(|it| it.spec == reference.stage)?;
+            Some((item.as_text()?.to_owned(), left_out.because.clone()))
+        });
+        if let Some((wanted, because)) = gone {
+            let input = format!("{}.{}", self.stage, port.name);
+            self.add(at, Problem::LeftOut { input, wanted, because });
+        }
+    }
+
+    fn sources(&mut self, text: &str, port: &str, at: At) -> Vec<From> {
         // A slash makes a path of it, except inside the brackets of a variant.
         let slash = |text: &str| text.contains('/');
         let reference =
@@ -125,7 +151,7 @@ impl Joiner<'_> {
         let names = || self.pipeline.names.iter().map(String::as_str);
         let stage = reference.filter(|it| self.names.contains(it.stage));
         if let Some(reference) = stage {
-            return self.outputs(&reference, at);
+            return self.outputs(&reference, text, port, at);
         }
         let trusted = self.pipeline.sources.get(at);
         if text.contains('/') || trusted.trusted || trusted.base.join(text).exists() {
@@ -158,7 +184,7 @@ impl Joiner<'_> {
     }
 
     /// The outputs that a reference to a known stage means.
-    fn outputs(&mut self, reference: &Reference<'_>, at: At) -> Vec<From> {
+    fn outputs(&mut self, reference: &Reference<'_>, text: &str, port: &str, at: At) -> Vec<From> {
         let of_spec = || {
             let instances = self.by_spec.get(reference.stage).into_iter().flatten();
             instances.map(|index| (*index, &self.stages[*index]))
@@ -170,7 +196,16 @@ impl Joiner<'_> {
             })
             .map(|(index, _)| index)
             .collect();
-        if chosen.is_empty() && of_spec().next().is_some() {
+        let is_meant = |it: &&LeftOut| {
+            it.spec == reference.stage
+                && (reference.variant.is_none() || Some(&it.id) == id.as_ref())
+        };
+        if chosen.is_empty()
+            && let Some(gone) = self.left_out.iter().find(is_meant)
+        {
+            let (input, wanted) = (format!("{}.{port}", self.stage), text.to_owned());
+            self.add(at, Problem::LeftOut { input, wanted, because: gone.because.clone() });
+        } else if chosen.is_empty() && of_spec().next().is_some() {
             let known: Vec<_> = of_spec().map(|(_, it)| format!("`{}`", it.id)).collect();
             let problem = Problem::UnknownVariant {
                 stage: reference.stage.to_owned(),

@@ -13,8 +13,11 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
-    Made, RunError, devices, program,
+    Made, RunError,
+    clock::Clock,
+    devices, program,
     resolve::{self, Actions, Resolved},
+    retry,
     schedule::{Shared, Stop},
     turn::{Turn, turn},
     worker::Worker,
@@ -61,13 +64,25 @@ pub(super) async fn execute(
             return Ok(Ended { action, cached: true });
         }
     };
-    let ran = run(&shared, index, &resolved, &slot.device, &mut stop).await;
-    if ran.is_err()
-        && *stop.borrow() == Stop::No
-        && let Some(vanished) = vanished(&shared, index, &resolved).await?
-    {
-        return Err(vanished);
-    }
+    let mut failures = 0;
+    let ran = loop {
+        let mut clock = Clock::start(stage.conduct.timeout, &stop);
+        let ran = run(&shared, index, &resolved, &slot.device, clock.stop()).await;
+        let ran = clock.judge(ran);
+        if ran.is_err()
+            && *stop.borrow() == Stop::No
+            && let Some(vanished) = vanished(&shared, index, &resolved).await?
+        {
+            return Err(vanished);
+        }
+        failures += 1;
+        match &ran {
+            Err(error) if retry::is_due(&shared, stage, error, failures) => {
+                retry::pause(&shared, stage, error, failures, &mut stop).await?;
+            }
+            _ => break ran,
+        }
+    };
     // Said while the slot is still held, so that whoever waits for it hears of it.
     if ran.as_ref().is_err_and(|error| !matches!(error, RunError::Cancelled)) {
         shared.give_up();
@@ -96,7 +111,7 @@ pub(super) fn recall_all(
     let mut actions = Actions::new();
     for &index in selected {
         let stage = &shared.plan.stages[index];
-        if *stop.borrow() != Stop::No || shared.session.forces(stage) {
+        if *stop.borrow() != Stop::No || shared.session.runs_anyway(stage) {
             continue;
         }
         let found = resolve::resolve(&shared.session, &shared.plan, stage, &actions);
@@ -112,7 +127,7 @@ pub(super) fn recall_all(
 /// Adds to a stage's error that its disk is full, if it is: programs seldom say where.
 fn with_room(cache: &Cache, error: RunError) -> RunError {
     match error {
-        RunError::Stage(message) if cache.is_full() => {
+        RunError::Stage(message) | RunError::Died(message) if cache.is_full() => {
             let place = cache.root().display();
             RunError::Stage(format!("{message}; the disk of `{place}` is full. {MAKE_SPACE}"))
         }

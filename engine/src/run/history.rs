@@ -219,6 +219,7 @@ impl RunRecord {
                 record.seconds = *seconds;
             }
             Event::Waiting { .. }
+            | Event::Retried { .. }
             | Event::Progress { .. }
             | Event::Metric { .. }
             | Event::Note { .. } => {}

@@ -62,10 +62,17 @@ impl Session {
         resolved: &Resolved,
     ) -> Result<(State, Option<Arc<Action>>), CacheError> {
         let forced = self.forces(stage);
-        if !forced && let Some(action) = resolve::recall(&self.cache, &resolved.fingerprint)? {
+        if !self.runs_anyway(stage)
+            && let Some(action) = resolve::recall(&self.cache, &resolved.fingerprint)?
+        {
             return Ok((State::Cached, Some(Arc::new(action))));
         }
         Ok((State::WouldRun(resolve::why(self, plan, stage, resolved, forced)?), None))
+    }
+
+    /// Whether this stage runs although it may be cached: it is forced, or says `cache: false`.
+    pub(super) fn runs_anyway(&self, stage: &Stage) -> bool {
+        stage.conduct.always || self.forces(stage)
     }
 
     /// Whether this stage is to run although it is cached.

@@ -97,7 +97,7 @@ pub(super) async fn run(
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream).await;
     }
     if !status.success() {
-        return Err(RunError::Stage(format!("`{words}` failed with {status}")));
+        return Err(RunError::Died(format!("`{words}` failed with {status}")));
     }
     exec.outputs
         .iter()

@@ -100,6 +100,9 @@ pub(super) fn why(
     forced: bool,
 ) -> Result<Why, CacheError> {
     let because = |cause, reasons| Ok(Why { cause, reasons });
+    if stage.conduct.always {
+        return because(Cause::Always, Vec::new());
+    }
     if forced && session.cache.recall(&resolved.fingerprint)?.is_some() {
         return because(Cause::Forced, Vec::new());
     }

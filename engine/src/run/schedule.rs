@@ -151,6 +151,11 @@ impl Shared {
         }
     }
 
+    /// The last lines of a failed stage's log, once.
+    pub(super) fn take_log(&self, stage: &str) -> Vec<String> {
+        lock(&self.failed_logs).remove(stage).unwrap_or_default()
+    }
+
     /// Whether a stage that waited for its slot is still to begin.
     pub(super) fn goes_on(&self) -> bool {
         !self.giving_up.load(Ordering::Relaxed)
@@ -364,7 +369,7 @@ async fn drive(
                 fates[index] = Fate::Lost;
                 counts.failed += 1;
                 counts.broken |= error.is_ours();
-                let log = lock(&shared.failed_logs).remove(&stage).unwrap_or_default();
+                let log = shared.take_log(&stage);
                 shared.send(Event::Failed { stage, message: error.full(), log });
             }
         }

@@ -33,10 +33,10 @@ pub(super) async fn turn(
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Turn, RunError> {
     let fingerprint = resolved.fingerprint;
-    let forced = shared.session.forces(stage) && shared.first_time(fingerprint);
+    let anew = shared.session.runs_anyway(stage) && shared.first_time(fingerprint);
     let mut told = false;
     loop {
-        if !forced && let Some(action) = recall(shared, resolved).await? {
+        if !anew && let Some(action) = recall(shared, resolved).await? {
             return Ok(Turn::Cached(action));
         }
         let slot = shared.slot(stage.kind.uses_device && stage.exec.is_none()).await?;
@@ -46,10 +46,10 @@ pub(super) async fn turn(
         let owner = match claim(shared, stage, fingerprint).await? {
             Claim::Held(lease) => {
                 // Its last holder may have finished between our look and our claim.
-                if !forced && let Some(action) = recall(shared, resolved).await? {
+                if !anew && let Some(action) = recall(shared, resolved).await? {
                     return Ok(Turn::Cached(action));
                 }
-                if forced {
+                if anew && shared.session.forces(stage) {
                     // Only now: until we hold the lease it may be another run's state.
                     shared.session.cache.drop_checkpoints(&fingerprint)?;
                 }

@@ -112,7 +112,7 @@ impl Worker {
         }
     }
 
-    /// Runs one job. An error of [`RunError::Stage`] with a dead worker says so by `is_alive`.
+    /// Runs one job. Whether the worker outlives an error is told by `is_alive`.
     pub(super) async fn run(
         &mut self,
         job: Job,
@@ -137,7 +137,7 @@ impl Worker {
                     Reply::Failed { cause: Cause::Crash, message } => {
                         // Native code that threw may have left anything behind.
                         self.kill().await;
-                        return Err(RunError::Stage(message));
+                        return Err(RunError::Died(message));
                     }
                     Reply::Failed { message, .. } => return Err(RunError::Stage(message)),
                     Reply::Alive => {}
@@ -192,7 +192,7 @@ impl Worker {
         };
         // Whatever it wrote last is still on its way to the log.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        RunError::Stage(format!("the worker {what} {status}"))
+        RunError::Died(format!("the worker {what} {status}"))
     }
 
     async fn kill(&mut self) {

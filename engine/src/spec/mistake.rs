@@ -51,6 +51,8 @@ pub enum Problem {
     UnknownVariant { stage: String, wanted: String, known: String },
     #[error("the matrix makes `{0}` twice")]
     DuplicateVariant(String),
+    #[error("{0}")]
+    Matrix(String),
     #[error("the matrix makes more than {most} variants")]
     TooManyVariants { most: usize },
     #[error("`{port}` takes {accepts}, and `{from}` is {found}")]
@@ -71,6 +73,10 @@ pub enum Problem {
     Exec(String),
     #[error("metrics are a stage's own, and `{stage}.{wanted}` is an output")]
     SnapshotOfMetrics { stage: String, wanted: String },
+    #[error("`{input}` reads from `{wanted}`, which is left out: {because}")]
+    LeftOut { input: String, wanted: String, because: String },
+    #[error("the stage `{name}` is left out: {because}")]
+    TargetLeftOut { name: String, because: String },
     #[error("no stage is called `{name}`")]
     UnknownTarget { name: String, nearest: Option<String>, known: String },
 }
@@ -97,6 +103,7 @@ impl Problem {
             Self::UnknownVariant { .. } => "wiring::unknown_variant",
             Self::NoOutputs(_) => "wiring::no_outputs",
             Self::DuplicateVariant(_) => "stage::duplicate_variant",
+            Self::Matrix(_) => "stage::matrix",
             Self::TooManyVariants { .. } => "stage::too_many_variants",
             Self::PortType { .. } => "wiring::port_type",
             Self::FanIn { .. } => "wiring::fan_in",
@@ -107,13 +114,15 @@ impl Problem {
             Self::OutsideFolder(_) => "file::outside",
             Self::Exec(_) => "stage::exec",
             Self::SnapshotOfMetrics { .. } => "snapshot::output",
+            Self::LeftOut { .. } => "wiring::left_out",
+            Self::TargetLeftOut { .. } => "run::left_out",
             Self::UnknownTarget { .. } => "run::unknown_stage",
         }
     }
 
     fn label(&self) -> &'static str {
         match self {
-            Self::Syntax(_) | Self::Limit { .. } | Self::Exec(_) => "here",
+            Self::Syntax(_) | Self::Limit { .. } | Self::Exec(_) | Self::Matrix(_) => "here",
             Self::DuplicateKey(_) => "the second one",
             Self::Unsupported(_) => "not supported",
             Self::UnknownKey { .. } => "not a key that is known here",
@@ -139,7 +148,8 @@ impl Problem {
             Self::Interpolation { .. } => "cannot be filled in",
             Self::MissingFile { .. } => "not there",
             Self::OutsideFolder(_) => "outside",
-            Self::Unreadable { .. } => "",
+            Self::LeftOut { .. } => "not there this time",
+            Self::Unreadable { .. } | Self::TargetLeftOut { .. } => "",
         }
     }
 
@@ -169,6 +179,10 @@ impl Problem {
                 Some("`gradus stages` lists the kinds there are".to_owned())
             }
             Self::MissingKey { key, .. } => Some(format!("`{key}: {{ NAME: {{ kind: KIND }} }}`")),
+            Self::LeftOut { wanted, .. } => Some(format!(
+                "give this stage the same `when`; where an input may be absent, `{}[*]` takes what is there",
+                wanted.split(['[', '.']).next().unwrap_or_default()
+            )),
             Self::NoOutputs(_) => {
                 Some("an `exec` stage declares them: `outputs: { NAME: PATH }`".to_owned())
             }

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod interpolate;
+mod measure;
 mod mistake;
 mod node;
 mod overlay;
@@ -13,6 +14,7 @@ mod read;
 mod snapshot;
 
 pub use interpolate::{Scope, interpolate};
+pub(crate) use measure::duration;
 pub use mistake::{Mistake, Mistakes, Problem, nearest};
 pub use node::{At, Data, Entry, Node, SourceText, Sources};
 pub use overlay::Overrides;

@@ -95,6 +95,26 @@ impl Node {
         }
     }
 
+    /// Whether both say the same; places do not count, and 1 is 1.0.
+    pub fn equals(&self, other: &Self) -> bool {
+        match (&self.data, &other.data) {
+            (Data::Null, Data::Null) => true,
+            (Data::Boolean(a), Data::Boolean(b)) => a == b,
+            (Data::Number(a), Data::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+            (Data::Text(a), Data::Text(b)) => a == b,
+            (Data::List(a), Data::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b))
+            }
+            (Data::Map(a), Data::Map(b)) => {
+                let has = |entry: &Entry| {
+                    other.get(&entry.key).is_some_and(|value| entry.value.equals(value))
+                };
+                a.len() == b.len() && a.iter().all(has)
+            }
+            _ => false,
+        }
+    }
+
     pub fn as_text(&self) -> Option<&str> {
         match &self.data {
             Data::Text(text) => Some(text),
@@ -111,6 +131,15 @@ impl Node {
 
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// A scalar as it is written, anything else by its sort.
+    pub fn described(&self) -> String {
+        match &self.data {
+            Data::List(_) | Data::Map(_) | Data::Null => self.sort().to_owned(),
+            Data::Text(text) => format!("the text `{text}`"),
+            _ => format!("`{}`", self.to_value()),
+        }
     }
 
     /// What the value is, as a person would call it.

@@ -17,7 +17,20 @@ use super::{
 };
 
 const PIPELINE_KEYS: &[&str] = &["name", "description", "params", "env", "stages", "snapshot"];
-const STAGE_KEYS: &[&str] = &["kind", "description", "with", "inputs", "outputs", "matrix"];
+const STAGE_KEYS: &[&str] = &[
+    "kind",
+    "description",
+    "with",
+    "inputs",
+    "outputs",
+    "matrix",
+    "when",
+    "cache",
+    "retries",
+    "timeout",
+];
+/// Those of them that say how a stage is carried out.
+const CONDUCT_KEYS: &[&str] = &["cache", "retries", "timeout"];
 
 /// A pipeline as written, with the command line's parameters laid over its own.
 #[derive(Debug)]
@@ -48,8 +61,12 @@ pub struct StageSpec {
     pub with: Node,
     pub inputs: Vec<Entry>,
     pub matrix: Vec<Entry>,
+    /// Whether it is there at all.
+    pub when: Option<Node>,
     /// Of an `exec` stage: what it leaves behind.
     pub outputs: Vec<ExecSpec>,
+    /// How it is carried out: keys that change none of its bytes.
+    pub conduct: Vec<Entry>,
 }
 
 /// An output that an `exec` stage declares.
@@ -198,6 +215,7 @@ impl Reader<'_> {
             self.add(axis.at, Problem::BadName { what: format!("`{}`", axis.key) });
         }
         let empty = Node { data: Data::Map(Vec::new()), at: entry.at };
+        let conduct = node.entries().iter().filter(|e| CONDUCT_KEYS.contains(&e.key.as_str()));
         let with = self.map(node.get("with"), "`with`").cloned().unwrap_or(empty);
         Some(StageSpec {
             name: entry.key.clone(),
@@ -207,7 +225,9 @@ impl Reader<'_> {
             with,
             inputs: self.entries(node.get("inputs"), "`inputs`"),
             matrix,
+            when: node.get("when").cloned(),
             outputs: self.outputs(node.get("outputs")),
+            conduct: conduct.cloned().collect(),
         })
     }
 

@@ -1,0 +1,88 @@
+//! How a stage is carried out: what changes none of its bytes, and so stands in no fingerprint.
+
+use std::time::Duration;
+
+use super::instances::Instance;
+use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, duration, interpolate};
+
+/// More often than this a stage that fails is not tried again.
+const MOST_RETRIES: u64 = 10;
+
+/// What a stage says about its running, values filled in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Conduct {
+    /// Runs whether or not its result is in the cache: `cache: false`.
+    pub always: bool,
+    /// So often it is tried again after a failure that may pass.
+    pub retries: u32,
+    /// So long one try may take.
+    pub timeout: Option<Duration>,
+}
+
+/// Reads what the instance's stage says.
+pub(super) fn read(
+    instance: &Instance<'_>,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) -> Conduct {
+    let mut conduct = Conduct::default();
+    let scope = instance.scope(pipeline);
+    for entry in &instance.spec.conduct {
+        let Some(value) = interpolate(&entry.value, &scope, &pipeline.sources, mistakes) else {
+            continue;
+        };
+        let key = entry.key.as_str();
+        let read = match key {
+            "cache" => cache(&value).map(|cached| conduct.always = !cached),
+            "retries" => retries(&value).map(|retries| conduct.retries = retries),
+            "timeout" => time(key, &value).map(|timeout| conduct.timeout = Some(timeout)),
+            _ => Ok(()),
+        };
+        if let Err(problem) = read {
+            mistakes.add(&pipeline.sources, value.at, *problem);
+        }
+    }
+    conduct
+}
+
+type Read<T> = Result<T, Box<Problem>>;
+
+fn cache(value: &Node) -> Read<bool> {
+    match value.data {
+        Data::Boolean(cached) => Ok(cached),
+        _ => Err(wrong_type("cache", "true or false", value)),
+    }
+}
+
+fn retries(value: &Node) -> Read<u32> {
+    let count = match &value.data {
+        Data::Number(number) if !number.is_f64() => number,
+        _ => return Err(wrong_type("retries", "a whole number", value)),
+    };
+    let count = count.as_u64().filter(|count| *count <= MOST_RETRIES);
+    count.and_then(|count| u32::try_from(count).ok()).ok_or_else(|| {
+        let rule = format!("at least 0 and at most {MOST_RETRIES}");
+        out_of_range("retries", rule, value)
+    })
+}
+
+fn time(what: &str, value: &Node) -> Read<Duration> {
+    if !matches!(value.data, Data::Number(_) | Data::Text(_)) {
+        return Err(wrong_type(what, "a time like `90s`, `10m` or `2h`", value));
+    }
+    let rule = "a time like `90s`, `10m` or `2h`, at most a year".to_owned();
+    duration(value).ok_or_else(|| out_of_range(what, rule, value))
+}
+
+fn wrong_type(what: &str, expected: &str, value: &Node) -> Box<Problem> {
+    Box::new(Problem::WrongType {
+        what: format!("`{what}`"),
+        expected: expected.to_owned(),
+        found: value.sort().to_owned(),
+    })
+}
+
+fn out_of_range(what: &str, rule: String, value: &Node) -> Box<Problem> {
+    let what = format!("`{what}`");
+    Box::new(Problem::OutOfRange { what, rule, found: value.described(), nearest: None })
+}
