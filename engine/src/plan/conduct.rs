@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::instances::Instance;
+use super::{
+    exec,
+    instances::Instance,
+    resources::{self, Resources},
+    secrets,
+};
 use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, duration, interpolate};
 
 /// More often than this a stage that fails is not tried again.
@@ -17,6 +22,9 @@ pub struct Conduct {
     pub retries: u32,
     /// So long one try may take.
     pub timeout: Option<Duration>,
+    pub resources: Resources,
+    /// Environment variables that its program gets, and nothing else ever sees.
+    pub secrets: Vec<String>,
 }
 
 /// Reads what the instance's stage says.
@@ -25,7 +33,8 @@ pub(super) fn read(
     pipeline: &Pipeline,
     mistakes: &mut Mistakes,
 ) -> Conduct {
-    let mut conduct = Conduct::default();
+    let mut conduct =
+        Conduct { secrets: secrets::read(instance.spec, pipeline, mistakes), ..Conduct::default() };
     let scope = instance.scope(pipeline);
     for entry in &instance.spec.conduct {
         let Some(value) = interpolate(&entry.value, &scope, &pipeline.sources, mistakes) else {
@@ -35,6 +44,12 @@ pub(super) fn read(
         let read = match key {
             "cache" => cache(&value).map(|cached| conduct.always = !cached),
             "retries" => retries(&value).map(|retries| conduct.retries = retries),
+            "resources" => {
+                let mut add = |at, problem| mistakes.add(&pipeline.sources, at, problem);
+                let is_program = instance.spec.kind == exec::KIND;
+                conduct.resources = resources::read(&value, &instance.kind, is_program, &mut add);
+                Ok(())
+            }
             "timeout" => time(key, &value).map(|timeout| conduct.timeout = Some(timeout)),
             _ => Ok(()),
         };
@@ -45,44 +60,41 @@ pub(super) fn read(
     conduct
 }
 
-type Read<T> = Result<T, Box<Problem>>;
+pub(super) type Read<T> = Result<T, Box<Problem>>;
 
 fn cache(value: &Node) -> Read<bool> {
     match value.data {
         Data::Boolean(cached) => Ok(cached),
-        _ => Err(wrong_type("cache", "true or false", value)),
+        _ => wrong_type("cache", "true or false", value),
     }
 }
 
 fn retries(value: &Node) -> Read<u32> {
     let count = match &value.data {
         Data::Number(number) if !number.is_f64() => number,
-        _ => return Err(wrong_type("retries", "a whole number", value)),
+        _ => return wrong_type("retries", "a whole number", value),
     };
     let count = count.as_u64().filter(|count| *count <= MOST_RETRIES);
-    count.and_then(|count| u32::try_from(count).ok()).ok_or_else(|| {
-        let rule = format!("at least 0 and at most {MOST_RETRIES}");
-        out_of_range("retries", rule, value)
-    })
+    match count.and_then(|count| u32::try_from(count).ok()) {
+        Some(count) => Ok(count),
+        None => out_of_range("retries", format!("at least 0 and at most {MOST_RETRIES}"), value),
+    }
 }
 
-fn time(what: &str, value: &Node) -> Read<Duration> {
+pub(super) fn time(what: &str, value: &Node) -> Read<Duration> {
     if !matches!(value.data, Data::Number(_) | Data::Text(_)) {
-        return Err(wrong_type(what, "a time like `90s`, `10m` or `2h`", value));
+        return wrong_type(what, "a time like `90s`, `10m` or `2h`", value);
     }
     let rule = "a time like `90s`, `10m` or `2h`, at most a year".to_owned();
-    duration(value).ok_or_else(|| out_of_range(what, rule, value))
+    duration(value).map_or_else(|| out_of_range(what, rule, value), Ok)
 }
 
-fn wrong_type(what: &str, expected: &str, value: &Node) -> Box<Problem> {
-    Box::new(Problem::WrongType {
-        what: format!("`{what}`"),
-        expected: expected.to_owned(),
-        found: value.sort().to_owned(),
-    })
+pub(super) fn wrong_type<T>(what: &str, expected: &str, value: &Node) -> Read<T> {
+    let (what, expected) = (format!("`{what}`"), expected.to_owned());
+    Err(Box::new(Problem::WrongType { what, expected, found: value.sort().to_owned() }))
 }
 
-fn out_of_range(what: &str, rule: String, value: &Node) -> Box<Problem> {
+pub(super) fn out_of_range<T>(what: &str, rule: String, value: &Node) -> Read<T> {
     let what = format!("`{what}`");
-    Box::new(Problem::OutOfRange { what, rule, found: value.described(), nearest: None })
+    Err(Box::new(Problem::OutOfRange { what, rule, found: value.described(), nearest: None }))
 }

@@ -88,6 +88,14 @@ fn kind_of(
         let words = format!("only `exec` declares outputs, and this stage is a `{}`", spec.kind);
         mistakes.add(&pipeline.sources, output.at, Problem::Exec(words));
     }
+    if let Some(env) = &spec.env {
+        let words = format!(
+            "only `exec` has an environment of its own, and this stage is a `{}`: its parameters \
+             stand in `with`",
+            spec.kind
+        );
+        mistakes.add(&pipeline.sources, env.at, Problem::Exec(words));
+    }
     let found = catalog.kind(&spec.kind).cloned().map(Arc::new);
     if found.is_none() {
         let known = catalog.kinds.iter().map(|kind| kind.kind.as_str()).chain([exec::KIND]);

@@ -182,9 +182,9 @@ impl Multiplier<'_> {
     fn knows_axes(&mut self, node: &Node, axes: &[String]) -> bool {
         let names = || axes.iter().map(String::as_str);
         let unknown = node.entries().iter().filter(|entry| !axes.contains(&entry.key));
-        let mut knows = true;
+        let mut sound = true;
         for entry in unknown {
-            knows = false;
+            sound = false;
             let known = names().collect::<Vec<_>>().join(", ");
             let problem = Problem::UnknownKey {
                 place: format!("the matrix of `{}`", self.spec.name),
@@ -194,7 +194,7 @@ impl Multiplier<'_> {
             };
             self.add(entry.at, problem);
         }
-        knows
+        sound
     }
 
     fn fill(&mut self, node: &Node) -> Option<Node> {

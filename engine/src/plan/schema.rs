@@ -48,6 +48,9 @@ pub fn schema(catalog: &Catalog) -> Value {
                         "when": when(),
                         "cache": conduct(&json!({ "type": "boolean", "default": true }), "`false`: the stage runs every time, and only what it makes is kept for the stages that read it."),
                         "retries": conduct(&json!({ "type": "integer", "minimum": 0, "maximum": 10, "default": 0 }), "How often it is tried again after a failure that may pass: a crash, a timeout, a program's exit code."),
+                        "resources": conduct(&resources(), "What the stage asks of the machine."),
+                        "env": { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] }, "description": "Of an `exec` stage: variables for its program; part of the fingerprint." },
+                        "secret": secret(),
                         "timeout": conduct(&time(), "How long one try may take, e.g. `90s`, `10m`, `2h`, or seconds. Then it is asked to end, and killed after five seconds."),
                     },
                     "allOf": kinds.iter().map(of_kind).collect::<Vec<_>>(),
@@ -91,6 +94,38 @@ fn time() -> Value {
         { "type": "number", "exclusiveMinimum": 0 },
         { "type": "string", "pattern": "^([0-9]+ *(s|m|min|h|d) *)+$" },
     ] })
+}
+
+fn resources() -> Value {
+    let count = |least: u32, doc: &str| {
+        let mut schema =
+            or_filled(json!({ "type": "integer", "minimum": least, "maximum": 10_000 }));
+        schema["description"] = json!(doc);
+        schema
+    };
+    let mut limit = or_filled(time());
+    limit["description"] =
+        json!("How long to ask a cluster's queue for. Here `timeout` is what ends a stage.");
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "cpus": count(1, "Cores that it keeps busy: it takes a slot for every two of them."),
+            "gpus": count(0, "0 holds the stage to the CPU, 1 demands a GPU; `exec` sees the one it was given. More need a cluster."),
+            "gpu_type": { "type": "string", "description": "A part of the GPU's name, e.g. `H100`." },
+            "nodes": count(1, "Machines. The local launcher has one."),
+            "mem": { "type": "string", "description": "Memory, e.g. `8GiB`. Stages that together want more than the machine has wait for each other." },
+            "time": limit,
+        },
+    })
+}
+
+fn secret() -> Value {
+    let name = json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" });
+    json!({
+        "anyOf": [name, { "type": "array", "items": name }],
+        "description": "Of an `exec` stage: names of environment variables that its program gets. Their values are in no key, plan, event, log or result.",
+    })
 }
 
 fn matrix() -> Value {

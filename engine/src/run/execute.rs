@@ -15,10 +15,12 @@ use tokio::sync::watch;
 use super::{
     Made, RunError,
     clock::Clock,
-    devices, program,
+    devices,
+    program::{self, Around},
     resolve::{self, Actions, Resolved},
     retry,
     schedule::{Shared, Stop},
+    secret::Secrets,
     turn::{Turn, turn},
     worker::Worker,
 };
@@ -181,6 +183,12 @@ async fn run(
     let stage = &shared.plan.stages[index];
     let cache = &shared.session.cache;
     let forced = shared.session.forces(stage);
+    let secrets = Secrets::read(&stage.conduct.secrets)?;
+    // All of this is kept, and told to whoever asks.
+    if let Some(secret) = secrets.in_bytes(json!(resolved.facts).to_string().as_bytes()) {
+        let words = "and would be kept: take it out of its parameters";
+        return Err(RunError::Stage(format!("the secret `{secret}` stands in the stage, {words}")));
+    }
     shared.send(Event::Started {
         stage: stage.id.clone(),
         fingerprint: resolved.fingerprint,
@@ -197,7 +205,9 @@ async fn run(
         let log = super::log::Log::default();
         log.begin(&log_path).map_err(RunError::io("the stage's log cannot be written"))?;
         let inputs = &resolved.known.inputs;
-        let ran = program::run(exec, stage, inputs, cache, attempt.path(), &log, stop).await;
+        let folder = attempt.path();
+        let around = Around { cache, folder, log: &log, secrets: &secrets, device };
+        let ran = program::run(exec, stage, inputs, &around, stop).await;
         shared.keep_log(&stage.id, &log, ran.is_err());
         ran.map_err(|error| with_room(cache, error))?
     } else {

@@ -6,6 +6,7 @@
 mod clock;
 mod compare;
 mod curves;
+mod demands;
 mod devices;
 mod execute;
 mod explain;
@@ -23,6 +24,7 @@ mod program;
 mod resolve;
 mod retry;
 mod schedule;
+mod secret;
 mod snapshot;
 mod sweep;
 mod turn;

@@ -42,7 +42,7 @@ pub(super) fn gather(
     stage: &Stage,
     actions: &Actions,
 ) -> Result<Option<Resolved>, CacheError> {
-    let mut known = Known { device: session.devices.class.clone(), ..Known::default() };
+    let mut known = Known { device: session.devices.class_of(stage), ..Known::default() };
     let mut origins = Origins::default();
     let mut stats = Vec::new();
     let mut hash = |path: &Path| -> Result<Artifact, CacheError> {

@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     Commit, History, RunError, RunRecord, Session,
+    demands::{self, Share, all_memory},
     execute::{Ended, blocking, execute, recall_all},
     launch::Toolchain,
     log::Log,
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     event::{Event, Outcome, StageName},
-    plan::{Plan, readers},
+    plan::{Plan, Stage, readers},
 };
 
 /// Whether a run is to end early.
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     events: UnboundedSender<Event>,
     cpu: Arc<Semaphore>,
     gpu: Arc<Semaphore>,
+    /// In mebibytes; only stages that say what they need take of it.
+    memory: Arc<Semaphore>,
     free_gpus: Arc<Mutex<VecDeque<String>>>,
     idle: Mutex<HashMap<String, Vec<Worker>>>,
     queues: Mutex<HashMap<Fingerprint, Arc<tokio::sync::Mutex<()>>>>,
@@ -67,7 +70,7 @@ pub(super) struct Shared {
 pub(super) struct Slot {
     pub(super) device: String,
     free_gpus: Option<Arc<Mutex<VecDeque<String>>>>,
-    _permit: OwnedSemaphorePermit,
+    _permits: Vec<OwnedSemaphorePermit>,
 }
 
 impl Drop for Slot {
@@ -107,13 +110,22 @@ impl Shared {
         lock(&self.forced).insert(fingerprint)
     }
 
-    pub(super) async fn slot(&self, on_device: bool) -> Result<Slot, RunError> {
-        let gpu = on_device && !self.session.devices.gpus.is_empty();
-        let slots = if gpu { &self.gpu } else { &self.cpu };
-        let permit = Arc::clone(slots).acquire_owned().await.map_err(|_| RunError::Cancelled)?;
-        let device = if gpu { lock(&self.free_gpus).pop_front() } else { None };
+    pub(super) async fn slot(&self, stage: &Stage) -> Result<Slot, RunError> {
+        let share = Share::of(stage, &self.session);
+        let mut permits = Vec::new();
+        // Everybody in the same order: nobody waits for what waits for him.
+        let parts = [
+            (&self.memory, share.memory),
+            (&self.cpu, share.slots),
+            (&self.gpu, u32::from(share.gpu)),
+        ];
+        for (all, part) in parts.into_iter().filter(|(_, part)| *part > 0) {
+            let permit = Arc::clone(all).acquire_many_owned(part).await;
+            permits.push(permit.map_err(|_| RunError::Cancelled)?);
+        }
+        let device = if share.gpu { lock(&self.free_gpus).pop_front() } else { None };
         let free_gpus = device.is_some().then(|| Arc::clone(&self.free_gpus));
-        Ok(Slot { device: device.unwrap_or_else(|| CPU.to_owned()), free_gpus, _permit: permit })
+        Ok(Slot { device: device.unwrap_or_else(|| CPU.to_owned()), free_gpus, _permits: permits })
     }
 
     /// A worker for `device`, to run `stage`: one that idles, else a new one.
@@ -232,6 +244,7 @@ impl Session {
             events,
             cpu: Arc::new(Semaphore::new(self.settings.cpu_slots.max(1))),
             gpu: Arc::new(Semaphore::new(gpus.len())),
+            memory: Arc::new(Semaphore::new(all_memory())),
             free_gpus: Arc::new(Mutex::new(gpus.iter().cloned().collect())),
             idle: Mutex::default(),
             queues: Mutex::default(),
@@ -281,6 +294,24 @@ fn anew(shared: &Shared, source: usize, stage: &str, fates: &mut [Fate], actions
     }
 }
 
+/// Fails a stage that will run and cannot, before anything begins; says so of one that perhaps will run.
+fn refuse_early(shared: &Shared, index: usize, fates: &mut [Fate], counts: &mut Counts) {
+    let stage = &shared.plan.stages[index];
+    if fates[index] != Fate::Waiting {
+        return;
+    }
+    let Some(message) = demands::unmet(&shared.session, stage) else { return };
+    let id = stage.id.clone();
+    if stage.sources().all(|source| fates[source] == Fate::Done) {
+        fates[index] = Fate::Lost;
+        counts.failed += 1;
+        shared.send(Event::Failed { stage: id, message, log: Vec::new() });
+    } else {
+        let message = format!("if it has to run, it will fail: {message}");
+        shared.send(Event::Note { stage: Some(id), message });
+    }
+}
+
 async fn drive(
     shared: &Arc<Shared>,
     selected: &[usize],
@@ -297,6 +328,9 @@ async fn drive(
     }
     let mut retries = vec![0; plan.stages.len()];
     let mut counts = Counts { ran: 0, cached: actions.len(), failed: 0, skipped: 0, broken: false };
+    for &index in selected {
+        refuse_early(shared, index, &mut fates, &mut counts);
+    }
     let readers = readers(&plan.stages);
     let mut wanted = vec![false; plan.stages.len()];
     for index in selected {

@@ -8,7 +8,7 @@ use gradus_cache::{Action, Claim, Fingerprint, Lease, Owner};
 use tokio::{sync::watch, time::sleep};
 
 use super::{
-    RunError,
+    RunError, demands,
     execute::{blocking, recall},
     resolve::Resolved,
     schedule::{Shared, Slot, Stop},
@@ -39,7 +39,10 @@ pub(super) async fn turn(
         if !anew && let Some(action) = recall(shared, resolved).await? {
             return Ok(Turn::Cached(action));
         }
-        let slot = shared.slot(stage.kind.uses_device && stage.exec.is_none()).await?;
+        if let Some(unmet) = demands::unmet(&shared.session, stage) {
+            return Err(RunError::Stage(unmet));
+        }
+        let slot = shared.slot(stage).await?;
         if *stop.borrow() != Stop::No || !shared.goes_on() {
             return Err(RunError::Cancelled);
         }

@@ -22,6 +22,7 @@ use super::{
     launch::Toolchain,
     log::Log,
     schedule::Stop,
+    secret::Mask,
 };
 
 /// Opening CUDA on a cold machine takes seconds.
@@ -82,7 +83,7 @@ impl Worker {
         else {
             return Err(RunError::Setup("the worker's pipes are missing".to_owned()));
         };
-        tokio::spawn(log.clone().drain(stderr));
+        tokio::spawn(log.clone().drain(stderr, Mask::default()));
         let group = Group::of(&child);
         let mut worker =
             Self { _group: group, child, stdin, stdout, log, device: device.to_owned() };

@@ -71,6 +71,8 @@ pub enum Problem {
     OutsideFolder(String),
     #[error("{0}")]
     Exec(String),
+    #[error("{0}")]
+    Secret(String),
     #[error("metrics are a stage's own, and `{stage}.{wanted}` is an output")]
     SnapshotOfMetrics { stage: String, wanted: String },
     #[error("`{input}` reads from `{wanted}`, which is left out: {because}")]
@@ -113,6 +115,7 @@ impl Problem {
             Self::Unreadable { .. } => "file::unreadable",
             Self::OutsideFolder(_) => "file::outside",
             Self::Exec(_) => "stage::exec",
+            Self::Secret(_) => "stage::secret",
             Self::SnapshotOfMetrics { .. } => "snapshot::output",
             Self::LeftOut { .. } => "wiring::left_out",
             Self::TargetLeftOut { .. } => "run::left_out",
@@ -122,7 +125,11 @@ impl Problem {
 
     fn label(&self) -> &'static str {
         match self {
-            Self::Syntax(_) | Self::Limit { .. } | Self::Exec(_) | Self::Matrix(_) => "here",
+            Self::Syntax(_)
+            | Self::Limit { .. }
+            | Self::Exec(_)
+            | Self::Matrix(_)
+            | Self::Secret(_) => "here",
             Self::DuplicateKey(_) => "the second one",
             Self::Unsupported(_) => "not supported",
             Self::UnknownKey { .. } => "not a key that is known here",

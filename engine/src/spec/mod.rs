@@ -14,7 +14,7 @@ mod read;
 mod snapshot;
 
 pub use interpolate::{Scope, interpolate};
-pub(crate) use measure::duration;
+pub(crate) use measure::{duration, size};
 pub use mistake::{Mistake, Mistakes, Problem, nearest};
 pub use node::{At, Data, Entry, Node, SourceText, Sources};
 pub use overlay::Overrides;

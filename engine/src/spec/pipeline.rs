@@ -28,9 +28,12 @@ const STAGE_KEYS: &[&str] = &[
     "cache",
     "retries",
     "timeout",
+    "resources",
+    "env",
+    "secret",
 ];
 /// Those of them that say how a stage is carried out.
-const CONDUCT_KEYS: &[&str] = &["cache", "retries", "timeout"];
+const CONDUCT_KEYS: &[&str] = &["cache", "retries", "timeout", "resources"];
 
 /// A pipeline as written, with the command line's parameters laid over its own.
 #[derive(Debug)]
@@ -65,6 +68,10 @@ pub struct StageSpec {
     pub when: Option<Node>,
     /// Of an `exec` stage: what it leaves behind.
     pub outputs: Vec<ExecSpec>,
+    /// Of an `exec` stage: variables for the program.
+    pub env: Option<Node>,
+    /// Of an `exec` stage: names of variables whose values nobody else sees.
+    pub secret: Option<Node>,
     /// How it is carried out: keys that change none of its bytes.
     pub conduct: Vec<Entry>,
 }
@@ -227,6 +234,8 @@ impl Reader<'_> {
             matrix,
             when: node.get("when").cloned(),
             outputs: self.outputs(node.get("outputs")),
+            env: self.map(node.get("env"), "`env`").cloned(),
+            secret: node.get("secret").cloned(),
             conduct: conduct.cloned().collect(),
         })
     }

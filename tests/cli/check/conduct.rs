@@ -62,3 +62,37 @@ fn a_stage_that_is_left_out_cannot_be_asked_for() {
     let (project, _) = check("stages: { a: { kind: exec, when: false, with: { command: [ls] } } }");
     assert_snapshot!(project.gradus(&["run", "p.yaml", "a"]));
 }
+
+#[test]
+fn what_a_stage_asks_of_the_machine_is_checked() {
+    let (_project, ran) = check(
+        "
+        stages:
+          one: { kind: exec, resources: { cpu: 2, cpus: 0, gpus: -1, nodes: 1.5, mem: 8, time: late }, with: { command: [ls] } }
+          two: { kind: exec, resources: { mem: lots, gpu_type: '', gpus: many }, with: { command: [ls] } }
+          three: { kind: exec, resources: 8GiB, with: { command: [ls] } }
+          four: { kind: exec, resources: { gpus: 0, gpu_type: H100 }, with: { command: [ls] } }
+          five: { kind: data.synthetic, resources: { gpus: 1 }, with: { task: reviews } }
+    ",
+    );
+    assert_snapshot!(ran);
+}
+
+#[test]
+fn secrets_and_variables_are_named_and_for_programs_alone() {
+    let (_project, ran) = check(
+        "
+        env: [HOME, OPEN]
+        stages:
+          one:
+            kind: exec
+            secret: ['${env.HOME}', 'a=b', OPEN, PATH, INPUT_A, TOKEN, TOKEN, SET, 3]
+            env: { SET: 1, 'A=B': 1, TWICE: 1, LIST: [1] }
+            inputs: { a: p.yaml }
+            with: { command: [ls], env: { TWICE: 2 } }
+          two: { kind: data.synthetic, secret: TOKEN, env: { A: 1 }, with: { task: reviews } }
+          three: { kind: exec, env: [A], with: { command: [ls] } }
+    ",
+    );
+    assert_snapshot!(ran);
+}
