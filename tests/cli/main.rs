@@ -8,6 +8,7 @@ mod about;
 mod architecture;
 mod cancel;
 mod check;
+mod compose;
 mod conduct;
 mod explain;
 mod export;

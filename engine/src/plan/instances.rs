@@ -1,9 +1,6 @@
 //! One stage of the file becomes one instance per point of its matrix.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use gradus_protocol::catalog::{Catalog, Kind};
 
@@ -28,17 +25,15 @@ pub(super) struct Instance<'a> {
 impl Instance<'_> {
     /// What `${…}` can reach in this instance.
     pub(super) fn scope<'s>(&'s self, pipeline: &'s Pipeline) -> Scope<'s> {
-        Scope { matrix: &self.point, stage: Some(&self.id), ..scope_of(pipeline) }
+        // Its name in its own file: by which includes it came is nothing that its outputs may show.
+        let name = self.id.strip_prefix(&self.spec.prefix).unwrap_or(&self.id);
+        Scope { matrix: &self.point, stage: Some(name), ..scope_of(self.spec, pipeline) }
     }
 }
 
 /// What `${…}` can reach where no instance is known yet.
-pub(super) fn scope_of(pipeline: &Pipeline) -> Scope<'_> {
-    Scope { params: Some(&pipeline.params), env: environment(pipeline), ..Scope::default() }
-}
-
-fn environment(pipeline: &Pipeline) -> BTreeMap<String, Option<String>> {
-    pipeline.env.iter().map(|name| (name.clone(), std::env::var(name).ok())).collect()
+pub(super) fn scope_of<'s>(spec: &'s StageSpec, pipeline: &'s Pipeline) -> Scope<'s> {
+    Scope { modules: &pipeline.modules, args: &spec.args, ..Scope::default() }
 }
 
 /// All instances of stages whose kind is known, and those that their `when` leaves out.

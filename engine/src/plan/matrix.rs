@@ -22,7 +22,7 @@ pub(super) struct Point {
 /// All points; a stage without a matrix has one without values, a faulty matrix none.
 pub(super) fn points(spec: &StageSpec, pipeline: &Pipeline, mistakes: &mut Mistakes) -> Vec<Point> {
     let before = mistakes.list.len();
-    let scope = scope_of(pipeline);
+    let scope = scope_of(spec, pipeline);
     let points = Multiplier { spec, pipeline, scope, mistakes }.points();
     if mistakes.list.len() > before { Vec::new() } else { points }
 }

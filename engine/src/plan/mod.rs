@@ -3,6 +3,8 @@
 //! [`plan`] turns a [`Pipeline`] into a [`Plan`] or says everything that is wrong.
 //! What stands in a [`Plan`] needs no second check.
 
+#[cfg(test)]
+mod composed;
 mod conduct;
 mod exec;
 mod facts;
@@ -46,6 +48,8 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// What `when` leaves out, in the order of the file.
     pub left_out: Vec<LeftOut>,
+    /// The files that it includes.
+    pub included: Vec<PathBuf>,
     /// What a test of the pipeline compares.
     pub snapshots: Vec<Snapshot>,
 }
@@ -57,6 +61,8 @@ pub struct Stage {
     pub id: String,
     /// The entry in the file, e.g. `dpo`.
     pub spec: String,
+    /// What of its name comes from includes: `base/`.
+    pub prefix: String,
     pub kind: Arc<Kind>,
     /// Complete: defaults are filled in.
     pub params: Value,
@@ -196,5 +202,6 @@ pub fn plan(
     let stages = graph::order(stages, pipeline, &mut mistakes);
     let stages = typing::agree(stages, pipeline, &mut mistakes);
     let snapshots = snapshot::resolve(&stages, &left_out, pipeline, &mut mistakes);
-    mistakes.or(Plan { name: pipeline.name.clone(), stages, left_out, snapshots })
+    let included = pipeline.modules.iter().filter_map(|module| module.file.clone()).collect();
+    mistakes.or(Plan { name: pipeline.name.clone(), stages, left_out, included, snapshots })
 }

@@ -19,6 +19,7 @@ pub(super) fn complete(
     let mut stage = Stage {
         id: instance.id.clone(),
         spec: spec.name.clone(),
+        prefix: spec.prefix.clone(),
         kind: std::sync::Arc::clone(&instance.kind),
         params: Value::Null,
         seed: 0,

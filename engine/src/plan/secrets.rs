@@ -47,7 +47,7 @@ fn wrong(item: &Node, before: &[String], spec: &StageSpec, pipeline: &Pipeline) 
     if set.into_iter().any(|env| env.get(name).is_some()) {
         return Some(format!("`{name}` is set by the stage's `env` already"));
     }
-    if pipeline.env.iter().any(|other| other == name) {
+    if pipeline.modules.iter().any(|module| module.env.iter().any(|other| other == name)) {
         return Some(format!(
             "`{name}` is in the pipeline's `env`, whose values become part of what is kept"
         ));

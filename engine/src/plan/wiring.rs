@@ -133,7 +133,8 @@ impl Joiner<'_> {
     /// A port that needs something, and all that it names with `[*]` is left out.
     fn nothing_left(&mut self, port: &Port, items: &[Node], at: At) {
         let gone = items.iter().find_map(|item| {
-            let reference = Reference::parse(item.as_text()?)?;
+            let full = self.full(item.as_text()?, item.at);
+            let reference = Reference::parse(&full)?;
             let left_out = self.left_out.iter().find(|it| it.spec == reference.stage)?;
             Some((item.as_text()?.to_owned(), left_out.because.clone()))
         });
@@ -144,30 +145,41 @@ impl Joiner<'_> {
     }
 
     fn sources(&mut self, text: &str, port: &str, at: At) -> Vec<From> {
-        // A slash makes a path of it, except inside the brackets of a variant.
-        let slash = |text: &str| text.contains('/');
-        let reference =
-            Reference::parse(text).filter(|it| !slash(it.stage) && !it.output.is_some_and(slash));
-        let names = || self.pipeline.names.iter().map(String::as_str);
-        let stage = reference.filter(|it| self.names.contains(it.stage));
-        if let Some(reference) = stage {
+        let full = self.full(text, at);
+        let prefix = &full[..full.len() - text.len()];
+        let reference = Reference::parse(&full);
+        let known = reference.filter(|it| self.names.contains(it.stage));
+        // `sft.out/file` is no output of `sft`.
+        if let Some(reference) = known.filter(|it| !it.output.is_some_and(|it| it.contains('/'))) {
             return self.outputs(&reference, text, port, at);
         }
-        let trusted = self.pipeline.sources.get(at);
-        if text.contains('/') || trusted.trusted || trusted.base.join(text).exists() {
+        let modules = &self.pipeline.modules;
+        let module = modules.iter().filter(|it| it.prefix.len() > prefix.len());
+        let module =
+            module.filter(|it| full.starts_with(&it.prefix)).max_by_key(|it| it.prefix.len());
+        if module.is_some_and(|it| !it.sound) {
+            // Its file could not be read: nobody knows what stages it has.
+            return Vec::new();
+        }
+        let source = self.pipeline.sources.get(at);
+        let is_path = text.contains('/') && module.is_none();
+        if is_path || source.trusted || source.base.join(text).exists() {
             let file = files::resolve(text, at, self.pipeline, self.mistakes);
             return file.map(From::File).into_iter().collect();
         }
         let reference = Reference::parse(text);
         let wanted = reference.as_ref().map_or(text, |reference| reference.stage);
-        let near = nearest(wanted, names());
+        let names = self.pipeline.names.iter().filter_map(|name| name.strip_prefix(prefix));
+        let near = nearest(wanted, names);
         let output = reference.and_then(|reference| reference.output);
         // `rows.jsonl` is near the stage `row`, but not near any of its outputs: it was meant as a file.
-        let is_file = output.is_some_and(|output| {
-            near.as_ref().is_none_or(|near| !self.has_output_like(near, output))
-        });
+        let is_file = module.is_none()
+            && output.is_some_and(|output| {
+                let like = |near| self.has_output_like(&format!("{prefix}{near}"), output);
+                near.as_ref().is_none_or(|near| !like(near))
+            });
         let problem = if is_file {
-            let relative_to = trusted.base_in_words();
+            let relative_to = source.base_in_words();
             Problem::MissingFile { path: text.to_owned(), relative_to }
         } else {
             let (stage, wanted) = (self.stage.to_owned(), wanted.to_owned());
@@ -175,6 +187,13 @@ impl Joiner<'_> {
         };
         self.add(at, problem);
         Vec::new()
+    }
+
+    /// What `text` is called from the pipeline's own file; `at` says in which file it stands.
+    fn full(&self, text: &str, at: At) -> String {
+        let module = self.pipeline.sources.get(at).module;
+        let prefix = self.pipeline.modules.get(module).map_or("", |it| it.prefix.as_str());
+        format!("{prefix}{text}")
     }
 
     fn has_output_like(&self, stage: &str, output: &str) -> bool {
@@ -248,11 +267,14 @@ impl Joiner<'_> {
     }
 }
 
-/// The name that a stage's worker sees for a wire.
-pub(crate) fn label(wire: &Wire, stages: &[Stage]) -> String {
+/// The name that the worker of `reader` sees for a wire: a stage's as it is in the reader's own file.
+pub(crate) fn label(wire: &Wire, reader: &Stage, stages: &[Stage]) -> String {
     match &wire.from {
         _ if !wire.fan_in => wire.port.clone(),
-        From::Stage(index, _) => stages[*index].id.clone(),
+        From::Stage(index, _) => {
+            let id = &stages[*index].id;
+            id.strip_prefix(&reader.prefix).unwrap_or(id).to_owned()
+        }
         From::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     }
 }

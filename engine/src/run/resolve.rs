@@ -64,7 +64,7 @@ pub(super) fn gather(
                 (artifact.clone(), origin)
             }
         };
-        let label = label(wire, &plan.stages);
+        let label = label(wire, stage, &plan.stages);
         known.inputs.entry(wire.port.clone()).or_default().push((label, artifact));
         origins.inputs.entry(wire.port.clone()).or_default().push(origin);
     }

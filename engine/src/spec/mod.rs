@@ -4,6 +4,7 @@
 //! [`Node`]s that know where they stand, and then a [`Pipeline`] in which every key is a known one.
 
 mod bounds;
+mod include;
 mod interpolate;
 mod measure;
 mod mistake;
@@ -11,8 +12,11 @@ mod node;
 mod overlay;
 mod pipeline;
 mod read;
+mod reader;
 mod snapshot;
+mod template;
 
+pub use include::Module;
 pub use interpolate::{Scope, interpolate};
 pub(crate) use measure::{duration, size};
 pub use mistake::{Mistake, Mistakes, Problem, nearest};
