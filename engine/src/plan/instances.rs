@@ -33,7 +33,8 @@ impl Instance<'_> {
 
 /// What `${…}` can reach where no instance is known yet.
 pub(super) fn scope_of<'s>(spec: &'s StageSpec, pipeline: &'s Pipeline) -> Scope<'s> {
-    Scope { modules: &pipeline.modules, args: &spec.args, ..Scope::default() }
+    let budget = Some(&pipeline.budget);
+    Scope { modules: &pipeline.modules, args: &spec.args, budget, ..Scope::default() }
 }
 
 /// All instances of stages whose kind is known, and those that their `when` leaves out.

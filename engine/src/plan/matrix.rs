@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::instances::scope_of;
 use crate::spec::{
-    At, Data, Entry, Mistakes, Node, Pipeline, Problem, Scope, StageSpec, interpolate, nearest,
+    At, Budget, Data, Entry, Mistakes, Node, Over, Pipeline, Problem, Scope, StageSpec,
+    interpolate, nearest,
 };
 
 /// Points of one matrix.
@@ -44,6 +45,8 @@ impl Multiplier<'_> {
         let mut axes: Vec<String> =
             spec.matrix.iter().filter(is_axis).map(|entry| entry.key.clone()).collect();
         let product = self.product();
+        let is_known = product.is_some();
+        let product = product.unwrap_or_default();
         let (exclude, include) = (self.list(EXCLUDE), self.list(INCLUDE));
         let excluded = self.excluded(&exclude, &axes, &product);
         let made = product.into_iter().enumerate().filter(|(i, _)| !excluded.contains(i));
@@ -57,19 +60,19 @@ impl Multiplier<'_> {
         points.extend(include.iter().filter_map(|node| self.included(node, &axes)));
         if points.len() > MOST_POINTS {
             self.add(spec.at, Problem::TooManyVariants { most: MOST_POINTS });
-        } else if points.is_empty() && self.mistakes.list.len() == before {
+        } else if points.is_empty() && is_known && self.mistakes.list.len() == before {
             let words = format!("the matrix of `{}` leaves nothing of the stage", spec.name);
             self.add(spec.at, Problem::Matrix(words));
         }
         points
     }
 
-    /// Every combination of the axes; none without axes.
-    fn product(&mut self) -> Vec<Vec<(String, Node)>> {
-        let mut points = Vec::new();
+    /// Every combination of the axes, and none without axes; `None` if they cannot be made out.
+    fn product(&mut self) -> Option<Vec<Vec<(String, Node)>>> {
+        let (mut points, mut weight) = (Vec::new(), 0);
         let spec = self.spec;
         for entry in spec.matrix.iter().filter(|it| it.key != EXCLUDE && it.key != INCLUDE) {
-            let Some(values) = self.fill(&entry.value) else { return Vec::new() };
+            let values = self.fill(&entry.value)?;
             let values = match values.data {
                 Data::List(values) if !values.is_empty() => values,
                 _ => {
@@ -79,14 +82,17 @@ impl Multiplier<'_> {
                         found: values.sort().to_owned(),
                     };
                     self.add(entry.value.at, problem);
-                    return Vec::new();
+                    return None;
                 }
             };
             let count = points.len().max(1).saturating_mul(values.len());
             if count > MOST_POINTS {
                 self.add(entry.at, Problem::TooManyVariants { most: MOST_POINTS });
-                return Vec::new();
+                return None;
             }
+            // Every value stands in many points, and in the names of their stages.
+            weight += values.iter().map(Node::weight).sum::<usize>() / values.len();
+            self.spend(count, count.saturating_mul(weight), entry.at)?;
             if points.is_empty() {
                 points.push(Vec::new());
             }
@@ -100,7 +106,7 @@ impl Multiplier<'_> {
                 .flat_map(|point| values.iter().map(move |value| with(point, value)))
                 .collect();
         }
-        points
+        Some(points)
     }
 
     /// The entries of `exclude` or `include`.
@@ -135,6 +141,10 @@ impl Multiplier<'_> {
         product: &[Vec<(String, Node)>],
     ) -> BTreeSet<usize> {
         let mut excluded = BTreeSet::new();
+        let work = exclude.len().saturating_mul(product.len());
+        if exclude.first().is_some_and(|first| self.spend(0, work, first.at).is_none()) {
+            return excluded;
+        }
         for node in exclude {
             if !self.knows_axes(node, axes) || product.is_empty() {
                 continue;
@@ -195,6 +205,16 @@ impl Multiplier<'_> {
             self.add(entry.at, problem);
         }
         sound
+    }
+
+    /// Takes what so many values come to from what the whole pipeline may.
+    fn spend(&mut self, values: usize, bytes: usize, at: At) -> Option<()> {
+        let spent = self.pipeline.budget.spend(values, bytes);
+        if spent == Err(Over::First) {
+            let what = "bytes that all values of the pipeline stand for";
+            self.add(at, Problem::Limit { what, limit: Budget::LIMIT });
+        }
+        spent.ok()
     }
 
     fn fill(&mut self, node: &Node) -> Option<Node> {

@@ -1,21 +1,11 @@
-//! What a stage demands of this machine, and whether it can have it: secrets, GPUs, cores and memory.
+//! What a stage demands that this machine or this person does not have.
 
 use std::fs;
 
-use super::{Session, devices::THREADS, secret};
+use super::{Session, secret};
 use crate::plan::Stage;
 
 const MIB: u64 = 1 << 20;
-
-/// The part of the machine that a stage takes while it runs.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Share {
-    pub(super) gpu: bool,
-    /// Slots of the CPU.
-    pub(super) slots: u32,
-    /// Mebibytes.
-    pub(super) memory: u32,
-}
 
 /// Why the stage cannot run here, if it cannot.
 pub(super) fn unmet(session: &Session, stage: &Stage) -> Option<String> {
@@ -47,31 +37,8 @@ pub(super) fn unmet(session: &Session, stage: &Stage) -> Option<String> {
     secret::unmet(&stage.conduct.secrets)
 }
 
-impl Share {
-    pub(super) fn of(stage: &Stage, session: &Session) -> Self {
-        let resources = &stage.conduct.resources;
-        let by_kind = stage.kind.uses_device && stage.exec.is_none();
-        let gpu = resources.on_gpu().unwrap_or(by_kind) && !session.devices.gpus.is_empty();
-        let most = u32::try_from(session.settings.cpu_slots.max(1)).unwrap_or(u32::MAX);
-        let slots = resources.cpus.map(|cpus| cpus.div_ceil(THREADS).clamp(1, most));
-        let memory = resources.mem.unwrap_or(0).div_ceil(MIB);
-        Self {
-            gpu,
-            // On a GPU, cores count only if they are asked for.
-            slots: slots.unwrap_or(u32::from(!gpu)),
-            memory: u32::try_from(memory).unwrap_or(u32::MAX),
-        }
-    }
-}
-
-/// Mebibytes that stages may ask for together.
-pub(super) fn all_memory() -> usize {
-    let all = memory().and_then(|bytes| usize::try_from(bytes / MIB).ok());
-    all.unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
-}
-
 /// The bytes of memory that this machine has, or the container that we are in.
-fn memory() -> Option<u64> {
+pub(super) fn memory() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

@@ -25,6 +25,7 @@ mod resolve;
 mod retry;
 mod schedule;
 mod secret;
+mod slots;
 mod snapshot;
 mod sweep;
 mod turn;

@@ -1,7 +1,7 @@
 //! Which stage runs when: as soon as its inputs are there and a slot is free.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -12,17 +12,17 @@ use std::{
 
 use gradus_cache::Fingerprint;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender, watch},
+    sync::{mpsc::UnboundedSender, watch},
     task::JoinSet,
 };
 
 use super::{
-    Commit, History, RunError, RunRecord, Session,
-    demands::{self, Share, all_memory},
+    Commit, History, RunError, RunRecord, Session, demands,
     execute::{Ended, blocking, execute, recall_all},
     launch::Toolchain,
     log::Log,
     resolve::Actions,
+    slots::{CPU, Slot, Slots},
     worker::Worker,
 };
 use crate::{
@@ -40,7 +40,6 @@ pub enum Stop {
     Now,
 }
 
-const CPU: &str = "cpu";
 /// So often a stage is tried again when its inputs are taken away under its hands.
 const MOST_RETRIES: u32 = 5;
 
@@ -50,11 +49,7 @@ pub(super) struct Shared {
     pub(super) session: Session,
     history: Mutex<History>,
     events: UnboundedSender<Event>,
-    cpu: Arc<Semaphore>,
-    gpu: Arc<Semaphore>,
-    /// In mebibytes; only stages that say what they need take of it.
-    memory: Arc<Semaphore>,
-    free_gpus: Arc<Mutex<VecDeque<String>>>,
+    slots: Slots,
     idle: Mutex<HashMap<String, Vec<Worker>>>,
     queues: Mutex<HashMap<Fingerprint, Arc<tokio::sync::Mutex<()>>>>,
     forced: Mutex<HashSet<Fingerprint>>,
@@ -64,21 +59,6 @@ pub(super) struct Shared {
     commit: OnceLock<Option<Commit>>,
     /// A stage failed, and the others are not to begin any more.
     giving_up: AtomicBool,
-}
-
-/// The right to use a device, given back when dropped.
-pub(super) struct Slot {
-    pub(super) device: String,
-    free_gpus: Option<Arc<Mutex<VecDeque<String>>>>,
-    _permits: Vec<OwnedSemaphorePermit>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if let Some(free) = &self.free_gpus {
-            lock(free).push_back(std::mem::take(&mut self.device));
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,21 +91,7 @@ impl Shared {
     }
 
     pub(super) async fn slot(&self, stage: &Stage) -> Result<Slot, RunError> {
-        let share = Share::of(stage, &self.session);
-        let mut permits = Vec::new();
-        // Everybody in the same order: nobody waits for what waits for him.
-        let parts = [
-            (&self.memory, share.memory),
-            (&self.cpu, share.slots),
-            (&self.gpu, u32::from(share.gpu)),
-        ];
-        for (all, part) in parts.into_iter().filter(|(_, part)| *part > 0) {
-            let permit = Arc::clone(all).acquire_many_owned(part).await;
-            permits.push(permit.map_err(|_| RunError::Cancelled)?);
-        }
-        let device = if share.gpu { lock(&self.free_gpus).pop_front() } else { None };
-        let free_gpus = device.is_some().then(|| Arc::clone(&self.free_gpus));
-        Ok(Slot { device: device.unwrap_or_else(|| CPU.to_owned()), free_gpus, _permits: permits })
+        self.slots.take(stage, &self.session).await
     }
 
     /// A worker for `device`, to run `stage`: one that idles, else a new one.
@@ -236,16 +202,12 @@ impl Session {
         let (history, unrecorded) = History::begin(&self.cache, &plan.name, file);
         // Says that this run is under way, until it ends or its process dies. Only a sweep asks.
         let _under_way = self.cache.claim_run(&history.record.run);
-        let gpus = &self.devices.gpus;
         let shared = Arc::new(Shared {
             plan: Arc::clone(&plan),
             session: self.clone(),
             history: Mutex::new(history),
             events,
-            cpu: Arc::new(Semaphore::new(self.settings.cpu_slots.max(1))),
-            gpu: Arc::new(Semaphore::new(gpus.len())),
-            memory: Arc::new(Semaphore::new(all_memory())),
-            free_gpus: Arc::new(Mutex::new(gpus.iter().cloned().collect())),
+            slots: Slots::of(self),
             idle: Mutex::default(),
             queues: Mutex::default(),
             forced: Mutex::default(),

@@ -11,7 +11,8 @@ use super::{
     RunError, demands,
     execute::{blocking, recall},
     resolve::Resolved,
-    schedule::{Shared, Slot, Stop},
+    schedule::{Shared, Stop},
+    slots::Slot,
     worker::stopped,
 };
 use crate::{event::Event, plan::Stage};

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    budget::{Budget, Over},
     include::Module,
     mistake::{Mistakes, Problem, nearest},
     node::{At, Data, Entry, Node, Sources},
@@ -26,6 +27,8 @@ pub struct Scope<'a> {
     pub args: &'a [Entry],
     /// The instance's own name.
     pub stage: Option<&'a str>,
+    /// What all values of the pipeline may still come to.
+    pub budget: Option<&'a Budget>,
     /// Further words that stand for text: an `exec` stage's `inputs.NAME` and `outputs.NAME`.
     pub words: BTreeMap<String, String>,
 }
@@ -73,6 +76,14 @@ impl<'a> Filler<'a> {
     }
 
     fn spend(&mut self, size: usize, at: At) -> Option<()> {
+        if let Some(Err(over)) = self.scope.budget.map(|budget| budget.spend(1, size)) {
+            if over == Over::First {
+                let what = "bytes that all values of the pipeline stand for";
+                let problem = Problem::Limit { what, limit: Budget::LIMIT };
+                self.mistakes.add(self.sources, at, problem);
+            }
+            return None;
+        }
         if let Some(left) = self.left.checked_sub(size) {
             self.left = left;
             return Some(());

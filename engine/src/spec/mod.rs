@@ -4,6 +4,7 @@
 //! [`Node`]s that know where they stand, and then a [`Pipeline`] in which every key is a known one.
 
 mod bounds;
+mod budget;
 mod include;
 mod interpolate;
 mod measure;
@@ -16,6 +17,7 @@ mod reader;
 mod snapshot;
 mod template;
 
+pub use budget::{Budget, Over};
 pub use include::Module;
 pub use interpolate::{Scope, interpolate};
 pub(crate) use measure::{duration, size};

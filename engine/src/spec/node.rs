@@ -137,7 +137,7 @@ impl Node {
     }
 
     /// Roughly the bytes of memory that a copy takes.
-    pub(super) fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         let below: usize = match &self.data {
             Data::Text(text) => text.len(),
             Data::List(items) => items.iter().map(Self::weight).sum(),

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     bounds::LARGEST_TEXT,
+    budget::Budget,
     include::{self, Module},
     mistake::{Mistakes, Problem},
     node::{At, Entry, Node, SourceText, Sources},
@@ -30,6 +31,8 @@ pub struct Pipeline {
     pub snapshots: Option<Vec<SnapshotSpec>>,
     /// All names under `stages`, also those of stages that could not be read.
     pub names: Vec<String>,
+    /// For all its values, filled in.
+    pub budget: Budget,
     pub sources: Sources,
     /// The folder that the pipeline's paths are relative to.
     pub folder: PathBuf,
@@ -138,7 +141,8 @@ pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Opti
         overlay::apply(&mut own.params, overrides, &mut sources, mistakes);
     }
     include::check_given(&modules, &sources, mistakes);
-    Some(Pipeline { name, description, modules, stages, snapshots, names, sources, folder })
+    let budget = Budget::default();
+    Some(Pipeline { name, description, modules, stages, snapshots, names, budget, sources, folder })
 }
 
 /// The text of a file that a person named. A huge one is not read to its end.
