@@ -76,7 +76,7 @@ impl Reader<'_> {
         if !is_name(&entry.key) {
             self.add(entry.at, Problem::BadName { what: format!("`{}`", entry.key) });
         }
-        let written = self.map(Some(&entry.value), &place)?.clone();
+        let written = self.body(entry, &place)?;
         self.keys(&written, &place, STAGE_KEYS);
         let (node, args) = self.expanded_stage(&entry.key, written)?;
         let node = &node;
@@ -109,6 +109,14 @@ impl Reader<'_> {
             secret: node.get("secret").cloned(),
             conduct: conduct.cloned().collect(),
         })
+    }
+
+    /// The map that a stage or a template is; one that says nothing is an empty one.
+    pub(super) fn body(&mut self, entry: &Entry, place: &str) -> Option<Node> {
+        match &entry.value.data {
+            Data::Null => Some(Node { data: Data::Map(Vec::new()), at: entry.at }),
+            _ => self.map(Some(&entry.value), place).cloned(),
+        }
     }
 
     fn outputs(&mut self, node: Option<&Node>) -> Vec<ExecSpec> {

@@ -34,7 +34,7 @@ impl Reader<'_> {
         if !is_name(&entry.key) {
             self.add(entry.at, Problem::BadName { what: format!("`{}`", entry.key) });
         }
-        let Some(node) = self.map(Some(&entry.value), &place).cloned() else { return };
+        let Some(node) = self.body(entry, &place) else { return };
         let mut known: Vec<&str> = STAGE_KEYS.to_vec();
         known.retain(|key| *key != "template");
         known.push("required");
