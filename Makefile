@@ -11,7 +11,7 @@ endif
 # Test programs of the worker load libtorch themselves; `gradus` finds it without this.
 export LD_LIBRARY_PATH := $(LIBTORCH)/lib:$(LD_LIBRARY_PATH)
 
-.PHONY: help setup build quickstart test check lint docs bench catalog clean
+.PHONY: help setup build quickstart test check lint docs bench fuzz catalog clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,9 @@ docs: setup
 bench: ## Measure what gradus costs beside the work itself; figures go to benches/results/
 	cargo build --locked --release
 	python3 benches/bench.py
+
+fuzz: ## Feed every reader of strangers' bytes with made-up ones, FUZZ_SECONDS (20) each
+	sh fuzz/run.sh
 
 catalog: setup ## Write stages/catalog.json anew from the code
 	cargo run --locked --quiet -p gradus-stages -- catalog > stages/catalog.json.new

@@ -71,7 +71,7 @@ mod tests {
         fs::write(folder.join("one"), format!("{name} 1")).unwrap();
         fs::write(folder.join("two"), "shared by all").unwrap();
         let staged = [("file".to_owned(), file), ("folder".to_owned(), folder)];
-        cache.commit(&key(name), &BTreeMap::from(staged), serde_json::json!(null))
+        cache.commit(&key(name), &BTreeMap::from(staged), &serde_json::json!(null))
     }
 
     /// In memory where there is such a place: hundreds of caches are synced here.

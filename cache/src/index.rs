@@ -14,10 +14,10 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::Stat;
 use crate::owner::host;
+use crate::{Fingerprint, Stat};
 
 /// A journal beyond this is not worth reading.
 const MOST_JOURNAL: u64 = 256 << 20;
@@ -85,13 +85,19 @@ impl Index {
         Self { folder: root.join(host()), state: Mutex::default() }
     }
 
-    /// What was last noted about a stage, to explain what changed since.
+    /// What a stage was when it was last noted, to explain what changed since.
     pub fn last(&self, stage_key: &str) -> Option<Value> {
         self.get(&format!("last/{stage_key}"))
     }
 
-    pub fn set_last(&self, stage_key: &str, value: &Value) {
-        self.put(format!("last/{stage_key}"), value.clone());
+    /// Notes what a stage is. Of what is noted already only the fingerprint is looked at: it stands apart, so
+    /// that those of many stages share a page.
+    pub fn set_last(&self, stage_key: &str, stage: &Fingerprint, facts: impl FnOnce() -> Value) {
+        let now = format!("now/{stage_key}");
+        if self.get(&now) != Some(json!(stage)) {
+            self.put(format!("last/{stage_key}"), facts());
+            self.put(now, json!(stage));
+        }
     }
 
     pub fn stat_get(&self, path: &str) -> Option<Stat> {
@@ -328,7 +334,10 @@ fn fold(folder: &Path, db: &sled::Db) -> Result<(), Trouble> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    fn note(index: &Index, stage: &str, facts: Value) {
+        index.set_last(stage, &Fingerprint::of(facts.to_string().as_bytes()), || facts);
+    }
 
     fn damage(folder: &Path) {
         for entry in fs::read_dir(folder.join(host()).join("sled")).unwrap().flatten() {
@@ -342,7 +351,7 @@ mod tests {
     fn what_was_noted_is_there_after_reopening() {
         let root = tempfile::tempdir().unwrap();
         let index = Index::new(root.path());
-        index.set_last("train", &json!({"seed": 1}));
+        note(&index, "train", json!({"seed": 1}));
         index.note_run("b", &json!(2));
         index.note_run("a", &json!(1));
         drop(index);
@@ -353,15 +362,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_noted_already_is_not_asked_for_again() {
+        let root = tempfile::tempdir().unwrap();
+        let index = Index::new(root.path());
+        let [one, two] = [b"1", b"2"].map(|it| Fingerprint::of(it));
+        index.set_last("train", &one, || json!(1));
+        index.set_last("train", &one, || panic!("asked again"));
+        index.set_last("train", &two, || json!(2));
+        assert_eq!(index.last("train"), Some(json!(2)));
+    }
+
+    #[test]
     fn a_damaged_index_is_moved_aside_and_rebuilt() {
         let root = tempfile::tempdir().unwrap();
         let index = Index::new(root.path());
-        index.set_last("train", &json!(1));
+        note(&index, "train", json!(1));
         drop(index);
         damage(root.path());
         let index = Index::new(root.path());
         assert_eq!(index.last("train"), None);
-        index.set_last("train", &json!(2));
+        note(&index, "train", json!(2));
         assert_eq!(index.last("train"), Some(json!(2)));
         let wrecks = fs::read_dir(root.path().join(host())).unwrap().flatten();
         assert!(
@@ -375,16 +395,16 @@ mod tests {
     fn a_second_opener_writes_a_journal_that_the_next_holder_folds_in() {
         let root = tempfile::tempdir().unwrap();
         let holder = Index::new(root.path());
-        holder.set_last("a", &json!(1));
+        note(&holder, "a", json!(1));
         let second = Index::new(root.path());
         assert_eq!(second.last("a"), None);
-        second.set_last("b", &json!(2));
+        note(&second, "b", json!(2));
         second.note_run("r", &json!(3));
         assert_eq!(second.last("b"), Some(json!(2)));
         assert_eq!(second.runs().len(), 1);
         assert_eq!(holder.last("b"), None);
         assert_eq!(holder.runs().len(), 1, "the holder folds when it is asked for history");
-        second.set_last("c", &json!(4));
+        note(&second, "c", json!(4));
         drop(holder);
         let next = Index::new(root.path());
         assert_eq!(next.last("a"), Some(json!(1)));
@@ -399,7 +419,7 @@ mod tests {
         let index = Index::new(&pristine);
         let value = |number: usize| json!({ "number": number, "text": "x".repeat(number) });
         for number in 0..50 {
-            index.set_last(&number.to_string(), &value(number));
+            note(&index, &number.to_string(), value(number));
         }
         drop(index);
         let sled = Path::new(&host()).join("sled");
@@ -426,7 +446,7 @@ mod tests {
                     let found = index.last(&number.to_string());
                     assert!(found.is_none() || found == Some(value(number)), "{name:?} {found:?}");
                 }
-                index.set_last("new", &json!(1));
+                note(&index, "new", json!(1));
                 assert_eq!(index.last("new"), Some(json!(1)));
             }
         }
@@ -447,7 +467,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("file"), "").unwrap();
         let index = Index::new(&root.path().join("file"));
-        index.set_last("a", &json!(1));
+        note(&index, "a", json!(1));
         assert_eq!(index.last("a"), None);
         assert!(index.runs().is_empty());
     }

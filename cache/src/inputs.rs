@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::error::IoContext;
+use crate::hashing::hash_file;
 use crate::{Artifact, Cache, CacheError, Digest, Form, objects, tree};
 
 /// Two writes within this time may carry the same time stamp.
@@ -89,8 +91,13 @@ impl Cache {
         {
             return Ok(known);
         }
-        let mut file = File::open(path).doing("open", path)?;
-        let digest = objects::hash_read(&mut file).doing("read", path)?;
+        let file = File::open(path).doing("open", path)?;
+        let digest = match hash_file(&file, found.len()) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Err(CacheError::Changed { path: path.to_owned() });
+            }
+            hashed => hashed.doing("read", path)?,
+        };
         let stat = Stat::new(path, &found, digest);
         if !stat.still_holds() {
             return Err(CacheError::Changed { path: path.to_owned() });

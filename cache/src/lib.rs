@@ -10,6 +10,7 @@ mod digest;
 mod error;
 #[cfg(test)]
 mod faults;
+mod hashing;
 mod index;
 mod inputs;
 mod lease;
@@ -32,7 +33,7 @@ pub use error::{CacheError, MAKE_SPACE};
 pub use index::Index;
 pub use inputs::Stat;
 pub use lease::{Claim, Lease, Owner, SILENT_FOR};
-pub use memo::Action;
+pub use memo::{Action, Record};
 pub use owner::Process;
 pub use sweep::{Count, Limits, Swept, bytes_below};
 
@@ -110,20 +111,16 @@ impl Cache {
         Attempt::new(&self.0.root.join("attempts"))
     }
 
-    /// Returns what was committed under `fingerprint`, unless any of it is gone.
-    ///
-    /// Sizes are checked here; [`Cache::verify`] checks content.
+    /// Returns what was committed under `fingerprint`, unless any of it is gone, or damaged as far as
+    /// [`Cache::verify`] looks.
     pub fn recall(&self, fingerprint: &Fingerprint) -> Result<Option<Action>, CacheError> {
-        let Some(action) = self.read_action(fingerprint)? else { return Ok(None) };
+        let Some((action, found)) = self.look_up(fingerprint)? else { return Ok(None) };
         for artifact in action.outputs.values() {
-            if !self.is_whole(artifact)? {
+            if !self.verify(artifact)? {
                 return Ok(None);
             }
         }
-        let path = self.action_path(fingerprint);
-        if let Ok(found) = fs::symlink_metadata(&path) {
-            objects::touch(&path, &found);
-        }
+        objects::touch(&self.action_path(fingerprint), &found);
         Ok(Some(action))
     }
 
@@ -135,9 +132,10 @@ impl Cache {
         &self,
         fingerprint: &Fingerprint,
         staged: &BTreeMap<String, PathBuf>,
-        record: serde_json::Value,
+        record: &impl Serialize,
     ) -> Result<Action, CacheError> {
         let outputs = self.store(staged)?;
+        let record = Record::of(record)?;
         let action = Action { fingerprint: *fingerprint, outputs, record };
         self.write_action(&action)?;
         Ok(action)

@@ -2,11 +2,13 @@
 //! second the BLAKE3 of the first. A file that fails its own check is set aside and is a miss.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File, Metadata};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::digest::shard;
 use crate::error::IoContext;
@@ -22,7 +24,29 @@ pub struct Action {
     pub fingerprint: Fingerprint,
     pub outputs: BTreeMap<String, Artifact>,
     /// The engine's own notes: kind, metrics, timing, provenance.
-    pub record: serde_json::Value,
+    pub record: Record,
+}
+
+/// JSON that is read only when somebody wants it: most of it nobody does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Record(Box<RawValue>);
+
+impl Record {
+    pub(crate) fn of(value: &impl Serialize) -> Result<Self, CacheError> {
+        serde_json::value::to_raw_value(value).map(Self).map_err(CacheError::Record)
+    }
+
+    /// The record as a `T`; `None` where it is none.
+    pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(self.0.get()).ok()
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,7 +55,7 @@ struct Written {
     gradus_action: u32,
     fingerprint: Fingerprint,
     outputs: BTreeMap<String, Artifact>,
-    record: serde_json::Value,
+    record: Record,
 }
 
 impl Cache {
@@ -61,14 +85,22 @@ impl Cache {
     }
 
     pub(crate) fn read_action(&self, wanted: &Fingerprint) -> Result<Option<Action>, CacheError> {
+        Ok(self.look_up(wanted)?.map(|(action, _)| action))
+    }
+
+    /// Reads an action, and how its file looks.
+    pub(crate) fn look_up(
+        &self,
+        wanted: &Fingerprint,
+    ) -> Result<Option<(Action, Metadata)>, CacheError> {
         let path = self.action_path(wanted);
-        let Some(bytes) = bytes(&path)? else { return Ok(None) };
+        let Some((bytes, found)) = bytes(&path)? else { return Ok(None) };
         let action = parse(&bytes, wanted);
         if action.is_none() {
             tracing::warn!(path = %path.display(), "damaged action set aside");
             objects::set_aside(&path, &self.quarantine())?;
         }
-        Ok(action)
+        Ok(action.map(|action| (action, found)))
     }
 
     pub(crate) fn write_action(&self, action: &Action) -> Result<(), CacheError> {
@@ -96,20 +128,23 @@ impl Cache {
 
 /// The sound action at `path`, if there is one.
 pub(crate) fn read(path: &Path, wanted: &Fingerprint) -> Result<Option<Action>, CacheError> {
-    Ok(bytes(path)?.and_then(|bytes| parse(&bytes, wanted)))
+    Ok(bytes(path)?.and_then(|(bytes, _)| parse(&bytes, wanted)))
 }
 
 /// What the file holds; nothing if it is larger than an action can be. `None` if there is no file.
-fn bytes(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
-    let read = || {
-        let small = fs::metadata(path)?.len() <= MOST_BYTES;
-        if small { fs::read(path) } else { Ok(Vec::new()) }
+fn bytes(path: &Path) -> Result<Option<(Vec<u8>, Metadata)>, CacheError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).doing("read", path),
     };
-    match read().doing("read", path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(CacheError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let found = file.metadata().doing("look at", path)?;
+    let mut bytes = Vec::new();
+    if found.len() <= MOST_BYTES {
+        bytes.reserve(usize::try_from(found.len()).unwrap_or(0) + 1);
+        file.read_to_end(&mut bytes).doing("read", path)?;
     }
+    Ok(Some((bytes, found)))
 }
 
 fn parse(bytes: &[u8], wanted: &Fingerprint) -> Option<Action> {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use crate::digest::shard;
 use crate::error::IoContext;
+use crate::hashing::hash_file;
 use crate::{Artifact, Attempt, Cache, CacheError, Digest, Form, tree};
 
 /// Up to this size a blob is hashed again at its first use in a process.
 const SMALL: u64 = 8 << 20;
-/// Up to this size a file is read at once rather than mapped.
-const TINY: u64 = 64 << 10;
 /// A file that was touched lately is not touched again: each time costs a write to the disk.
 const LATELY: Duration = Duration::from_mins(1);
 
@@ -82,11 +81,6 @@ impl Cache {
         fs::set_permissions(to, Permissions::from_mode(0o644)).doing("make writable", to)
     }
 
-    /// Says whether all of an artifact is there in its right size.
-    pub(crate) fn is_whole(&self, artifact: &Artifact) -> Result<bool, CacheError> {
-        self.check(artifact, 0)
-    }
-
     fn check(&self, artifact: &Artifact, hash_up_to: u64) -> Result<bool, CacheError> {
         if artifact.form == Form::Blob {
             return self.check_blob(artifact, hash_up_to);
@@ -125,10 +119,13 @@ impl Cache {
         let (found, stamp) = self.counted_on(&artifact.digest, &path, found);
         let mut sound = found.is_file() && found.len() == artifact.bytes;
         if sound && found.len() <= hash_up_to && self.seen(&artifact.digest) != Some(stamp) {
-            sound = match hash_own(&path) {
+            sound = match hash(&path, found.len()) {
                 Ok(digest) => digest == artifact.digest,
                 Err(CacheError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
                     return Ok(false);
+                }
+                Err(CacheError::Io { source, .. }) if source.kind() == ErrorKind::UnexpectedEof => {
+                    false
                 }
                 Err(error) => return Err(error),
             };
@@ -263,8 +260,8 @@ fn stage_file(
         path.to_owned()
     };
     fs::set_permissions(&source, Permissions::from_mode(0o444)).doing("protect", &source)?;
-    let digest = hash_own(&source)?;
     let bytes = fs::metadata(&source).doing("look at", &source)?.len();
+    let digest = hash(&source, bytes)?;
     queue.push(Staged { source, digest });
     Ok(Artifact { digest, form: Form::Blob, bytes })
 }
@@ -280,39 +277,8 @@ pub(crate) fn manifest(
     Ok((Artifact { digest, form: Form::Tree, bytes: size }, bytes))
 }
 
-/// Hashes a file that only gradus writes. Maps it: were it cut short meanwhile, the process
-/// would be killed, so never for a user's file.
-fn hash_own(path: &Path) -> Result<Digest, CacheError> {
-    // Of a small file, all this costs more than the hash.
-    if fs::metadata(path).doing("look at", path)?.len() <= TINY {
-        return Ok(Digest::of(&fs::read(path).doing("read", path)?));
-    }
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap_rayon(path).doing("read", path)?;
-    Ok(hasher.finalize().into())
-}
-
-/// Hashes what `file` holds, by all cores where it is large. Reads it: a user's file may change meanwhile.
-pub(crate) fn hash_read(file: &mut File) -> io::Result<Digest> {
-    const PIECE: usize = 8 << 20;
-    let length = usize::try_from(file.metadata()?.len()).unwrap_or(PIECE);
-    let mut piece = vec![0; (length + 1).min(PIECE)];
-    let mut hasher = blake3::Hasher::new();
-    loop {
-        let mut filled = 0;
-        while filled < piece.len() {
-            match file.read(&mut piece[filled..]) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        hasher.update_rayon(&piece[..filled]);
-        if filled < piece.len() {
-            return Ok(hasher.finalize().into());
-        }
-    }
+fn hash(path: &Path, bytes: u64) -> Result<Digest, CacheError> {
+    File::open(path).and_then(|file| hash_file(&file, bytes)).doing("read", path)
 }
 
 /// Tells a sweep that somebody counts on this file, unless it was told lately. Says whether it did.

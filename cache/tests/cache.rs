@@ -21,7 +21,7 @@ fn commit(cache: &Cache, key: &str, content: &str) -> Action {
     let path = attempt.path().join("out");
     fs::write(&path, content).unwrap();
     let staged = BTreeMap::from([("out".to_owned(), path)]);
-    cache.commit(&Fingerprint::of(key.as_bytes()), &staged, json!({"kind": "k"})).unwrap()
+    cache.commit(&Fingerprint::of(key.as_bytes()), &staged, &json!({"kind": "k"})).unwrap()
 }
 
 fn commit_folder(cache: &Cache, key: &str) -> Action {
@@ -31,7 +31,7 @@ fn commit_folder(cache: &Cache, key: &str) -> Action {
     fs::write(folder.join("config.json"), "{}").unwrap();
     fs::write(folder.join("deep/er/weights"), "abc").unwrap();
     let staged = BTreeMap::from([("model".to_owned(), folder)]);
-    cache.commit(&Fingerprint::of(key.as_bytes()), &staged, json!(null)).unwrap()
+    cache.commit(&Fingerprint::of(key.as_bytes()), &staged, &json!(null)).unwrap()
 }
 
 fn recall(cache: &Cache, key: &str) -> Option<Action> {
@@ -167,7 +167,7 @@ fn no_object_is_writable_or_has_a_second_name() {
     let staged = attempt.path().join("out");
     fs::hard_link(&outside, &staged).unwrap();
     let staged = BTreeMap::from([("out".to_owned(), staged)]);
-    cache.commit(&Fingerprint::of(b"a"), &staged, json!(null)).unwrap();
+    cache.commit(&Fingerprint::of(b"a"), &staged, &json!(null)).unwrap();
     commit_folder(&cache, "b");
     for path in files_below(&cache.root().join("blobs")) {
         let found = fs::metadata(&path).unwrap();
@@ -263,7 +263,7 @@ fn a_link_in_what_is_hashed_or_staged_is_refused_by_name() {
     let error = cache.hash_path(&folder).unwrap_err().to_string();
     assert!(error.contains("sly"), "{error}");
     let staged = BTreeMap::from([("out".to_owned(), folder.join("sly"))]);
-    let error = cache.commit(&Fingerprint::of(b"a"), &staged, json!(null)).unwrap_err();
+    let error = cache.commit(&Fingerprint::of(b"a"), &staged, &json!(null)).unwrap_err();
     assert!(matches!(error, CacheError::Symlink { .. }));
 }
 

@@ -20,7 +20,7 @@ fn commit(cache: &Cache) -> Action {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("one"), "1").unwrap();
     let staged = [("file".to_owned(), file), ("folder".to_owned(), folder)];
-    cache.commit(&key(), &BTreeMap::from(staged), json!({ "loss": 0.25 })).unwrap()
+    cache.commit(&key(), &BTreeMap::from(staged), &json!({ "loss": 0.25 })).unwrap()
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {

@@ -32,7 +32,7 @@ fn commit(cache: &Cache, name: &str, content: &str) -> Action {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("file"), content).unwrap();
     let staged = BTreeMap::from([("out".to_owned(), folder)]);
-    cache.commit(&key(name), &staged, json!(null)).unwrap()
+    cache.commit(&key(name), &staged, &json!(null)).unwrap()
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
@@ -151,7 +151,7 @@ fn what_is_committed_with_an_old_date_is_young() {
     fs::write(&path, "copied with its times").unwrap();
     date(&path, 9 * DAY);
     let staged = BTreeMap::from([("out".to_owned(), path)]);
-    cache.commit(&key("a"), &staged, json!(null)).unwrap();
+    cache.commit(&key("a"), &staged, &json!(null)).unwrap();
     date(&files_below(&cache.root().join("actions"))[0], 9 * DAY);
     sweep(&cache, &Limits { unused_for: Some(DAY), ..NONE }, &[]);
     assert_eq!(blobs(&cache), 1);

@@ -109,6 +109,9 @@ pub struct Why {
     pub cause: Cause,
     /// What changed, in words; empty for every other cause.
     pub reasons: Vec<String>,
+    /// The step whose state the stage goes on from: of an interrupted run, or of a shorter stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_on_from: Option<u64>,
 }
 
 /// What made a stage run.
@@ -129,11 +132,15 @@ pub enum Cause {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.cause {
-            Cause::NeverRan => f.write_str("never ran to its end here"),
-            Cause::Changed => write!(f, "because of {}", self.reasons.join(", ")),
-            Cause::ResultGone => f.write_str("its result is gone from the cache"),
-            Cause::Always => f.write_str("always: it says `cache: false`"),
-            Cause::Forced => f.write_str("forced, although it is cached"),
+            Cause::NeverRan => f.write_str("never ran to its end here")?,
+            Cause::Changed => write!(f, "because of {}", self.reasons.join(", "))?,
+            Cause::ResultGone => f.write_str("its result is gone from the cache")?,
+            Cause::Always => f.write_str("always: it says `cache: false`")?,
+            Cause::Forced => f.write_str("forced, although it is cached")?,
+        }
+        match self.goes_on_from {
+            Some(step) => write!(f, "; goes on from step {step}"),
+            None => Ok(()),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod event;
 pub mod plan;
+pub mod plugin;
 pub mod project;
 pub mod run;
 pub mod spec;

@@ -3,13 +3,17 @@
 //! The project is the nearest folder above a pipeline that holds `gradus.toml`, else the pipeline's own.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 
-use crate::run::{CheckpointSettings, RunError};
+use crate::{
+    plugin::{self, Plugin},
+    run::{CheckpointSettings, RunError},
+};
 
 const FILE: &str = "gradus.toml";
 
@@ -19,6 +23,8 @@ pub struct Project {
     pub root: PathBuf,
     pub cache: PathBuf,
     pub checkpoint: CheckpointSettings,
+    /// Workers besides gradus' own.
+    pub plugins: Vec<Plugin>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -28,6 +34,8 @@ struct Written {
     cache: Option<PathBuf>,
     #[serde(default)]
     checkpoint: CheckpointSettings,
+    #[serde(default)]
+    workers: BTreeMap<String, plugin::Written>,
 }
 
 impl Project {
@@ -46,7 +54,10 @@ impl Project {
             (None, Some(named)) => root.join(named),
             (None, None) => root.join(".gradus"),
         };
-        Ok(Self { root, cache, checkpoint: written.checkpoint })
+        let workers = written.workers.into_iter();
+        let plugins = workers.map(|(name, written)| Plugin::read(&name, written, &root));
+        let plugins = plugins.collect::<Result<_, _>>()?;
+        Ok(Self { root, cache, checkpoint: written.checkpoint, plugins })
     }
 }
 

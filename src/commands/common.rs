@@ -6,6 +6,7 @@ use clap::Args;
 use gradus_cache::Cache;
 use gradus_engine::{
     plan::{self, Plan},
+    plugin,
     project::Project,
     run::{Devices, History, RunError, RunRecord, Session, Settings, detect_gpus},
     spec::{self, Mistakes, Overrides},
@@ -113,13 +114,23 @@ pub(crate) fn load_plan(path: &Path, parameters: &ParameterArgs) -> Result<Plan,
     };
     let mut mistakes = Mistakes::default();
     match spec::load(path, &overrides, &mut mistakes) {
-        Some(pipeline) => Ok(plan::plan(&pipeline, &catalog()?, mistakes)?),
+        Some(pipeline) => Ok(plan::plan(&pipeline, &kinds(path)?, mistakes)?),
         None => Err(mistakes.into()),
     }
 }
 
+/// The kinds that a pipeline at `path` may use: gradus' own, and those of its project's workers.
+pub(crate) fn kinds(path: &Path) -> Result<Catalog, Failure> {
+    Ok(plugin::kinds(&catalog()?, &Project::of(path, None)?.plugins)?)
+}
+
+/// The same for the project that the current folder lies in.
+pub(crate) fn kinds_here() -> Result<Catalog, Failure> {
+    kinds(Path::new("pipeline.yaml"))
+}
+
 /// The kinds that this program knows; its worker must know the same.
-pub(crate) fn catalog() -> Result<Catalog, Failure> {
+fn catalog() -> Result<Catalog, Failure> {
     serde_json::from_str(include_str!("../../stages/catalog.json"))
         .map_err(|error| RunError::Setup(format!("the built-in catalogue: {error}")).into())
 }
@@ -131,6 +142,7 @@ impl PlaceArgs {
         Ok(Session {
             cache: Cache::open(&project.cache)?,
             catalog: catalog()?,
+            plugins: project.plugins,
             devices,
             settings: Settings { checkpoint: project.checkpoint, ..settings },
             project: project.root,

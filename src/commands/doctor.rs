@@ -9,6 +9,7 @@ use gradus_engine::{
     run::{detect_gpus, find_libtorch, find_worker},
 };
 
+use super::run::in_runtime;
 use crate::{failure::Failure, terminal::Terminal};
 
 /// Say what this machine has for Gradus, and what is missing
@@ -31,12 +32,19 @@ impl Doctor {
         } else {
             gpus.join(", ")
         };
-        let rows = vec![
-            ("worker", worker.map_err(|error| error.full())),
-            ("libtorch", libtorch.map_err(|error| error.full())),
-            ("cache", cache.map_err(|error| error.to_string())),
-            ("GPUs", Ok(gpus)),
+        let mut rows = vec![
+            ("worker".to_owned(), worker.map_err(|error| error.full())),
+            ("libtorch".to_owned(), libtorch.map_err(|error| error.full())),
+            ("cache".to_owned(), cache.map_err(|error| error.to_string())),
+            ("GPUs".to_owned(), Ok(gpus)),
         ];
+        for plugin in &project.plugins {
+            let greeted = in_runtime(async |_| Ok(plugin.greet().await))?;
+            let kinds = plugin.catalog.kinds.iter().map(|kind| kind.kind.as_str());
+            let brings = format!("brings {}", kinds.collect::<Vec<_>>().join(", "));
+            let found = greeted.map(|()| brings).map_err(|error| error.full());
+            rows.push((format!("worker `{}`", plugin.name), found));
+        }
         let sound = rows.iter().all(|(_, found)| found.is_ok());
         terminal.doctor(&rows);
         Ok(ExitCode::from(if sound { 0 } else { 2 }))

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use gradus_cache::Cache;
 use gradus_engine::run::{Found, Lineage as Ancestry, RunRecord};
 
-use super::common::{self, CacheArgs, catalog};
+use super::common::{self, CacheArgs, kinds_here};
 use crate::{failure::Failure, terminal::Terminal};
 
 /// Tell what made a file, back to the data
@@ -58,7 +58,7 @@ impl Lineage {
         };
         match self.language {
             As::Mermaid => terminal.lineage_in_mermaid(&lineage),
-            As::Text => terminal.lineage(&lineage, &catalog()?),
+            As::Text => terminal.lineage(&lineage, &kinds_here()?),
         }
         Ok(ExitCode::SUCCESS)
     }

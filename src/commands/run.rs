@@ -109,6 +109,9 @@ impl RunArgs {
     }
 }
 
+/// So many events are shown at once.
+const BURST: usize = 500;
+
 /// The requests to end that come from outside. None is lost between two that listen.
 pub(super) struct Signals {
     pub(super) interrupt: Signal,
@@ -149,6 +152,7 @@ async fn drive(
     let running = session.run(Arc::clone(plan), file, selected, send, stopped);
     tokio::pin!(running);
     let mut live = terminal.live();
+    let mut heard = Vec::new();
     let record = loop {
         let ask = || {
             stop.send_modify(|stop| {
@@ -157,10 +161,14 @@ async fn drive(
         };
         tokio::select! {
             biased;
-            Some(event) = events.recv() => live.take(&event),
+            1.. = events.recv_many(&mut heard, BURST) => {
+                heard.drain(..).for_each(|event| live.take(&event));
+                live.flush();
+            }
             record = &mut running => break record,
             _ = signals.interrupt.recv() => {
                 live.note("stopping; press Ctrl-C again to stop at once");
+                live.flush();
                 ask();
             }
             _ = signals.terminate.recv() => ask(),
@@ -169,5 +177,6 @@ async fn drive(
     while let Ok(event) = events.try_recv() {
         live.take(&event);
     }
+    live.flush();
     record
 }

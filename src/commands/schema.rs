@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use gradus_engine::plan::schema;
 
-use super::common::catalog;
+use super::common::kinds_here;
 use crate::{failure::Failure, terminal::Terminal};
 
 /// Print the JSON Schema of pipeline files, for editors
@@ -17,7 +17,7 @@ pub(crate) struct Schema {}
 
 impl Schema {
     pub(crate) fn exec(terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-        terminal.schema(&schema(&catalog()?));
+        terminal.schema(&schema(&kinds_here()?));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use gradus_engine::{plan::exec_kind, spec::nearest};
 
-use super::common::catalog;
+use super::common::kinds_here;
 use crate::{failure::Failure, terminal::Terminal};
 
 /// List the stage kinds, or document one
@@ -26,7 +26,7 @@ enum What {
 
 impl Stages {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-        let mut kinds = catalog()?.kinds;
+        let mut kinds = kinds_here()?.kinds;
         kinds.push(exec_kind());
         kinds.sort_by(|a, b| a.kind.cmp(&b.kind));
         match self.what {

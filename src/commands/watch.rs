@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use gradus_engine::{event::Outcome, run::Watched};
+use gradus_engine::{event::Outcome, project::Project, run::Watched};
 use tokio::time::sleep;
 
 use super::run::{RunArgs, Signals, in_runtime};
@@ -65,11 +65,16 @@ impl Watch {
         })
     }
 
-    /// The pipeline and its parameter files.
+    /// The pipeline, its parameter files, and what its project's workers are made of.
     fn own_files(&self) -> Vec<PathBuf> {
         let pipeline = &self.words.pipeline;
-        let parameters = pipeline.parameters.files.iter().cloned();
-        std::iter::once(pipeline.pipeline.clone()).chain(parameters).collect()
+        let mut files = vec![pipeline.pipeline.clone()];
+        files.extend(pipeline.parameters.files.iter().cloned());
+        for plugin in Project::of(&pipeline.pipeline, None).iter().flat_map(|it| &it.plugins) {
+            files.push(plugin.catalog_file.clone());
+            files.extend(plugin.sources.iter().cloned());
+        }
+        files
     }
 
     /// Waits until something was saved, and whoever saves is done. A file that a mistake asks for

@@ -74,6 +74,7 @@ fn name(pair: &Pair) -> String {
     pair.either().map_or_else(String::new, |row| match row.group {
         Group::File => format!("file {}", row.name),
         Group::Input => format!("input {}", row.name),
+        Group::Program => format!("program {}", row.name),
         _ => row.name.clone(),
     })
 }
@@ -127,6 +128,7 @@ fn as_json(stage: &Stage, found: &Explanation) -> Value {
     json!({
         "stage": stage.id, "kind": stage.kind.kind, "state": word,
         "cause": why.map(|why| why.cause), "reasons": why.map_or(&[][..], |why| &why.reasons),
+        "goes_on_from": why.and_then(|why| why.goes_on_from),
         "waits_for": found.waits_for, "fingerprint": found.fingerprint, "last": found.last,
         "made": found.made.as_ref().map(made_as_json),
         "rows": rows.collect::<Vec<_>>(),

@@ -88,6 +88,7 @@ impl Terminal {
                     "stage": stage.id, "kind": stage.kind.kind, "state": word,
                     "cause": why.map(|why| why.cause),
                     "reasons": why.map_or(&[][..], |why| &why.reasons),
+                    "goes_on_from": why.and_then(|why| why.goes_on_from),
                 })
             });
             let left_out = left_out.iter().map(|it| {
@@ -239,20 +240,20 @@ impl Terminal {
         }
     }
 
-    pub(crate) fn doctor(&self, rows: &[(&str, Result<String, String>)]) {
+    pub(crate) fn doctor(&self, rows: &[(String, Result<String, String>)]) {
         if self.json {
             let rows = rows.iter().map(|(what, found)| {
                 json!({ "what": what, "found": found.as_ref().ok(), "problem": found.as_ref().err() })
             });
             return self.value(&rows.collect::<Vec<_>>());
         }
+        let width = rows.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
         for (what, found) in rows {
-            match found {
-                Ok(found) => {
-                    self.line(&format!("{} {}  {found}", self.out.green("✓"), pad(what, 9)));
-                }
-                Err(why) => self.line(&format!("{} {}  {why}", self.out.red("✗"), pad(what, 9))),
-            }
+            let (mark, words) = match found {
+                Ok(found) => (self.out.green("✓"), found),
+                Err(why) => (self.out.red("✗"), why),
+            };
+            self.line(&format!("{mark} {}  {words}", pad(what, width)));
         }
     }
 }

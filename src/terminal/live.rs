@@ -1,11 +1,12 @@
 //! A run as it happens: bars on a terminal, lines elsewhere, JSON for programs.
 
-use std::{collections::HashMap, time::Duration};
+use std::{cell::RefCell, collections::HashMap, time::Duration};
 
 use gradus_engine::event::{Cause, Event, Outcome, Why};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
+    diagnostics::complain,
     figures::in_one_line,
     paint::{Paint, duration, harmless},
     print,
@@ -20,14 +21,15 @@ pub(crate) struct Live {
     bars: MultiProgress,
     running: HashMap<String, ProgressBar>,
     width: usize,
-    cached: usize,
+    /// What is yet to be printed, so that a burst of lines is one write.
+    unsaid: RefCell<String>,
 }
 
 impl Live {
     pub(super) fn new(json: bool, paint: Paint) -> Self {
         let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bars = MultiProgress::with_draw_target(target);
-        Self { json, paint, bars, running: HashMap::new(), width: 0, cached: 0 }
+        Self { json, paint, bars, running: HashMap::new(), width: 0, unsaid: RefCell::default() }
     }
 
     pub(crate) fn note(&self, words: &str) {
@@ -38,7 +40,8 @@ impl Live {
 
     pub(crate) fn take(&mut self, event: &Event) {
         if self.json {
-            print(&(serde_json::to_string(event).unwrap_or_default() + "\n"));
+            *self.unsaid.get_mut() += &serde_json::to_string(event).unwrap_or_default();
+            self.unsaid.get_mut().push('\n');
             return;
         }
         match event {
@@ -46,7 +49,6 @@ impl Live {
                 self.width = stages.iter().map(|it| it.stage.chars().count()).max().unwrap_or(0);
             }
             Event::Cached { stage, metrics, .. } => {
-                self.cached += 1;
                 let mark = self.paint.dim("=");
                 self.say(&format!(
                     "{mark} {}  {}",
@@ -171,12 +173,22 @@ impl Live {
         super::paint::pad(stage, self.width)
     }
 
-    /// A line above the bars. Where there are none, plainly to stderr.
-    #[expect(clippy::print_stderr, reason = "the terminal is where printing belongs")]
+    /// A line above the bars. Where there are none, plainly to stderr with the next [`Live::flush`].
     fn say(&self, line: &str) {
         let line = line.trim_end();
         if self.bars.is_hidden() || self.bars.println(line).is_err() {
-            eprintln!("{line}");
+            self.unsaid.borrow_mut().extend([line, "\n"]);
+        }
+    }
+
+    /// Prints what was taken in.
+    pub(crate) fn flush(&self) {
+        let lines = self.unsaid.take();
+        if lines.is_empty() {
+        } else if self.json {
+            print(&lines);
+        } else {
+            complain(&lines);
         }
     }
 }

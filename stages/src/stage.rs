@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use gradus_protocol::{
     Input, Job, Source,
-    catalog::{Kind, Port, PortType},
+    catalog::{Kind, Length, Port, PortType},
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -59,6 +59,11 @@ pub(crate) trait Stage {
     type Inputs: Ports;
     type Outputs: Ports;
 
+    /// Which parameters say how long the stage works, for kinds that work in steps.
+    fn length() -> Option<Length> {
+        None
+    }
+
     /// Changes the declared type of an output that a parameter or an input decides.
     fn output_types(_outputs: &mut [Port]) {}
 
@@ -92,6 +97,7 @@ fn describe<S: Stage>() -> Kind {
         revision: S::REVISION,
         doc: catalog::plain(S::DOC),
         uses_device: S::USES_DEVICE,
+        length: S::length(),
         params: catalog::params::<S::Params>(),
         inputs: S::Inputs::describe(),
         outputs,

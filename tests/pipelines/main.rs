@@ -10,6 +10,7 @@
 #[allow(dead_code, reason = "most of it is for the tests of the command line")]
 mod support;
 
+mod extend;
 mod kill;
 mod preferences;
 mod quickstart;

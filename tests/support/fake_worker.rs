@@ -19,7 +19,8 @@ use std::{
 };
 
 use gradus_protocol::{
-    Cause, Job, Reply, Request, Source, VERSION, catalog::Catalog, read_frame, write_frame,
+    Cause, Checkpoint, Checkpoints, Job, Reply, Request, Source, VERSION, catalog::Catalog,
+    read_frame, write_frame,
 };
 
 const CATALOG: &str = include_str!("../../stages/catalog.json");
@@ -105,6 +106,9 @@ impl Worker {
         for (port, path) in job.outputs.iter().filter(|(port, _)| *port != left_out) {
             fs::write(path, content(job, port)).unwrap();
         }
+        if let Some(checkpoints) = job.checkpoints.as_ref().filter(|it| it.keep_last) {
+            keep_last(job, checkpoints);
+        }
         self.say(&Reply::Done);
     }
 
@@ -159,6 +163,16 @@ impl Worker {
             _ => panic!("a fake worker cannot `{behaviour}`"),
         }
     }
+}
+
+/// Keeps a state without anything in it, for the engine to find.
+fn keep_last(job: &Job, checkpoints: &Checkpoints) {
+    let step = job.params["steps"].as_u64().unwrap();
+    let place = Checkpoint::place(&checkpoints.folder, step);
+    fs::create_dir_all(&place).unwrap();
+    #[expect(clippy::cast_precision_loss, reason = "a small number of steps")]
+    let reached = [("steps".to_owned(), step as f64)].into();
+    Checkpoint::new(step, reached, BTreeMap::new()).write(&place).unwrap();
 }
 
 /// What `FAKE_WORKER` says about `kind`.

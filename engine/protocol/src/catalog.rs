@@ -2,6 +2,8 @@
 //!
 //! `stages/catalog.json` is one [`Catalog`]; `gradus` carries it and every worker shows its own.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -27,6 +29,9 @@ pub struct Kind {
     pub doc: String,
     /// False when the outputs are the same on every device: then the device is not in the fingerprint.
     pub uses_device: bool,
+    /// For kinds that work in steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<Length>,
     pub params: Vec<Param>,
     pub inputs: Vec<Port>,
     /// The first one is the main output.
@@ -37,6 +42,22 @@ impl Kind {
     /// The doc's first line.
     pub fn summary(&self) -> &str {
         self.doc.lines().next().unwrap_or_default()
+    }
+}
+
+/// Which parameters say how long a stage works, and nothing else: seeds do not derive from them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Length {
+    /// The first that is given counts.
+    pub params: Vec<String>,
+    /// Where all of these parameters have these values, a longer stage begins with what a shorter one did.
+    pub extends_when: BTreeMap<String, Value>,
+}
+
+impl Length {
+    /// Whether a longer stage with `params` goes on from a shorter one.
+    pub fn extends(&self, params: &Value) -> bool {
+        self.extends_when.iter().all(|(name, value)| params.get(name) == Some(value))
     }
 }
 

@@ -4,8 +4,10 @@
 //! older peer would misread a message; both sides refuse a version that is not their own.
 
 pub mod catalog;
+mod checkpoint;
 mod frame;
 mod message;
 
+pub use checkpoint::Checkpoint;
 pub use frame::{FrameError, LARGEST_FRAME, read_frame, write_frame};
 pub use message::{Cause, Checkpoints, Input, Job, Reply, Request, Source, VERSION};

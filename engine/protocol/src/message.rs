@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::catalog::Catalog;
 
 /// The version of these messages.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What the engine asks of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub struct Checkpoints {
     pub every_steps: Option<u64>,
     /// After so many seconds.
     pub every_seconds: f64,
+    /// The state at the end is to stay as well: a longer stage of the same kind goes on from it.
+    pub keep_last: bool,
 }
 
 /// One artifact at an input port; a fan-in brings several.

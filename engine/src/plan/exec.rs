@@ -71,6 +71,7 @@ pub fn documented() -> Kind {
         revision: REVISION,
         doc: DOC.to_owned(),
         uses_device: false,
+        length: None,
         params: vec![
             param(
                 "command",

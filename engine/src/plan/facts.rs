@@ -37,6 +37,9 @@ pub struct Origins {
     pub inputs: BTreeMap<String, Vec<Origin>>,
     /// Pointer into the parameters → the file's path.
     pub files: BTreeMap<String, String>,
+    /// Paths of what the program is made of, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub program: Vec<String>,
 }
 
 /// What determined a stage's outputs, and where it came from.
@@ -53,6 +56,7 @@ pub struct Facts {
 pub enum Group {
     Kind,
     Revision,
+    Program,
     Param,
     Seed,
     File,
@@ -108,6 +112,11 @@ impl Facts {
             let name = pointer.trim_start_matches('/').replace('/', ".");
             let origin = self.origins.files.get(pointer).cloned();
             rows.push(Row { group: Group::File, name, value: digest.clone(), origin });
+        }
+        for (i, digest) in table["program"].as_array().into_iter().flatten().enumerate() {
+            let origin = self.origins.program.get(i).cloned();
+            let name = origin.clone().unwrap_or_else(|| i.to_string());
+            rows.push(Row { group: Group::Program, name, value: digest.clone(), origin });
         }
         for (port, items) in table["inputs"].as_object().into_iter().flatten() {
             self.inputs(port, items, &mut rows);
@@ -208,7 +217,9 @@ impl Pair {
 impl Row {
     fn in_words(&self) -> String {
         match (&self.value, self.group) {
-            (Value::String(digest), Group::File | Group::Input) => short(digest).to_owned(),
+            (Value::String(digest), Group::File | Group::Input | Group::Program) => {
+                short(digest).to_owned()
+            }
             (Value::String(text), Group::Kind | Group::Device) => text.clone(),
             (value, _) => value.to_string(),
         }
@@ -226,6 +237,7 @@ impl fmt::Display for Pair {
         let what = match row.group {
             Group::Input => format!("input {}", row.name),
             Group::File => "file".to_owned(),
+            Group::Program => "program".to_owned(),
             _ => row.name.clone(),
         };
         let (before, now) = self.sides();
@@ -233,7 +245,7 @@ impl fmt::Display for Pair {
         let named =
             |origin: &Option<String>| origin.clone().map_or_else(String::new, |it| it + " ");
         match (origin(&self.before), origin(&self.now)) {
-            _ if !matches!(row.group, Group::Input | Group::File) => {
+            _ if !matches!(row.group, Group::Input | Group::File | Group::Program) => {
                 write!(f, "{what} {before} → {now}")
             }
             (_, to) if self.before.is_none() => write!(f, "{what} {}{now} added", named(&to)),
@@ -293,6 +305,7 @@ mod tests {
             inputs: [("in".to_owned(), vec![stage("a")]), ("all".to_owned(), vec![stage("a")])]
                 .into(),
             files: [("/file".to_owned(), "rows.jsonl".to_owned())].into(),
+            program: Vec::new(),
         };
         Facts { table: Table(table), origins }
     }

@@ -7,8 +7,12 @@
 //! | `seed` | every random choice derives from the fingerprint |
 //! | `files` | the content of files that parameters name; their paths are not in it |
 //! | `inputs` | per port the digests, in order; for a fan-in also the stages' names, which the outputs show |
+//! | `program` | the content of the files that a worker of the project's own says it depends on, if it has any |
 //! | `device` | the device class with its threads, for kinds whose bytes depend on it |
 //! | `schema` | raised when this table changes |
+//!
+//! The seed of a stage derives from the same rows, less the parameters that only say how long it works: so a
+//! longer training can go on from a shorter one, where its kind says so.
 //!
 //! Left out: names of stages and pipelines, paths, comments, the order of keys, slots, log settings, the
 //! version of gradus, and the time.
@@ -16,6 +20,7 @@
 use std::collections::BTreeMap;
 
 use gradus_cache::{Artifact, Fingerprint};
+use gradus_protocol::catalog::Length;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -30,6 +35,8 @@ pub struct Known {
     pub inputs: BTreeMap<String, Vec<(String, Artifact)>>,
     /// Pointer into the parameters → the file's digest.
     pub files: BTreeMap<String, Artifact>,
+    /// What the program that brings the kind is made of, in its order.
+    pub program: Vec<Artifact>,
     pub device: String,
 }
 
@@ -60,7 +67,7 @@ impl Table {
                 (port, rows.collect())
             })
             .collect();
-        Self(sorted(&json!({
+        let mut table = json!({
             "schema": SCHEMA,
             "kind": stage.kind.kind,
             "revision": stage.kind.revision,
@@ -69,15 +76,29 @@ impl Table {
             "files": files,
             "inputs": inputs,
             "device": if stage.kind.uses_device { known.device.as_str() } else { "any" },
-        })))
+        });
+        if !known.program.is_empty() {
+            let digests = known.program.iter().map(|it| it.digest.to_string());
+            table["program"] = digests.collect();
+        }
+        Self(sorted(&table))
     }
 
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self.0.to_string().as_bytes())
     }
+
+    /// What longer and shorter stages have in common that differ in nothing else.
+    pub fn line(&self, length: &Length) -> Fingerprint {
+        let mut table = self.0.clone();
+        if let Some(params) = table["params"].as_object_mut() {
+            params.retain(|name, _| !length.params.contains(name));
+        }
+        Self(table).fingerprint()
+    }
 }
 
-/// The seed of every random choice in a stage.
+/// The seed of every random choice in a stage; `fingerprint` is the one without its length.
 pub fn seed_of(fingerprint: &Fingerprint) -> u64 {
     let digest =
         blake3::derive_key("gradus 2026 seed of a stage", fingerprint.to_string().as_bytes());
@@ -199,6 +220,18 @@ mod tests {
         assert_ne!(of("one.txt", "x"), of("one.txt", "y"));
     }
 
+    #[test]
+    fn the_program_counts_where_there_is_one() {
+        let stage = stage("stages: { a: { kind: make } }");
+        let of = |program: &[&str]| {
+            let program = program.iter().map(|content| artifact(content)).collect();
+            Table::of(&stage, &Known { program, ..Known::default() }).fingerprint()
+        };
+        assert_eq!(of(&[]), fingerprint(""));
+        assert_ne!(of(&["x"]), of(&[]));
+        assert_ne!(of(&["x"]), of(&["y"]));
+    }
+
     fn with_inputs(port: &str, inputs: &[(&str, &str)]) -> Fingerprint {
         let stage = stage(&format!(
             "stages: {{ b: {{ kind: make }}, a: {{ kind: make, inputs: {{ {port}: b }} }} }}"
@@ -284,6 +317,16 @@ mod tests {
             let escaped = b.replace("${", "$${");
             prop_assert_eq!(through, fingerprint(&with(size, a, &escaped, true)));
         }
+    }
+
+    #[test]
+    fn stages_that_differ_in_their_length_alone_are_of_one_line() {
+        let length = Length { params: vec!["size".to_owned()], ..Length::default() };
+        let line = |with: &str| table(with).line(&length);
+        assert_eq!(line("size: 2"), line("size: 3"));
+        assert_ne!(line("size: 2"), line("size: 2, seed: 1"));
+        assert_ne!(line("size: 2"), line("size: 2, deep: { a: 2 }"));
+        assert_ne!(line("size: 2"), fingerprint("size: 2"));
     }
 
     #[test]

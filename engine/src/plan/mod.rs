@@ -178,6 +178,11 @@ pub(crate) fn readers(stages: &[Stage]) -> Vec<Vec<usize>> {
 }
 
 impl Stage {
+    /// Whether this stage goes on from the finished state of a shorter one.
+    pub fn extends(&self) -> bool {
+        self.kind.length.as_ref().is_some_and(|length| length.extends(&self.params))
+    }
+
     /// The stages that this one reads from; one may come more than once.
     pub fn sources(&self) -> impl Iterator<Item = usize> + '_ {
         self.inputs.iter().filter_map(|wire| match wire.from {

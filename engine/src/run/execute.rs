@@ -9,7 +9,6 @@ use std::{
 
 use gradus_cache::{Action, Artifact, Cache, Form, MAKE_SPACE};
 use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
-use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
@@ -22,12 +21,14 @@ use super::{
     schedule::{Shared, Stop},
     secret::Secrets,
     turn::{Turn, turn},
-    worker::Worker,
 };
 use crate::{
     event::{Event, Metrics},
-    plan::{Stage, seed_of},
+    plan::Stage,
 };
+
+/// Events of cached stages that are told at once.
+const BURST: usize = 500;
 
 /// A stage's outcome as the scheduler needs it.
 pub(super) struct Ended {
@@ -54,15 +55,16 @@ pub(super) async fn execute(
         let id = &shared.plan.stages[index].id;
         return Err(RunError::Setup(format!("stage `{id}` was started before its inputs")));
     };
-    // Two stages of one run may be the same work: the second waits and finds it done, forced or not.
-    let queue = shared.queue(resolved.fingerprint);
+    // Two stages of one run may be the same work: the second waits and finds it done, forced or not, or
+    // goes on from it.
+    let queue = shared.queue(resolved.work);
     let _first = queue.lock().await;
     let stage = &shared.plan.stages[index];
     // Another process may be at the same work: then this one waits for its result.
     let (slot, _lease) = match turn(&shared, stage, &resolved, &mut stop).await? {
         Turn::Ours(slot, lease) => (slot, lease),
         Turn::Cached(action) => {
-            cached(&shared, stage, &resolved, &action);
+            shared.send(cached(&shared, stage, &resolved, &action));
             return Ok(Ended { action, cached: true });
         }
     };
@@ -92,15 +94,15 @@ pub(super) async fn execute(
     Ok(Ended { action: ran?, cached: false })
 }
 
-/// Tells that a stage was found in the cache.
-fn cached(shared: &Shared, stage: &Stage, resolved: &Resolved, action: &Action) {
-    shared.send(Event::Cached {
+/// Notes that a stage was found in the cache; what there is to tell of it.
+fn cached(shared: &Shared, stage: &Stage, resolved: &Resolved, action: &Action) -> Event {
+    resolve::remember(&shared.session.cache, &shared.plan, stage, resolved);
+    Event::Cached {
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,
         outputs: action.outputs.clone(),
         metrics: resolve::metrics_of(action),
-    });
-    resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved.facts);
+    }
 }
 
 /// Recalls in one go those of `selected` that are cached, and whose inputs are: all of them, mostly. What
@@ -111,6 +113,7 @@ pub(super) fn recall_all(
     stop: &watch::Receiver<Stop>,
 ) -> Actions {
     let mut actions = Actions::new();
+    let mut events = Vec::new();
     for &index in selected {
         let stage = &shared.plan.stages[index];
         if *stop.borrow() != Stop::No || shared.session.runs_anyway(stage) {
@@ -118,11 +121,16 @@ pub(super) fn recall_all(
         }
         let found = resolve::resolve(&shared.session, &shared.plan, stage, &actions);
         let Ok(Some(resolved)) = found else { continue };
-        let found = resolve::recall(&shared.session.cache, &resolved.fingerprint);
+        let found = shared.session.cache.recall(&resolved.fingerprint);
         let Ok(Some(action)) = found else { continue };
-        cached(shared, stage, &resolved, &action);
+        events.push(cached(shared, stage, &resolved, &action));
         actions.insert(index, Arc::new(action));
+        // One by one they would wake the listener as often.
+        if events.len() == BURST {
+            shared.send_all(&mut events);
+        }
     }
+    shared.send_all(&mut events);
     actions
 }
 
@@ -170,7 +178,7 @@ pub(super) async fn recall(
     resolved: &Resolved,
 ) -> Result<Option<Action>, RunError> {
     let (cache, fingerprint) = (shared.session.cache.clone(), resolved.fingerprint);
-    blocking(move || Ok(resolve::recall(&cache, &fingerprint)?)).await
+    blocking(move || Ok(cache.recall(&fingerprint)?)).await
 }
 
 async fn run(
@@ -183,12 +191,7 @@ async fn run(
     let stage = &shared.plan.stages[index];
     let cache = &shared.session.cache;
     let forced = shared.session.forces(stage);
-    let secrets = Secrets::read(&stage.conduct.secrets)?;
-    // All of this is kept, and told to whoever asks.
-    if let Some(secret) = secrets.in_bytes(json!(resolved.facts).to_string().as_bytes()) {
-        let words = "and would be kept: take it out of its parameters";
-        return Err(RunError::Stage(format!("the secret `{secret}` stands in the stage, {words}")));
-    }
+    let secrets = Secrets::of(stage, &resolved.facts)?;
     shared.send(Event::Started {
         stage: stage.id.clone(),
         fingerprint: resolved.fingerprint,
@@ -211,7 +214,8 @@ async fn run(
         shared.keep_log(&stage.id, &log, ran.is_err());
         ran.map_err(|error| with_room(cache, error))?
     } else {
-        let mut worker = shared.worker(device, &stage.id, &log_path).await?;
+        let post = shared.post(stage, device);
+        let mut worker = shared.worker(&post, stage, &log_path).await?;
         ran_on.clone_from(&worker.device);
         let job = job(shared, resolved, stage, attempt.path())?;
         let outputs = job.outputs.clone();
@@ -226,7 +230,10 @@ async fn run(
                 .await
         };
         shared.keep_log(&stage.id, &worker.log, ran.is_err());
-        put_back(shared, device, worker, ran.is_ok());
+        // After an error of the stage's own the worker is fine; after a crash it is dead already.
+        if ran.is_ok() || worker.is_alive() {
+            shared.put_back(post, worker);
+        }
         ran.map_err(|error| with_room(cache, error))?;
         for (name, path) in &outputs {
             if !path.exists() {
@@ -252,24 +259,25 @@ async fn run(
         stage: stage.id.clone(),
         device: ran_on,
         gradus: env!("CARGO_PKG_VERSION").to_owned(),
-        libtorch: stage.exec.is_none().then(|| shared.libtorch_version()).flatten(),
+        libtorch: shared.libtorch_of(stage),
         git: None,
     };
     let action = {
-        let (cache, fingerprint) = (cache.clone(), resolved.fingerprint);
+        let (cache, fingerprint, work) = (cache.clone(), resolved.fingerprint, resolved.work);
+        let kept = shared.keeps_last(stage);
         let shared = Arc::clone(shared);
         let committed = move || {
             let made = Made { git: shared.commit(), ..made };
-            let action = cache.commit(&fingerprint, &staged, json!(made))?;
+            let action = cache.commit(&fingerprint, &staged, &made)?;
             // The stage is done; what it kept on the way only takes room until a sweep.
-            if let Err(error) = cache.drop_checkpoints(&fingerprint) {
+            if !kept && let Err(error) = cache.drop_checkpoints(&work) {
                 tracing::warn!(%error, "the checkpoints of a finished stage stay");
             }
             Ok(action)
         };
         blocking(committed).await?
     };
-    resolve::remember(cache, &shared.plan, stage, &resolved.facts);
+    resolve::remember(cache, &shared.plan, stage, resolved);
     shared.send(Event::Finished {
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,
@@ -278,13 +286,6 @@ async fn run(
         seconds,
     });
     Ok(action)
-}
-
-fn put_back(shared: &Shared, device: &str, mut worker: Worker, sound: bool) {
-    // After an error of the stage's own the worker is fine; after a crash it is dead already.
-    if sound || worker.is_alive() {
-        shared.put_back(device, worker);
-    }
 }
 
 /// What a worker said, for the listeners; final numbers are kept for the action.
@@ -320,12 +321,13 @@ fn job(
         params: stage.params.clone(),
         inputs: job_inputs(shared, resolved, stage)?,
         outputs: outputs.map(|port| (port.name.clone(), folder.join(&port.name))).collect(),
-        seed: seed_of(&resolved.fingerprint),
+        seed: resolved.seed,
         threads: devices::THREADS,
         checkpoints: Some(Checkpoints {
-            folder: shared.session.cache.checkpoints(&resolved.fingerprint),
+            folder: shared.session.cache.checkpoints(&resolved.work),
             every_steps: checkpoint.every_steps,
             every_seconds: checkpoint.every_seconds,
+            keep_last: shared.keeps_last(stage),
         }),
     })
 }

@@ -143,22 +143,26 @@ impl History {
         }
     }
 
-    /// Takes an event in. What cannot be written is said, and stops nothing.
-    pub(super) fn take(&mut self, event: &Event) {
-        self.record.apply(event);
-        if matches!(event, Event::Progress { .. }) {
-            return;
+    /// Takes events in. What cannot be written is said, and stops nothing.
+    pub(super) fn take(&mut self, events: &[Event]) {
+        let mut lines = String::new();
+        let mut settled = false;
+        for event in events {
+            self.record.apply(event);
+            if !matches!(event, Event::Progress { .. }) {
+                lines += &serde_json::to_string(event).unwrap_or_default();
+                lines.push('\n');
+            }
+            // Not for every cached stage: a run of thousands would write the record as often.
+            settled |= matches!(
+                event,
+                Event::Finished { .. } | Event::Failed { .. } | Event::RunFinished { .. }
+            );
         }
-        let line = serde_json::to_string(event).unwrap_or_default() + "\n";
-        let Some((folder, events)) = &mut self.place else { return };
-        if let Err(error) = events.write_all(line.as_bytes()) {
+        let Some((folder, file)) = &mut self.place else { return };
+        if let Err(error) = file.write_all(lines.as_bytes()) {
             tracing::warn!(%error, "the run's events cannot be written");
         }
-        // Not for every cached stage: a run of thousands would write the record as often.
-        let settled = matches!(
-            event,
-            Event::Finished { .. } | Event::Failed { .. } | Event::RunFinished { .. }
-        );
         if settled && let Err(error) = write_record(folder, &self.record) {
             tracing::warn!(%error, "the run's record cannot be written");
         }

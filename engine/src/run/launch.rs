@@ -1,4 +1,4 @@
-//! What is needed to start a worker: its program and libtorch.
+//! What is needed to start a worker: its program, and for gradus' own libtorch.
 
 use std::{
     env,
@@ -6,7 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gradus_protocol::catalog::Catalog;
+use tokio::process::Command;
+
 use super::{Libtorch, RunError, find_libtorch};
+use crate::plugin::Plugin;
 
 const PROGRAM: &str = "gradus-worker";
 
@@ -31,11 +35,61 @@ impl Toolchain {
         Ok(Self { worker, libtorch })
     }
 
+    /// How gradus' own worker is started.
+    pub(super) fn launch(&self, catalog: &Catalog) -> Launch {
+        let mut command = Command::new(&self.worker);
+        if env::var_os("OMP_WAIT_POLICY").is_none() {
+            // Threads that spin while they wait halve the speed as soon as cores are shared.
+            command.env("OMP_WAIT_POLICY", "passive");
+        }
+        command
+            .env("LD_LIBRARY_PATH", self.library_path())
+            // One set of instructions on every x86 machine, so that sums come out the same.
+            .env("ATEN_CPU_CAPABILITY", "avx2")
+            .env("ONEDNN_MAX_CPU_ISA", "AVX2")
+            .env("MKL_CBWR", "AVX2")
+            // cuBLAS is deterministic only with a workspace of its own.
+            .env("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
+        Launch {
+            command,
+            name: "the worker".to_owned(),
+            catalog: catalog.clone(),
+            outdated: "build both anew".to_owned(),
+            renew: "build both anew (make build)".to_owned(),
+        }
+    }
+
     /// The loader's search path with libtorch first.
-    pub(super) fn library_path(&self) -> OsString {
+    fn library_path(&self) -> OsString {
         let old = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let folders = self.libtorch.iter().map(|it| it.lib.clone()).chain(env::split_paths(&old));
         env::join_paths(folders).unwrap_or(old)
+    }
+}
+
+/// How a worker is started, and what it must say of itself then.
+pub(super) struct Launch {
+    pub(super) command: Command,
+    /// In messages.
+    pub(super) name: String,
+    pub(super) catalog: Catalog,
+    /// What to do where the worker speaks another version.
+    pub(super) outdated: String,
+    /// What to do where it knows other kinds than gradus.
+    pub(super) renew: String,
+}
+
+impl Plugin {
+    pub(super) fn launch(&self) -> Launch {
+        let mut command = Command::new(self.program());
+        command.args(&self.command[1..]).current_dir(&self.folder);
+        Launch {
+            command,
+            name: format!("the worker `{}`", self.name),
+            catalog: self.catalog.clone(),
+            outdated: "it must follow docs/protocol.md of this version".to_owned(),
+            renew: format!("write `{}` anew from what it shows", self.catalog_file.display()),
+        }
     }
 }
 

@@ -108,7 +108,7 @@ impl Lineage {
         if digests.len() > 1 {
             return Ok(Found::Several(digests));
         }
-        makers.sort_by_key(|maker| maker.action.record["started"].as_u64());
+        makers.sort_by_key(|maker| Made::of(maker.action).map(|made| made.started));
         let Some(first) = makers.first() else {
             return Ok(Found::Nothing { readers: readers(&actions, prefix) });
         };

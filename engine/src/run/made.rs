@@ -43,7 +43,7 @@ pub struct Commit {
 impl Made {
     /// Reads an action's record; `None` for one that something else wrote.
     pub fn of(action: &Action) -> Option<Self> {
-        serde_json::from_value(action.record.clone()).ok()
+        action.record.read()
     }
 }
 

@@ -35,9 +35,11 @@ mod worker;
 use std::path::PathBuf;
 
 use gradus_cache::{Cache, CacheError};
-use gradus_protocol::catalog::Catalog;
+use gradus_protocol::catalog::{Catalog, Kind};
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::plugin::Plugin;
 
 pub use compare::{Comparison, MetricPair, OutputPair, StageComparison};
 pub use curves::{Points, curves};
@@ -59,11 +61,21 @@ pub use watched::Watched;
 #[derive(Debug, Clone)]
 pub struct Session {
     pub cache: Cache,
+    /// The kinds of gradus' own worker.
     pub catalog: Catalog,
+    /// The workers that bring all other kinds.
+    pub plugins: Vec<Plugin>,
     pub devices: Devices,
     pub settings: Settings,
     /// Where the project's `.libtorch` and worker are looked for.
     pub project: PathBuf,
+}
+
+impl Session {
+    /// The worker that brings `kind`, where it is not gradus' own.
+    fn plugin_of(&self, kind: &Kind) -> Option<&Plugin> {
+        self.plugins.iter().find(|it| it.catalog.kind(&kind.kind).is_some())
+    }
 }
 
 /// What a person may choose about a run without changing any result.
@@ -88,11 +100,13 @@ pub struct CheckpointSettings {
     pub every_steps: Option<u64>,
     /// After so many seconds.
     pub every_seconds: f64,
+    /// Keep the state at the end too, where a longer training can go on from it.
+    pub keep_last: bool,
 }
 
 impl Default for CheckpointSettings {
     fn default() -> Self {
-        Self { every_steps: None, every_seconds: 120.0 }
+        Self { every_steps: None, every_seconds: 120.0, keep_last: true }
     }
 }
 

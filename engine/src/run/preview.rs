@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gradus_cache::{Action, CacheError};
+use gradus_cache::{Action, CacheError, Fingerprint};
 
 use super::{
     Session,
@@ -63,7 +63,7 @@ impl Session {
     ) -> Result<(State, Option<Arc<Action>>), CacheError> {
         let forced = self.forces(stage);
         if !self.runs_anyway(stage)
-            && let Some(action) = resolve::recall(&self.cache, &resolved.fingerprint)?
+            && let Some(action) = self.cache.recall(&resolved.fingerprint)?
         {
             return Ok((State::Cached, Some(Arc::new(action))));
         }
@@ -73,6 +73,17 @@ impl Session {
     /// Whether this stage runs although it may be cached: it is forced, or says `cache: false`.
     pub(super) fn runs_anyway(&self, stage: &Stage) -> bool {
         stage.conduct.always || self.forces(stage)
+    }
+
+    /// Whether this stage is to begin with nothing of what it did before. One that says `cache: false`
+    /// goes on from where it was broken off, but not from its own end.
+    pub(super) fn begins_anew(
+        &self,
+        stage: &Stage,
+        fingerprint: &Fingerprint,
+    ) -> Result<bool, CacheError> {
+        let done = || Ok(self.cache.action(fingerprint)?.is_some());
+        Ok(self.forces(stage) || (stage.conduct.always && done()?))
     }
 
     /// Whether this stage is to run although it is cached.

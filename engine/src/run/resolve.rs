@@ -3,12 +3,14 @@
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use gradus_cache::{Action, Artifact, Cache, CacheError, Fingerprint, Stat};
+use gradus_protocol::Checkpoint;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Session;
 use crate::{
     event::{Cause, Metrics, Why},
-    plan::{Facts, From, Known, Origin, Origins, Plan, Stage, Table, label},
+    plan::{Facts, From, Known, Origin, Origins, Plan, Stage, Table, label, seed_of},
 };
 
 /// Actions of stages, by their place in the plan. Shared, for a record may be large and has many readers.
@@ -19,6 +21,10 @@ pub(super) type Actions = HashMap<usize, Arc<Action>>;
 pub(super) struct Resolved {
     pub(super) facts: Facts,
     pub(super) fingerprint: Fingerprint,
+    pub(super) seed: u64,
+    /// What is leased while the stage runs, and names the states that it keeps: the fingerprint, or what
+    /// all have in common that go on from each other.
+    pub(super) work: Fingerprint,
     pub(super) known: Known,
     /// The user's files that were read, as they were then.
     pub(super) stats: Vec<Stat>,
@@ -72,23 +78,25 @@ pub(super) fn gather(
         known.files.insert(pointer.clone(), hash(path)?);
         origins.files.insert(pointer.clone(), session.path_in_words(path));
     }
+    for path in session.plugin_of(&stage.kind).iter().flat_map(|plugin| &plugin.sources) {
+        known.program.push(hash(path)?);
+        origins.program.push(session.path_in_words(path));
+    }
     let table = Table::of(stage, &known);
     let fingerprint = table.fingerprint();
-    Ok(Some(Resolved { facts: Facts { table, origins }, fingerprint, known, stats }))
+    let line = stage.kind.length.as_ref().map(|length| table.line(length));
+    let seed = seed_of(line.as_ref().unwrap_or(&fingerprint));
+    let work = line.filter(|_| stage.extends()).unwrap_or(fingerprint);
+    Ok(Some(Resolved { facts: Facts { table, origins }, fingerprint, seed, work, known, stats }))
 }
 
-/// What the cache has for `fingerprint`, every byte of it checked as far as `Cache::verify` does.
-pub(super) fn recall(
-    cache: &Cache,
-    fingerprint: &Fingerprint,
-) -> Result<Option<Action>, CacheError> {
-    let Some(action) = cache.recall(fingerprint)? else { return Ok(None) };
-    for artifact in action.outputs.values() {
-        if !cache.verify(artifact)? {
-            return Ok(None);
-        }
-    }
-    Ok(Some(action))
+/// The step that the stage would go on from, as far as one can tell without a worker.
+fn goes_on_from(session: &Session, stage: &Stage, resolved: &Resolved) -> Option<u64> {
+    let length = stage.kind.length.as_ref()?;
+    let states = Checkpoint::all(&session.cache.checkpoints(&resolved.work));
+    let states = states.into_iter().rev().filter_map(|(_, path)| Checkpoint::read(&path).ok());
+    let mut usable = states.filter(|state| state.leads_to(&stage.params, length));
+    usable.next().map(|state| state.step)
 }
 
 /// Why a stage runs that is `forced`, or else is not in the cache.
@@ -99,7 +107,9 @@ pub(super) fn why(
     resolved: &Resolved,
     forced: bool,
 ) -> Result<Why, CacheError> {
-    let because = |cause, reasons| Ok(Why { cause, reasons });
+    let anew = session.begins_anew(stage, &resolved.fingerprint)?;
+    let goes_on_from = if anew { None } else { goes_on_from(session, stage, resolved) };
+    let because = |cause, reasons| Ok(Why { cause, reasons, goes_on_from });
     if stage.conduct.always {
         return because(Cause::Always, Vec::new());
     }
@@ -120,9 +130,10 @@ pub(super) fn last(cache: &Cache, plan: &Plan, stage: &Stage) -> Option<Facts> {
 }
 
 /// Remembers what the stage was when it last ran or was found in the cache.
-pub(super) fn remember(cache: &Cache, plan: &Plan, stage: &Stage, facts: &Facts) {
+pub(super) fn remember(cache: &Cache, plan: &Plan, stage: &Stage, resolved: &Resolved) {
     // A `Facts` is plain data: this cannot fail.
-    cache.index().set_last(&stage_key(plan, stage), &json!(facts));
+    let facts = || json!(resolved.facts);
+    cache.index().set_last(&stage_key(plan, stage), &resolved.fingerprint, facts);
 }
 
 fn stage_key(plan: &Plan, stage: &Stage) -> String {
@@ -131,7 +142,11 @@ fn stage_key(plan: &Plan, stage: &Stage) -> String {
 
 /// The metrics that a stage's action remembers.
 pub(super) fn metrics_of(action: &Action) -> Metrics {
-    serde_json::from_value(action.record["metrics"].clone()).unwrap_or_default()
+    #[derive(Default, Deserialize)]
+    struct Measured {
+        metrics: Metrics,
+    }
+    action.record.read::<Measured>().unwrap_or_default().metrics
 }
 
 impl Session {

@@ -43,6 +43,9 @@ pub enum Stop {
 /// So often a stage is tried again when its inputs are taken away under its hands.
 const MOST_RETRIES: u32 = 5;
 
+/// What an idle worker can be used for: its plugin's name, if it is one's, and its device.
+pub(super) type Post = (Option<String>, String);
+
 /// What the stages of a run share.
 pub(super) struct Shared {
     pub(super) plan: Arc<Plan>,
@@ -50,7 +53,7 @@ pub(super) struct Shared {
     history: Mutex<History>,
     events: UnboundedSender<Event>,
     slots: Slots,
-    idle: Mutex<HashMap<String, Vec<Worker>>>,
+    idle: Mutex<HashMap<Post, Vec<Worker>>>,
     queues: Mutex<HashMap<Fingerprint, Arc<tokio::sync::Mutex<()>>>>,
     forced: Mutex<HashSet<Fingerprint>>,
     failed_logs: Mutex<HashMap<String, Vec<String>>>,
@@ -67,9 +70,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(super) fn send(&self, event: Event) {
-        lock(&self.history).take(&event);
-        // A listener that went away misses what it does not want.
-        let _ = self.events.send(event);
+        self.send_all(&mut vec![event]);
+    }
+
+    pub(super) fn send_all(&self, events: &mut Vec<Event>) {
+        lock(&self.history).take(events);
+        for event in events.drain(..) {
+            // A listener that went away misses what it does not want.
+            let _ = self.events.send(event);
+        }
     }
 
     pub(super) fn log_path(&self, stage: &str) -> PathBuf {
@@ -80,9 +89,14 @@ impl Shared {
         lock(&self.history).record.run.clone()
     }
 
-    /// The queue of this run's own stages with this fingerprint: whoever has the lock is served.
-    pub(super) fn queue(&self, fingerprint: Fingerprint) -> Arc<tokio::sync::Mutex<()>> {
-        Arc::clone(lock(&self.queues).entry(fingerprint).or_default())
+    /// The queue of this run's own stages at the same work: whoever has the lock is served.
+    pub(super) fn queue(&self, work: Fingerprint) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(lock(&self.queues).entry(work).or_default())
+    }
+
+    /// Whether the state in which `stage` ends is to stay.
+    pub(super) fn keeps_last(&self, stage: &Stage) -> bool {
+        self.session.settings.checkpoint.keep_last && stage.extends()
     }
 
     /// True once for each fingerprint: the same work is forced only once a run.
@@ -94,32 +108,41 @@ impl Shared {
         self.slots.take(stage, &self.session).await
     }
 
-    /// A worker for `device`, to run `stage`: one that idles, else a new one.
+    /// Where `stage` is to run: whoever brings its kind, on `device`.
+    pub(super) fn post(&self, stage: &Stage, device: &str) -> Post {
+        let plugin = self.session.plugin_of(&stage.kind).map(|plugin| plugin.name.clone());
+        (plugin, device.to_owned())
+    }
+
+    /// A worker for `post`, to run `stage`: one that idles, else a new one.
     pub(super) async fn worker(
         &self,
-        device: &str,
-        stage: &str,
+        post: &Post,
+        stage: &Stage,
         log_path: &Path,
     ) -> Result<Worker, RunError> {
         let no_log = || RunError::io("the stage's log cannot be written");
-        while let Some(mut worker) = lock(&self.idle).get_mut(device).and_then(Vec::pop) {
+        while let Some(mut worker) = lock(&self.idle).get_mut(post).and_then(Vec::pop) {
             if worker.is_alive() {
                 worker.log.begin(log_path).map_err(no_log())?;
                 return Ok(worker);
             }
         }
-        let toolchain = self.toolchain()?;
+        let launch = match self.session.plugin_of(&stage.kind) {
+            Some(plugin) => plugin.launch(),
+            None => self.toolchain()?.launch(&self.session.catalog),
+        };
+        let (_, device) = post;
         let class = if device == CPU { CPU } else { self.session.devices.class.as_str() };
         let log = Log::default();
         log.begin(log_path).map_err(no_log())?;
-        let catalog = &self.session.catalog;
-        let started = Worker::start(&toolchain, device, class, catalog, log.clone()).await;
-        self.keep_log(stage, &log, started.is_err());
+        let started = Worker::start(launch, device, class, log.clone()).await;
+        self.keep_log(&stage.id, &log, started.is_err());
         started
     }
 
-    pub(super) fn put_back(&self, device: &str, worker: Worker) {
-        lock(&self.idle).entry(device.to_owned()).or_default().push(worker);
+    pub(super) fn put_back(&self, post: Post, worker: Worker) {
+        lock(&self.idle).entry(post).or_default().push(worker);
     }
 
     /// Keeps the last lines of a failed stage's log for the report.
@@ -155,8 +178,11 @@ impl Shared {
             .clone()
     }
 
-    /// The version of libtorch that this run's workers use; `None` before the first of them.
-    pub(super) fn libtorch_version(&self) -> Option<String> {
+    /// The version of libtorch that computed `stage`, if one did.
+    pub(super) fn libtorch_of(&self, stage: &Stage) -> Option<String> {
+        if stage.exec.is_some() || self.session.plugin_of(&stage.kind).is_some() {
+            return None;
+        }
         lock(&self.toolchain).as_ref()?.libtorch.as_ref().map(|it| it.version.clone())
     }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::RunError;
+use crate::plan::{Facts, Stage};
 
 /// A shorter word may stand anywhere by chance.
 const SHORTEST: usize = 8;
@@ -77,7 +78,23 @@ pub(super) fn unmet(names: &[String]) -> Option<String> {
 }
 
 impl Secrets {
-    pub(super) fn read(names: &[String]) -> Result<Self, RunError> {
+    /// Those of `stage`, whose `facts` are kept and told to whoever asks.
+    pub(super) fn of(stage: &Stage, facts: &Facts) -> Result<Self, RunError> {
+        let secrets = Self::read(&stage.conduct.secrets)?;
+        if secrets.values.is_empty() {
+            return Ok(secrets);
+        }
+        let facts = serde_json::to_vec(facts).unwrap_or_default();
+        match secrets.in_bytes(&facts) {
+            None => Ok(secrets),
+            Some(secret) => Err(RunError::Stage(format!(
+                "the secret `{secret}` stands in the stage, and would be kept: take it out of its \
+                 parameters"
+            ))),
+        }
+    }
+
+    fn read(names: &[String]) -> Result<Self, RunError> {
         if let Some(unmet) = unmet(names) {
             return Err(RunError::Stage(unmet));
         }

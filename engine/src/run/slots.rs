@@ -131,6 +131,7 @@ mod tests {
         let session = Session {
             cache: Cache::open(&folder.join("cache")).unwrap(),
             catalog,
+            plugins: Vec::new(),
             devices,
             settings: Settings { cpu_slots: 4, ..Settings::default() },
             project: folder.to_owned(),

@@ -1,4 +1,5 @@
-//! Whose turn it is to compute a fingerprint: of all runs on a cache, one at a time.
+//! Whose turn it is to compute a fingerprint: of all runs on a cache, one at a time. Stages that go on from
+//! each other's states are one work here.
 //!
 //! Whoever is not first waits without a slot, so that other stages may use it, and takes the result.
 
@@ -33,8 +34,8 @@ pub(super) async fn turn(
     resolved: &Resolved,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Turn, RunError> {
-    let fingerprint = resolved.fingerprint;
-    let anew = shared.session.runs_anyway(stage) && shared.first_time(fingerprint);
+    let work = resolved.work;
+    let anew = shared.session.runs_anyway(stage) && shared.first_time(resolved.fingerprint);
     let mut told = false;
     loop {
         if !anew && let Some(action) = recall(shared, resolved).await? {
@@ -47,15 +48,15 @@ pub(super) async fn turn(
         if *stop.borrow() != Stop::No || !shared.goes_on() {
             return Err(RunError::Cancelled);
         }
-        let owner = match claim(shared, stage, fingerprint).await? {
+        let owner = match claim(shared, stage, work).await? {
             Claim::Held(lease) => {
                 // Its last holder may have finished between our look and our claim.
                 if !anew && let Some(action) = recall(shared, resolved).await? {
                     return Ok(Turn::Cached(action));
                 }
-                if anew && shared.session.forces(stage) {
+                if anew && shared.session.begins_anew(stage, &resolved.fingerprint)? {
                     // Only now: until we hold the lease it may be another run's state.
-                    shared.session.cache.drop_checkpoints(&fingerprint)?;
+                    shared.session.cache.drop_checkpoints(&work)?;
                 }
                 return Ok(Turn::Ours(slot, lease));
             }
@@ -65,23 +66,19 @@ pub(super) async fn turn(
         if !std::mem::replace(&mut told, true) {
             shared.send(waiting(stage, &owner));
         }
-        until_free(shared, fingerprint, stop).await?;
+        until_free(shared, work, stop).await?;
     }
 }
 
-async fn claim(
-    shared: &Arc<Shared>,
-    stage: &Stage,
-    fingerprint: Fingerprint,
-) -> Result<Claim, RunError> {
+async fn claim(shared: &Arc<Shared>, stage: &Stage, work: Fingerprint) -> Result<Claim, RunError> {
     let (cache, run, stage) = (shared.session.cache.clone(), shared.run_id(), stage.id.clone());
-    blocking(move || Ok(cache.claim(&fingerprint, &run, &stage)?)).await
+    blocking(move || Ok(cache.claim(&work, &run, &stage)?)).await
 }
 
 /// Ends when the lease was given back or its owner died; an error when the run is to stop.
 async fn until_free(
     shared: &Arc<Shared>,
-    fingerprint: Fingerprint,
+    work: Fingerprint,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<(), RunError> {
     let mut pause = FIRST_LOOK;
@@ -94,7 +91,7 @@ async fn until_free(
             return Err(RunError::Cancelled);
         }
         let cache = shared.session.cache.clone();
-        if blocking(move || Ok(cache.claimant(&fingerprint)?)).await?.is_none() {
+        if blocking(move || Ok(cache.claimant(&work)?)).await?.is_none() {
             return Ok(());
         }
         pause = (pause * 2).min(LAST_LOOK);

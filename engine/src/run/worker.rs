@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use gradus_protocol::{Cause, Job, Reply, Request, VERSION, catalog::Catalog};
+use gradus_protocol::{Cause, Job, Reply, Request, VERSION};
 use tokio::{
-    process::{Child, ChildStdin, ChildStdout, Command},
+    process::{Child, ChildStdin, ChildStdout},
     sync::watch,
     time::timeout,
 };
@@ -19,11 +19,12 @@ use tokio::{
 use super::{
     RunError, frames,
     guard::{Group, guard},
-    launch::Toolchain,
+    launch::Launch,
     log::Log,
     schedule::Stop,
     secret::Mask,
 };
+use crate::plugin::Plugin;
 
 /// Opening CUDA on a cold machine takes seconds.
 const HELLO_WITHIN: Duration = Duration::from_mins(2);
@@ -39,77 +40,78 @@ pub(super) struct Worker {
     stdin: ChildStdin,
     stdout: ChildStdout,
     pub(super) log: Log,
+    /// In messages.
+    name: String,
     /// As the worker names it, e.g. `cuda:0 (NVIDIA H200)`.
     pub(super) device: String,
+}
+
+impl Plugin {
+    /// Starts the worker on the CPU and lets it go again; an error if it is not what its entry says.
+    pub async fn greet(&self) -> Result<(), RunError> {
+        let log = Log::default();
+        let greeted = Worker::start(self.launch(), "cpu", "cpu", log.clone()).await;
+        let last = log.last_lines().pop();
+        greeted.map(drop).map_err(|error| match last {
+            Some(line) => RunError::Setup(format!("{}; its last line is `{line}`", error.full())),
+            None => error,
+        })
+    }
 }
 
 impl Worker {
     /// Starts a worker on `device` and checks who it is.
     pub(super) async fn start(
-        toolchain: &Toolchain,
+        launch: Launch,
         device: &str,
         class: &str,
-        catalog: &Catalog,
         log: Log,
     ) -> Result<Self, RunError> {
-        let mut command = Command::new(&toolchain.worker);
-        if std::env::var_os("OMP_WAIT_POLICY").is_none() {
-            // Threads that spin while they wait halve the speed as soon as cores are shared.
-            command.env("OMP_WAIT_POLICY", "passive");
-        }
+        let Launch { mut command, name, catalog, outdated, renew } = launch;
         guard(&mut command);
         let mut child = command
             .args(["serve", device])
-            .env("LD_LIBRARY_PATH", toolchain.library_path())
-            // One set of instructions on every x86 machine, so that sums come out the same.
-            .env("ATEN_CPU_CAPABILITY", "avx2")
-            .env("ONEDNN_MAX_CPU_ISA", "AVX2")
-            .env("MKL_CBWR", "AVX2")
-            // cuBLAS is deterministic only with a workspace of its own.
-            .env("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| {
-                RunError::Setup(format!(
-                    "`{}` cannot be started: {error}",
-                    toolchain.worker.display()
-                ))
+                let program = command.as_std().get_program().display();
+                RunError::Setup(format!("{name}, `{program}`, cannot be started: {error}"))
             })?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            return Err(RunError::Setup("the worker's pipes are missing".to_owned()));
+            return Err(RunError::Setup(format!("the pipes of {name} are missing")));
         };
         tokio::spawn(log.clone().drain(stderr, Mask::default()));
         let group = Group::of(&child);
-        let mut worker =
-            Self { _group: group, child, stdin, stdout, log, device: device.to_owned() };
+        let device = device.to_owned();
+        let mut worker = Self { _group: group, child, stdin, stdout, log, name, device };
         let hello = match timeout(HELLO_WITHIN, worker.next()).await {
             Ok(hello) => hello,
             Err(_) => Err(worker.lost("did not open its device in two minutes").await),
         };
         // No stage is at fault yet.
         let hello = hello.map_err(|error| RunError::Setup(error.full()))?;
+        let name = &worker.name;
         match hello {
             Reply::Hello { protocol, .. } if protocol != VERSION => Err(RunError::Setup(format!(
-                "the worker speaks version {protocol} of the protocol and gradus {VERSION}: build both anew"
+                "{name} speaks version {protocol} of the protocol and gradus {VERSION}: {outdated}"
             ))),
-            Reply::Hello { catalog: its, .. } if its != *catalog => Err(RunError::Setup(
-                "the worker has other stage kinds than gradus: build both anew (make build)"
-                    .to_owned(),
-            )),
+            Reply::Hello { catalog: its, .. } if its != catalog => {
+                Err(RunError::Setup(format!("{name} has other stage kinds than gradus: {renew}")))
+            }
             Reply::Hello { device, device_class, .. } if class.starts_with(&device_class) => {
                 worker.device = device;
                 Ok(worker)
             }
             Reply::Hello { device_class, .. } => Err(RunError::Setup(format!(
-                "the worker opened `{device_class}` where gradus found `{class}`"
+                "{name} opened `{device_class}` where gradus found `{class}`"
             ))),
             Reply::Failed { message, .. } => Err(RunError::Setup(message)),
-            other => Err(RunError::Stage(format!("the worker began with {other:?}"))),
+            other => Err(RunError::Stage(format!("{name} began with {other:?}"))),
         }
     }
 
@@ -193,7 +195,7 @@ impl Worker {
         };
         // Whatever it wrote last is still on its way to the log.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        RunError::Died(format!("the worker {what} {status}"))
+        RunError::Died(format!("{} {what} {status}", self.name))
     }
 
     async fn kill(&mut self) {

@@ -38,7 +38,7 @@ pub struct Module {
     /// Whether it could be read.
     pub sound: bool,
     /// The parameters that it was given, as they are written.
-    pub(super) given: Vec<Entry>,
+    pub given: Vec<Entry>,
 }
 
 impl Default for Module {

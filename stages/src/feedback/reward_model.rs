@@ -3,6 +3,7 @@
 //!
 //! A row's score stands at its last token, so rows should end in the end-of-text token.
 
+use gradus_protocol::catalog::Length;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -72,6 +73,10 @@ Pairs with a text longer than `max_length` are dropped and counted.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
+
+    fn length() -> Option<Length> {
+        Some(Training::length())
+    }
 
     fn run(
         params: Params,

@@ -6,6 +6,7 @@ pub(crate) mod batch;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
 pub(crate) mod generate;
+mod header;
 pub(crate) mod llama;
 pub(crate) mod logprob;
 #[cfg(test)]

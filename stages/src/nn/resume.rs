@@ -1,18 +1,20 @@
 //! The state of a training stage on the disk, so that it can go on after any interruption.
 //!
-//! One folder per step: weights, the optimiser's moments, the curve so far, and a manifest with the digest of
-//! each. It is written aside, synced and renamed, so what stands under its name is whole; what is damaged all
-//! the same is passed over for an older one. Everything else (order of rows, rates) follows from the step.
+//! One folder per step: weights, the optimiser's moments, the curve so far, and a [`Checkpoint`] with the digest
+//! of each. It is written aside, synced and renamed, so what stands under its name is whole; what is damaged
+//! all the same is passed over for an older one. Everything else (order of rows, rates) follows from the step.
+//!
+//! Where rates do not depend on the length, longer and shorter trainings share the folder, and the last state
+//! of one is where the next begins.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::Path,
     time::Instant,
 };
 
-use gradus_protocol::Checkpoints;
-use serde::{Deserialize, Serialize};
+use gradus_protocol::{Checkpoint, Checkpoints};
 use tch::Tensor;
 
 use super::{
@@ -22,21 +24,12 @@ use super::{
 };
 use crate::stage::StageError;
 
-const VERSION: u32 = 1;
 /// Kept at once: were the newest damaged, the one before it is still there.
 const KEPT: usize = 2;
-const PREFIX: &str = "step-";
-const MANIFEST: &str = "checkpoint.json";
 const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const CURVE: &str = "curve.jsonl";
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
-    gradus_checkpoint: u32,
-    step: usize,
-    files: BTreeMap<String, String>,
-}
+const FILES: [&str; 3] = [WEIGHTS, OPTIMIZER, CURVE];
 
 /// Decides when the state is written, and writes it.
 pub(crate) struct Keeper {
@@ -57,14 +50,16 @@ impl Keeper {
         Self { settings, written: Instant::now() }
     }
 
-    /// Loads the newest sound state into `parameters`, if there is one.
+    /// Loads the newest sound state up to step `most` into `parameters`, if there is one.
     pub(crate) fn newest(
         &self,
+        most: usize,
         adam: AdamSettings,
         parameters: &BTreeMap<String, Tensor>,
     ) -> Option<State> {
         let folder = &self.settings.as_ref()?.folder;
-        for (step, path) in steps(folder).into_iter().rev() {
+        let states = Checkpoint::all(folder).into_iter();
+        for (step, path) in states.rev().filter(|(step, _)| *step <= most as u64) {
             match load(&path, step, adam, parameters) {
                 Ok(state) => return Some(state),
                 Err(error) => {
@@ -85,10 +80,17 @@ impl Keeper {
         })
     }
 
-    /// Writes the state after `step` steps, and lets old ones go.
+    /// True when the state at the end is to stay for a longer training.
+    pub(crate) fn keeps_last(&self) -> bool {
+        self.settings.as_ref().is_some_and(|it| it.keep_last)
+    }
+
+    /// Writes the state after `step` steps, and lets older ones go; at the `end` all of them.
     pub(crate) fn keep(
         &mut self,
         step: usize,
+        end: bool,
+        reached: BTreeMap<String, f64>,
         parameters: &BTreeMap<String, Tensor>,
         optimizer: &AdamW,
         curve: &[Point],
@@ -98,7 +100,7 @@ impl Keeper {
         self.written = Instant::now();
         let folder = &settings.folder;
         fs::create_dir_all(folder).map_err(StageError::file(folder))?;
-        // Only one worker at a time runs a stage, so whatever lies aside is of a dead one.
+        // Only one worker at a time is at this work, so whatever lies aside is of a dead one.
         let aside = folder.join("new");
         remove(&aside)?;
         fs::create_dir(&aside).map_err(StageError::file(&aside))?;
@@ -106,46 +108,30 @@ impl Keeper {
         optimizer.save(&aside.join(OPTIMIZER))?;
         write_curve(curve, &aside.join(CURVE))?;
         let mut files = BTreeMap::new();
-        for name in [WEIGHTS, OPTIMIZER, CURVE] {
+        for name in FILES {
             files.insert(name.to_owned(), digest(&aside.join(name))?);
-        }
-        let manifest = Manifest { gradus_checkpoint: VERSION, step, files };
-        let json = serde_json::to_vec(&manifest)
-            .map_err(|error| StageError::refused(error.to_string()))?;
-        let path = aside.join(MANIFEST);
-        fs::write(&path, json).map_err(StageError::file(&path))?;
-        for name in [WEIGHTS, OPTIMIZER, CURVE, MANIFEST] {
             sync(&aside.join(name))?;
         }
+        let written = Checkpoint::new(step as u64, reached, files).write(&aside);
+        sync(&written.map_err(StageError::file(&aside))?)?;
         sync(&aside)?;
-        let place = folder.join(format!("{PREFIX}{step:012}"));
+        let place = Checkpoint::place(folder, step as u64);
         remove(&place)?;
         fs::rename(&aside, &place).map_err(StageError::file(&place))?;
         sync(folder)?;
-        let all = steps(folder);
-        for (_, old) in &all[..all.len().saturating_sub(KEPT)] {
+        let mut all = Checkpoint::all(folder);
+        // What lies ahead is of a longer training.
+        all.retain(|(known, _)| *known <= step as u64);
+        for (_, old) in &all[..all.len().saturating_sub(if end { 1 } else { KEPT })] {
             remove(old)?;
         }
         Ok(())
     }
 }
 
-/// The states in `folder`, the oldest first.
-fn steps(folder: &Path) -> Vec<(usize, PathBuf)> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut steps: Vec<_> = entries
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            Some((name.strip_prefix(PREFIX)?.parse().ok()?, entry.path()))
-        })
-        .collect();
-    steps.sort();
-    steps
-}
-
 fn load(
     folder: &Path,
-    step: usize,
+    step: u64,
     adam: AdamSettings,
     parameters: &BTreeMap<String, Tensor>,
 ) -> Result<State, StageError> {
@@ -154,13 +140,12 @@ fn load(
         let path = folder.join(name);
         fs::read(&path).map_err(StageError::file(&path))
     };
-    let manifest: Manifest =
-        serde_json::from_slice(&read(MANIFEST)?).map_err(|error| wrong(&error.to_string()))?;
-    if manifest.gradus_checkpoint != VERSION || manifest.step != step {
-        return Err(wrong("it is of another version or step"));
+    let checkpoint = Checkpoint::read(folder).map_err(StageError::file(folder))?;
+    if checkpoint.step != step {
+        return Err(wrong("it is of another step"));
     }
-    for name in [WEIGHTS, OPTIMIZER, CURVE] {
-        if manifest.files.get(name) != Some(&digest(&folder.join(name))?) {
+    for name in FILES {
+        if checkpoint.files.get(name) != Some(&digest(&folder.join(name))?) {
             return Err(wrong(&format!("`{name}` is damaged")));
         }
     }
@@ -175,7 +160,7 @@ fn load(
         Some(parameter) if parameter.size() == shape => Ok(true),
         _ => Err(format!("`{name}` is not of this model")),
     })?;
-    if weights.len() != parameters.len() || curve.len() != step {
+    if weights.len() != parameters.len() || curve.len() as u64 != step {
         return Err(wrong("it lacks tensors or steps"));
     }
     // Last, when nothing can fail any more: half of a state must not get into the model.
@@ -183,7 +168,7 @@ fn load(
     for (name, value) in weights {
         parameters[&name].shallow_clone().copy_(&value);
     }
-    Ok(State { step, optimizer, curve })
+    Ok(State { step: curve.len(), optimizer, curve })
 }
 
 fn digest(path: &Path) -> Result<String, StageError> {
@@ -207,13 +192,17 @@ fn remove(path: &Path) -> Result<(), StageError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::nn::{
+        batch::Example,
         config::tests::tiny,
         llama::Model,
-        trainer::{Observer, tests::training, train},
+        schedule::Decay,
+        trainer::{Observer, Training, tests::training, train},
     };
-    use crate::{nn::batch::Example, train::likelihood::Likelihood};
+    use crate::train::likelihood::Likelihood;
 
     /// Keeps every third step, and interrupts after a number of steps.
     struct Interrupted {
@@ -232,7 +221,7 @@ mod tests {
 
         fn checkpoints(&self) -> Option<Checkpoints> {
             let folder = self.folder.clone();
-            Some(Checkpoints { folder, every_steps: Some(3), every_seconds: 1e9 })
+            Some(Checkpoints { folder, every_steps: Some(3), every_seconds: 1e9, keep_last: true })
         }
     }
 
@@ -242,15 +231,25 @@ mod tests {
         Likelihood::plain((0..16).map(row).collect())
     }
 
-    /// Trains up to the interruption; gives where it began, the curve and the weights.
+    /// Trains 8 steps, or up to the interruption; gives where it began, the curve and the weights.
     fn trained(folder: &Path, after: usize) -> (usize, Option<String>, Vec<u8>) {
+        with_steps(folder, 8, after)
+    }
+
+    fn with_steps(folder: &Path, steps: usize, after: usize) -> (usize, Option<String>, Vec<u8>) {
         let model = Model::fresh(tiny(), 1, tch::Device::Cpu).trainable();
         let mut observer = Interrupted { folder: folder.to_owned(), after, began_at: None };
-        let curve = train(&model, &objective(), &training(4, 4), 9, &mut observer);
+        let schedule = Decay::Constant;
+        let training = Training { steps: Some(steps), schedule, ..training(4, 4) };
+        let curve = train(&model, &objective(), &training, 9, &mut observer);
         let curve = curve.ok().map(|curve| serde_json::to_string(&curve).unwrap());
         let path = folder.join("weights");
         write_tensors(&model.parameters, &path).unwrap();
-        (observer.began_at.unwrap_or_default(), curve, fs::read(path).unwrap())
+        (observer.began_at.unwrap_or(steps), curve, fs::read(path).unwrap())
+    }
+
+    fn kept(folder: &Path) -> Vec<u64> {
+        Checkpoint::all(folder).into_iter().map(|(step, _)| step).collect()
     }
 
     fn damage(path: &Path) {
@@ -271,14 +270,35 @@ mod tests {
     }
 
     #[test]
+    fn a_longer_training_goes_on_from_a_shorter_one_to_the_same_bytes() {
+        let [whole, grown] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+        let (_, curve, weights) = with_steps(whole.path(), 11, usize::MAX);
+        for (steps, began) in [(5, 0), (5, 5), (8, 5), (11, 8)] {
+            let (began_at, again, same) = with_steps(grown.path(), steps, usize::MAX);
+            assert_eq!(began_at, began);
+            assert_eq!(kept(grown.path()), [steps as u64]);
+            assert_eq!(weights == same && curve == again, steps == 11);
+        }
+    }
+
+    #[test]
+    fn a_shorter_training_begins_anew_and_leaves_the_longer_ones_state() {
+        let [whole, both] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+        let (_, curve, weights) = with_steps(whole.path(), 5, usize::MAX);
+        with_steps(both.path(), 8, usize::MAX);
+        let (began_at, again, same) = with_steps(both.path(), 5, usize::MAX);
+        assert_eq!((began_at, kept(both.path())), (0, vec![5, 8]));
+        assert!(weights == same && curve == again);
+    }
+
+    #[test]
     fn a_damaged_state_is_passed_over_for_the_one_before() {
-        for name in [WEIGHTS, OPTIMIZER, CURVE, MANIFEST] {
+        for name in [WEIGHTS, OPTIMIZER, CURVE, "checkpoint.json"] {
             let [whole, broken] = [0, 1].map(|_| tempfile::tempdir().unwrap());
             let (_, _, weights) = trained(whole.path(), usize::MAX);
             trained(broken.path(), 7);
-            let kept = steps(broken.path());
-            assert_eq!(kept.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3, 6]);
-            damage(&kept[1].1.join(name));
+            assert_eq!(kept(broken.path()), [3, 6]);
+            damage(&Checkpoint::place(broken.path(), 6).join(name));
             let (began_at, _, same) = trained(broken.path(), usize::MAX);
             assert_eq!(began_at, 3, "{name}");
             assert!(weights == same, "{name}");

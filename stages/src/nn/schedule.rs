@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Decay {
-    /// Stays as it is.
+    /// Stays as it is, so a longer training goes on where a shorter one ended.
     Constant,
     /// Falls in a straight line to zero.
     Linear,

@@ -3,11 +3,12 @@
 //! A step's loss is a sum over its rows divided by the weight of the whole step (labels, or pairs), so
 //! one batch of eight rows and eight batches of one row take the same step.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
-use gradus_protocol::Checkpoints;
+use gradus_protocol::{Checkpoints, catalog::Length};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::{
@@ -25,10 +26,14 @@ pub(crate) struct Training {
     /// The largest step size of the optimiser, Adam with decoupled decay. More learns faster, until it diverges.
     #[schemars(range(min = 0.0))]
     pub(crate) learning_rate: f64,
-    /// Passes over the rows; a fraction stops within a pass.
+    /// Passes over the rows; a fraction stops within a pass. `steps` has precedence.
     #[serde(default = "one")]
     #[schemars(range(min = 0.0))]
     pub(crate) epochs: f64,
+    /// Steps of the optimiser, in place of `epochs`.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub(crate) steps: Option<usize>,
     /// Rows (or pairs) in one step. More makes steps steadier and fewer.
     #[serde(default = "default_batch")]
     #[schemars(range(min = 1))]
@@ -52,6 +57,29 @@ pub(crate) struct Training {
     #[serde(default = "one")]
     #[schemars(range(min = 0.0))]
     pub(crate) max_grad_norm: f64,
+}
+
+impl Training {
+    /// What says how long a training is, and when a longer one begins with what a shorter one did.
+    pub(crate) fn length() -> Length {
+        Length {
+            params: ["steps", "epochs"].map(str::to_owned).into(),
+            extends_when: [("schedule".to_owned(), json!(Decay::Constant))].into(),
+        }
+    }
+
+    fn total_steps(&self, per_epoch: usize) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "far below 2^52")]
+        #[expect(clippy::cast_sign_loss, reason = "never negative")]
+        let by_epochs = (self.epochs * per_epoch as f64).round() as usize;
+        self.steps.unwrap_or(by_epochs).max(1)
+    }
+}
+
+/// The parameters with which a training would have ended after `step` steps.
+fn reached(step: usize, per_epoch: usize) -> BTreeMap<String, f64> {
+    let step = step as f64;
+    [("steps".to_owned(), step), ("epochs".to_owned(), step / per_epoch as f64)].into()
 }
 
 fn one() -> f64 {
@@ -196,7 +224,7 @@ impl Stepper {
 }
 
 /// Trains `model`, whose parameters must be [`Model::trainable`]. Goes on where an interrupted run of the
-/// same stage stood, to the same bytes.
+/// same stage stood, or a shorter one of the same line ended, to the same bytes.
 pub(crate) fn train(
     model: &Model,
     objective: &dyn Objective,
@@ -210,8 +238,7 @@ pub(crate) fn train(
         return Err(StageError::refused("there is no row with a token to learn"));
     }
     let per_epoch = usable.len().div_ceil(training.batch);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^52")]
-    let steps = ((training.epochs * per_epoch as f64).round() as usize).max(1);
+    let steps = training.total_steps(per_epoch);
     let adam = AdamSettings { weight_decay: training.weight_decay, ..AdamSettings::default() };
     let schedule = Schedule {
         peak: training.learning_rate,
@@ -221,7 +248,7 @@ pub(crate) fn train(
     };
     let mut stepper = Stepper::new(adam, schedule, training.max_grad_norm);
     let mut keeper = Keeper::new(observer.checkpoints());
-    let mut curve = match keeper.newest(adam, &model.parameters) {
+    let mut curve = match keeper.newest(steps, adam, &model.parameters) {
         Some(state) => {
             observer.note(format!("goes on from step {} of {steps}", state.step));
             stepper.resume(state)
@@ -253,8 +280,11 @@ pub(crate) fn train(
         curve.push(point);
         let heard = observer.progress(step + 1, steps, &note);
         let stopped = matches!(heard, Err(StageError::Cancelled));
-        if step + 1 < steps && (stopped || keeper.is_due(step + 1)) {
-            let kept = keeper.keep(step + 1, &model.parameters, &stepper.optimizer, &curve);
+        let end = step + 1 == steps;
+        if if end { keeper.keeps_last() } else { stopped || keeper.is_due(step + 1) } {
+            let reached = reached(step + 1, per_epoch);
+            let (parameters, optimizer) = (&model.parameters, &stepper.optimizer);
+            let kept = keeper.keep(step + 1, end, reached, parameters, optimizer, &curve);
             if let Err(error) = kept {
                 // The training itself is sound, and may still end well.
                 observer.note(format!("a checkpoint cannot be written: {error}"));
@@ -287,8 +317,6 @@ pub(crate) fn write_curve(curve: &[Point], path: &std::path::Path) -> Result<(),
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::nn::config::tests::tiny;
 

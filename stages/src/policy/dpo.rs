@@ -3,6 +3,7 @@
 //! Widens the gap between chosen and rejected completions, measured against a frozen reference, so no
 //! reward model is needed. The reference's log-probabilities are computed before the first step.
 
+use gradus_protocol::catalog::Length;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -83,6 +84,10 @@ Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs w
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
+
+    fn length() -> Option<Length> {
+        Some(Training::length())
+    }
 
     fn run(
         params: Params,

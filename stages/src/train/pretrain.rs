@@ -2,6 +2,7 @@
 //!
 //! Texts are packed into rows of one length, so little is wasted on padding; they cannot see each other.
 
+use gradus_protocol::catalog::Length;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -58,6 +59,10 @@ A row of a batch is `max_length` tokens with as many texts as fit.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
+
+    fn length() -> Option<Length> {
+        Some(Training::length())
+    }
 
     fn run(
         params: Params,

@@ -2,6 +2,7 @@
 //!
 //! The loss is on the completion and the token that ends it; the prompt is only read.
 
+use gradus_protocol::catalog::Length;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -71,6 +72,10 @@ of their completion within `max_length` are dropped and counted.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
+
+    fn length() -> Option<Length> {
+        Some(Training::length())
+    }
 
     fn run(
         params: Params,
