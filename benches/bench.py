@@ -66,7 +66,7 @@ def report(name, taken, limit=None, per=1.0, unit="ms", against=None):
         "min": round(seconds[0], 3),
         "max": round(seconds[-1], 3),
         "unit": unit,
-        "peak_mb": round(max(memory for _, memory in taken), 1),
+        "peak_mb": round(max(memory for _, memory in taken), 1) or None,
         "limit": limit,
     }
     if against:
@@ -78,7 +78,7 @@ def note(row):
     results.append(row)
     ratio = f"  {row['ratio']:.2f}x" if "ratio" in row else ""
     limit = f"  (at most {row['limit']})" if row.get("limit") is not None else ""
-    memory = f"  {row['peak_mb']:.0f} MB" if "peak_mb" in row else ""
+    memory = f"  {row['peak_mb']:.0f} MB" if row.get("peak_mb") else ""
     print(
         f"{row['name']:<46} {row['median']:>10.2f} {row['unit']}  "
         f"[{row['min']:.2f} to {row['max']:.2f}]{memory}{ratio}{limit}",
@@ -194,11 +194,40 @@ def measure_large(folder):
     commands = [plan] + ([["b3sum", "large"]] if shutil.which("b3sum") else [])
     measured = in_turns(commands, place, runs=3, before=forget)
     report(f"hashing a file of {size}: gradus plan", measured[0],
-           against=measured[1] if len(measured) > 1 else None)
+           limit=None, against=measured[1] if len(measured) > 1 else None)
     if len(measured) > 1:
         report(f"hashing a file of {size}: b3sum", measured[1])
     (known,) = in_turns([plan], place, runs=3)
     report(f"plan with a known file of {size}", known)
+
+
+def measure_handing(folder):
+    """What a stage takes that a worker answers at once, by how large its input is."""
+    place = folder / "handing"
+    place.mkdir()
+    shutil.copy(ROOT / "benches/idle.py", place)
+    with open(place / "idle.json", "w") as file:
+        subprocess.run([sys.executable, "idle.py", "catalog"], cwd=place, stdout=file, check=True)
+    command = json.dumps([sys.executable, "idle.py"])
+    (place / "gradus.toml").write_text(f"[workers.idle]\ncommand = {command}\ncatalog = 'idle.json'\n")
+    # The first of them waits for its worker to start; the others find it there.
+    idle = "\n".join(
+        f"  {name}{i}: {{ kind: bench.idle, inputs: {{ file: {name} }}, with: {{ seed: {i} }} }}"
+        for name in ["small", "large"]
+        for i in range(8)
+    )
+    (place / "p.yaml").write_text(
+        "stages:\n"
+        "  small: { kind: exec, outputs: { f: f }, with: { shell: 'head -c 1000 /dev/zero > f' } }\n"
+        f"  large: {{ kind: exec, outputs: {{ f: f }}, with: {{ shell: 'head -c {LARGE} /dev/zero > f' }} }}\n" + idle
+    )
+    run = [GRADUS, "run", "p.yaml", "--device", "cpu", "--slots", "1", "--format", "json"]
+    events = subprocess.run(run, cwd=place, capture_output=True, text=True, check=True).stdout.splitlines()
+    events = [json.loads(line) for line in events]
+    took = {event["stage"]: event["seconds"] for event in events if event["event"] == "finished"}
+    for name, size in [("small", "1 KB"), ("large", f"{LARGE >> 20} MiB")]:
+        taken = [(took[f"{name}{i}"], 0) for i in range(1, 8)]
+        report(f"handing {size} to a worker, and its answer", taken, limit=5 if name == "large" else None)
 
 
 def machine():
@@ -224,6 +253,7 @@ def main():
         measure_no_op(folder)
         measure_overhead(folder)
         measure_large(folder)
+        measure_handing(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     name = "".join(c if c.isalnum() else "-" for c in about["machine"]["processor"]).strip("-").lower()

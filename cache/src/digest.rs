@@ -85,7 +85,7 @@ impl From<blake3::Hash> for Digest {
 }
 
 /// The two levels under which a hash is filed: `ab/cdef…`.
-pub(crate) fn shard(hash: &impl fmt::Display) -> String {
+pub fn shard(hash: &impl fmt::Display) -> String {
     let text = hash.to_string();
     format!("{}/{}", &text[..2], &text[2..])
 }

@@ -5,6 +5,7 @@
 //! the memo last, so a crash can lose work but never remember missing bytes.
 //! Files are the truth; [`Index`] only makes some answers quick.
 
+mod arrivals;
 mod attempt;
 mod digest;
 mod error;
@@ -19,6 +20,7 @@ mod objects;
 mod owner;
 mod sweep;
 mod tree;
+mod verify;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -27,15 +29,18 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+pub use arrivals::{Arrival, Arrivals, Promised};
 pub use attempt::Attempt;
-pub use digest::{Digest, Fingerprint, ParseHashError};
+pub use digest::{Digest, Fingerprint, ParseHashError, shard};
 pub use error::{CacheError, MAKE_SPACE};
 pub use index::Index;
 pub use inputs::Stat;
 pub use lease::{Claim, Lease, Owner, SILENT_FOR};
-pub use memo::{Action, Record};
+pub use memo::{Action, MOST_BYTES as MOST_ACTION_BYTES, Record};
 pub use owner::Process;
 pub use sweep::{Count, Limits, Swept, bytes_below};
+pub use tree::MOST_BYTES as MOST_MANIFEST_BYTES;
+pub use verify::Verified;
 
 use error::IoContext;
 

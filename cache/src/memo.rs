@@ -16,7 +16,7 @@ use crate::{Artifact, Cache, CacheError, Fingerprint, objects};
 
 const VERSION: u32 = 1;
 /// Larger than any honest action; a damaged length must not eat the memory.
-const MOST_BYTES: u64 = 64 << 20;
+pub const MOST_BYTES: u64 = 64 << 20;
 
 /// What a stage made, as it is remembered.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,10 +58,26 @@ struct Written {
     record: Record,
 }
 
+impl Action {
+    /// Reads the bytes of an action's file. `None` unless they are sound and about `wanted`.
+    pub fn read(bytes: &[u8], wanted: &Fingerprint) -> Option<Self> {
+        parse(bytes, wanted)
+    }
+}
+
 impl Cache {
     /// Returns what was committed under `fingerprint`, whether or not its bytes are still there.
     pub fn action(&self, fingerprint: &Fingerprint) -> Result<Option<Action>, CacheError> {
         self.read_action(fingerprint)
+    }
+
+    /// As [`Cache::action`], with the bytes of its file: what another cache would keep of it.
+    pub fn written(
+        &self,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<(Action, Vec<u8>)>, CacheError> {
+        let Some((bytes, _)) = bytes(&self.action_path(fingerprint))? else { return Ok(None) };
+        Ok(parse(&bytes, fingerprint).map(|action| (action, bytes)))
     }
 
     /// Reads every action there is, in the order of their fingerprints.
@@ -132,7 +148,7 @@ pub(crate) fn read(path: &Path, wanted: &Fingerprint) -> Result<Option<Action>, 
 }
 
 /// What the file holds; nothing if it is larger than an action can be. `None` if there is no file.
-fn bytes(path: &Path) -> Result<Option<(Vec<u8>, Metadata)>, CacheError> {
+pub(crate) fn bytes(path: &Path) -> Result<Option<(Vec<u8>, Metadata)>, CacheError> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -147,7 +163,7 @@ fn bytes(path: &Path) -> Result<Option<(Vec<u8>, Metadata)>, CacheError> {
     Ok(Some((bytes, found)))
 }
 
-fn parse(bytes: &[u8], wanted: &Fingerprint) -> Option<Action> {
+pub(crate) fn parse(bytes: &[u8], wanted: &Fingerprint) -> Option<Action> {
     let end = bytes.iter().position(|&byte| byte == b'\n')? + 1;
     let (body, footer) = bytes.split_at(end);
     if footer != format!("{}\n", blake3::hash(body)).as_bytes() {

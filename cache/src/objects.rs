@@ -24,9 +24,9 @@ const LATELY: Duration = Duration::from_mins(1);
 pub(crate) type Stamp = (u64, i64, i64);
 
 /// A file that is hashed and waits for its place in the store.
-struct Staged {
-    source: PathBuf,
-    digest: Digest,
+pub(crate) struct Staged {
+    pub(crate) source: PathBuf,
+    pub(crate) digest: Digest,
 }
 
 impl Cache {
@@ -182,7 +182,8 @@ impl Cache {
         Ok(outputs)
     }
 
-    fn place(&self, mut queue: Vec<Staged>) -> Result<(), CacheError> {
+    /// Puts files into the store, synced as one batch.
+    pub(crate) fn place(&self, mut queue: Vec<Staged>) -> Result<(), CacheError> {
         let mut taken = BTreeSet::new();
         let mut fresh = Vec::new();
         for staged in queue.drain(..) {
@@ -195,12 +196,11 @@ impl Cache {
                 fresh.push(staged);
             }
         }
-        let blobs = self.root().join("blobs");
-        let mut folders = BTreeSet::from([blobs]);
+        let mut folders = BTreeSet::new();
         for Staged { source, digest } in &fresh {
             let place = self.file(digest);
             if let Some(folder) = place.parent() {
-                fs::create_dir_all(folder).doing("make", folder)?;
+                make_folder(folder)?;
                 folders.insert(folder.to_owned());
             }
             fs::rename(source, &place).doing("move into", &place)?;
@@ -277,7 +277,8 @@ pub(crate) fn manifest(
     Ok((Artifact { digest, form: Form::Tree, bytes: size }, bytes))
 }
 
-fn hash(path: &Path, bytes: u64) -> Result<Digest, CacheError> {
+/// Hashes a file of the store.
+pub(crate) fn hash(path: &Path, bytes: u64) -> Result<Digest, CacheError> {
     File::open(path).and_then(|file| hash_file(&file, bytes)).doing("read", path)
 }
 
@@ -339,8 +340,19 @@ pub(crate) fn write_durably(scratch: &Path, path: &Path, bytes: &[u8]) -> Result
     file.as_file().set_permissions(Permissions::from_mode(0o444)).doing("protect", path)?;
     file.as_file().sync_all().doing("sync", path)?;
     let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).doing("make", folder)?;
+    make_folder(folder)?;
     file.persist(path).map_err(|error| error.error).doing("write", path)?;
-    sync(folder)?;
-    folder.parent().map_or(Ok(()), sync)
+    sync(folder)
+}
+
+/// Makes a folder that outlives a loss of power, unless it is there.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), CacheError> {
+    match fs::create_dir(folder) {
+        Ok(()) => folder.parent().map_or(Ok(()), sync),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(folder).doing("make", folder)
+        }
+        Err(error) => Err(error).doing("make", folder),
+    }
 }

@@ -281,7 +281,7 @@ fn changed(found: &Metadata) -> Option<SystemTime> {
 }
 
 /// Everything two levels below a folder, by the hash that the two names make.
-fn sharded(folder: &Path) -> Result<Vec<(String, PathBuf, Metadata)>, CacheError> {
+pub(crate) fn sharded(folder: &Path) -> Result<Vec<(String, PathBuf, Metadata)>, CacheError> {
     let mut found = Vec::new();
     for shard in entries(folder)? {
         if !shard.is_dir() {

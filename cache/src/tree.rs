@@ -14,7 +14,8 @@ use crate::error::IoContext;
 use crate::{Artifact, Cache, CacheError, Digest, Form};
 
 pub(crate) const MOST_FILES: usize = 200_000;
-const MOST_BYTES: u64 = 64 << 20;
+/// Larger than any honest manifest.
+pub const MOST_BYTES: u64 = 64 << 20;
 const MOST_PATH: usize = 4096;
 const VERSION: u32 = 1;
 
@@ -42,7 +43,7 @@ impl Cache {
     }
 }
 
-fn parse(bytes: &[u8], digest: &Digest) -> Result<BTreeMap<String, Artifact>, String> {
+pub(crate) fn parse(bytes: &[u8], digest: &Digest) -> Result<BTreeMap<String, Artifact>, String> {
     if bytes.len() as u64 > MOST_BYTES {
         return Err(format!("larger than {MOST_BYTES} bytes"));
     }

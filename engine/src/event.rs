@@ -1,6 +1,6 @@
 //! What a run tells whoever listens. Progress bars and JSON lines are two readers of this one stream.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use gradus_cache::{Artifact, Fingerprint};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,9 @@ pub enum Event {
     RunStarted {
         run: String,
         pipeline: String,
+        /// The pipeline's file.
+        #[serde(default)]
+        file: PathBuf,
         device: String,
         stages: Vec<StageName>,
     },
@@ -24,6 +27,9 @@ pub enum Event {
         fingerprint: Fingerprint,
         outputs: BTreeMap<String, Artifact>,
         metrics: Metrics,
+        /// It was fetched from the remote just now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        remote: bool,
     },
     /// Another process is at the same work: its result is waited for.
     Waiting {

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gradus_remote::{Remote, Settings};
 use serde::Deserialize;
 
 use crate::{
@@ -23,6 +24,7 @@ pub struct Project {
     pub root: PathBuf,
     pub cache: PathBuf,
     pub checkpoint: CheckpointSettings,
+    pub remote: Option<Settings>,
     /// Workers besides gradus' own.
     pub plugins: Vec<Plugin>,
 }
@@ -34,6 +36,8 @@ struct Written {
     cache: Option<PathBuf>,
     #[serde(default)]
     checkpoint: CheckpointSettings,
+    /// Where results are shared with other machines.
+    remote: Option<Settings>,
     #[serde(default)]
     workers: BTreeMap<String, plugin::Written>,
 }
@@ -57,7 +61,14 @@ impl Project {
         let workers = written.workers.into_iter();
         let plugins = workers.map(|(name, written)| Plugin::read(&name, written, &root));
         let plugins = plugins.collect::<Result<_, _>>()?;
-        Ok(Self { root, cache, checkpoint: written.checkpoint, plugins })
+        let (checkpoint, remote) = (written.checkpoint, written.remote);
+        Ok(Self { root, cache, checkpoint, remote, plugins })
+    }
+
+    /// The remote that is written down, if any is. Nothing is asked of it yet.
+    pub fn open_remote(&self) -> Result<Option<Remote>, RunError> {
+        let opened = self.remote.as_ref().map(|settings| Remote::open(settings, &self.root));
+        Ok(opened.transpose()?)
     }
 }
 

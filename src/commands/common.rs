@@ -46,6 +46,14 @@ pub(crate) struct PlaceArgs {
     pub(crate) cache: Option<PathBuf>,
 }
 
+/// Whether other machines' results are used
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RemoteArgs {
+    /// Ask no remote, and upload nothing
+    #[arg(long)]
+    pub(crate) no_remote: bool,
+}
+
 /// Which cache, where no pipeline says it
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CacheArgs {
@@ -136,9 +144,21 @@ fn catalog() -> Result<Catalog, Failure> {
 }
 
 impl PlaceArgs {
+    /// A session that knows of no other machine.
     pub(crate) fn session(&self, pipeline: &Path, settings: Settings) -> Result<Session, Failure> {
+        self.session_with(pipeline, settings, &RemoteArgs { no_remote: true })
+    }
+
+    /// A session that asks the project's remote, if there is one.
+    pub(crate) fn session_with(
+        &self,
+        pipeline: &Path,
+        settings: Settings,
+        remote: &RemoteArgs,
+    ) -> Result<Session, Failure> {
         let project = Project::of(pipeline, self.cache.as_deref())?;
         let devices = Devices::choose(&self.device, &detect_gpus()).map_err(RunError::Setup)?;
+        let remote = if remote.no_remote { None } else { project.open_remote()? };
         Ok(Session {
             cache: Cache::open(&project.cache)?,
             catalog: catalog()?,
@@ -146,6 +166,7 @@ impl PlaceArgs {
             devices,
             settings: Settings { checkpoint: project.checkpoint, ..settings },
             project: project.root,
+            remote,
         })
     }
 }

@@ -40,7 +40,7 @@ impl Export {
         };
         let selected = plan.select(std::slice::from_ref(&name))?;
         let session = self.place.session(file, Settings::default())?;
-        let previews = session.preview(&plan, &selected)?;
+        let previews = session.preview_here(&plan, &selected)?;
         let of_stage = previews.iter().filter(|preview| {
             let stage = &plan.stages[preview.stage];
             stage.id == name || stage.spec == name

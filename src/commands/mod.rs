@@ -1,5 +1,6 @@
 //! One file per command: a struct of its words and an `exec` that joins the engine to the terminal.
 
+mod cache;
 mod check;
 mod common;
 mod completions;
@@ -21,6 +22,7 @@ mod sweep;
 mod test;
 mod watch;
 
+pub(crate) use cache::Cache;
 pub(crate) use check::Check;
 pub(crate) use completions::Completions;
 pub(crate) use diff::Diff;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use gradus_engine::run::Settings;
 
-use super::common::{PipelineArgs, PlaceArgs};
+use super::common::{PipelineArgs, PlaceArgs, RemoteArgs};
 use crate::{failure::Failure, terminal::Terminal};
 
 /// Say for every stage whether it is cached, would run, or cannot be known yet
@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     targets: Vec<String>,
     #[command(flatten)]
     place: PlaceArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 impl Plan {
@@ -26,8 +28,11 @@ impl Plan {
         let selected = plan.select(&self.targets)?;
         let left_out = if self.targets.is_empty() { &plan.left_out[..] } else { &[] };
         let settings = Settings { targets: self.targets, ..Settings::default() };
-        let session = self.place.session(&self.pipeline.pipeline, settings)?;
-        terminal.previews(&plan, &session.preview(&plan, &selected)?, left_out);
+        let file = &self.pipeline.pipeline;
+        let session = self.place.session_with(file, settings, &self.remote)?;
+        let (previews, warnings) = session.preview(&plan, &selected)?;
+        terminal.warnings(&warnings);
+        terminal.previews(&plan, &previews, left_out);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::common::{PipelineArgs, PlaceArgs};
+use super::common::{PipelineArgs, PlaceArgs, RemoteArgs};
 use crate::{failure::Failure, terminal::Terminal};
 
 /// Run a pipeline: what is cached is taken from there, the rest is computed
@@ -42,6 +42,8 @@ pub(crate) struct RunArgs {
     pub(super) slots: Option<usize>,
     #[command(flatten)]
     pub(super) place: PlaceArgs,
+    #[command(flatten)]
+    pub(super) remote: RemoteArgs,
 }
 
 impl Run {
@@ -88,7 +90,7 @@ impl RunArgs {
             ..Settings::default()
         };
         let file = &self.pipeline.pipeline;
-        let session = self.place.session(file, settings)?;
+        let session = self.place.session_with(file, settings, &self.remote)?;
         let record = drive(&session, plan, file, selected, signals, terminal).await?;
         Ok((session, record))
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use gradus_engine::{event::Outcome, run::check_snapshots};
 
 use super::{
-    common::{ParameterArgs, PipelineArgs, PlaceArgs},
+    common::{ParameterArgs, PipelineArgs, PlaceArgs, RemoteArgs},
     run::{RunArgs, in_runtime},
 };
 use crate::{failure::Failure, terminal::Terminal};
@@ -30,6 +30,8 @@ pub(crate) struct Test {
     parameters: ParameterArgs,
     #[command(flatten)]
     place: PlaceArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 impl Test {
@@ -46,6 +48,7 @@ impl Test {
                 keep_going: false,
                 slots: self.slots,
                 place: self.place.clone(),
+                remote: self.remote.clone(),
             };
             let (plan, selected) = words.plan()?;
             tests.push((words, plan, selected));

@@ -19,6 +19,7 @@ impl Terminal {
         }
         let (word, rest) = match &found.state {
             State::Cached => (self.out.green("cached"), String::new()),
+            State::Remote => (self.out.green("remote"), String::new()),
             State::WouldRun(why) => (self.out.yellow("would run"), harmless(&why.to_string())),
             State::Unknown => {
                 let waits = found.waits_for.join("`, `");
@@ -113,6 +114,7 @@ pub(super) fn made_as_json(made: &Made) -> Value {
 fn as_json(stage: &Stage, found: &Explanation) -> Value {
     let (word, why) = match &found.state {
         State::Cached => ("cached", None),
+        State::Remote => ("remote", None),
         State::WouldRun(why) => ("would_run", Some(why)),
         State::Unknown => ("unknown", None),
     };

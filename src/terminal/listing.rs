@@ -73,6 +73,7 @@ impl Terminal {
     pub(crate) fn previews(&self, plan: &Plan, previews: &[Preview], left_out: &[LeftOut]) {
         let word = |state: &State| match state {
             State::Cached => "cached",
+            State::Remote => "remote",
             State::WouldRun(_) => "would run",
             State::Unknown => "unknown",
         };
@@ -80,7 +81,7 @@ impl Terminal {
             let rows = previews.iter().map(|preview| {
                 let why = match &preview.state {
                     State::WouldRun(why) => Some(why),
-                    State::Cached | State::Unknown => None,
+                    State::Cached | State::Remote | State::Unknown => None,
                 };
                 let stage = &plan.stages[preview.stage];
                 let word = word(&preview.state).replace(' ', "_");
@@ -111,12 +112,13 @@ impl Terminal {
             let stage = &plan.stages[preview.stage];
             let reason = match &preview.state {
                 State::Cached => String::new(),
+                State::Remote => "would be fetched".to_owned(),
                 State::WouldRun(why) => harmless(&why.to_string()),
                 State::Unknown => "depends on what runs before it".to_owned(),
             };
             let word = pad(word(&preview.state), 9);
             let word = match preview.state {
-                State::Cached => self.out.dim(&word),
+                State::Cached | State::Remote => self.out.dim(&word),
                 State::WouldRun(_) => self.out.yellow(&word),
                 State::Unknown => word,
             };

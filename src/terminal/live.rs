@@ -48,12 +48,14 @@ impl Live {
             Event::RunStarted { stages, .. } => {
                 self.width = stages.iter().map(|it| it.stage.chars().count()).max().unwrap_or(0);
             }
-            Event::Cached { stage, metrics, .. } => {
+            Event::Cached { stage, metrics, remote, .. } => {
                 let mark = self.paint.dim("=");
+                let word = if *remote { "fetched" } else { "cached" };
+                let word = super::paint::pad(word, 8);
                 self.say(&format!(
                     "{mark} {}  {}",
                     self.padded(stage),
-                    self.paint.dim(&format!("cached    {}", in_one_line(metrics, SHOWN)))
+                    self.paint.dim(&format!("{word}  {}", in_one_line(metrics, SHOWN)))
                 ));
             }
             Event::Waiting { stage, run, host, pid, since } => {

@@ -13,6 +13,7 @@ mod live;
 mod paint;
 mod results;
 mod runs;
+mod sharing;
 mod svg;
 mod sweeping;
 mod tested;
@@ -92,6 +93,15 @@ impl Terminal {
     /// Says why a watch runs again.
     pub(crate) fn saved(&self, path: &Path) {
         self.aside(&format!("\n{} was saved", path.display()));
+    }
+
+    /// What did not go as it should, beside the results.
+    pub(crate) fn warnings(&self, warnings: &[String]) {
+        if !self.json {
+            for words in warnings {
+                diagnostics::complain(&(self.err.yellow(&paint::harmless(words)) + "\n"));
+            }
+        }
     }
 
     /// A line for people beside the results.

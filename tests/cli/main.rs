@@ -6,6 +6,7 @@ mod support;
 
 mod about;
 mod architecture;
+mod cache;
 mod cancel;
 mod check;
 mod compose;
@@ -21,6 +22,7 @@ mod lineage;
 mod orphans;
 mod plan;
 mod plugin;
+mod remote;
 mod resources;
 mod run;
 mod runs;

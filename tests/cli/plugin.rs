@@ -59,6 +59,23 @@ fn a_program_that_changed_runs_again_and_is_named() {
 }
 
 #[test]
+fn the_example_gives_what_its_snapshots_hold() {
+    let Some(project) = example() else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/plugin");
+    for name in ["length_bias.yaml", "pairs.jsonl"] {
+        project.write(name, fs::read(folder.join(name)).unwrap());
+    }
+    for snapshot in fs::read_dir(folder.join("snapshots")).unwrap().flatten() {
+        let name = snapshot.file_name().into_string().unwrap();
+        project.write(&format!("snapshots/{name}"), fs::read(snapshot.path()).unwrap());
+    }
+    let tested = project.gradus(&["test", "length_bias.yaml"]);
+    assert_eq!(tested.code, Some(0), "{tested}");
+    project.write("pairs.jsonl", PAIRS);
+    assert_eq!(project.gradus(&["test", "length_bias.yaml"]).code, Some(1));
+}
+
+#[test]
 fn its_kinds_are_listed_explained_and_completed() {
     let Some(project) = example() else { return };
     let listed = project.gradus(&["stages"]).stdout;

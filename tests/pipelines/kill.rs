@@ -1,5 +1,6 @@
 //! SIGKILL at random instants, to the engine, its worker, or both: nothing that finished is lost or run
 //! again, nothing half-written is believed, and the bytes are those of a run that nobody disturbed.
+#![allow(clippy::print_stdout, reason = "what a test came upon is of interest")]
 
 use std::{
     collections::HashSet,
@@ -11,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{Project, outputs, project_of, run};
+use crate::{Project, outputs, project, project_of, run};
 
 /// The quickstart in small: a second or two, with training that keeps its state at every second step.
 const MINIATURE: &str = "
@@ -41,9 +42,9 @@ const MINIATURE: &str = "
         with: { learning_rate: 2e-4, batch: 8 }
 ";
 
-/// Instants to kill at; `GRADUS_KILLS` asks for more.
-fn kills() -> usize {
-    env::var("GRADUS_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(30)
+/// Instants to kill at; `GRADUS_KILLS` asks for others.
+fn kills(usually: usize) -> usize {
+    env::var("GRADUS_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(usually)
 }
 
 fn miniature() -> Option<Project> {
@@ -105,23 +106,25 @@ fn assert_nothing_ran_twice(project: &Project) {
     }
 }
 
-#[test]
-fn kills_at_random_instants_lose_no_finished_work_and_change_no_byte() {
-    let Some(undisturbed) = miniature() else { return };
+/// Kills runs at `kills` instants, at most `longest` after they began, in one project after the other until each
+/// is done; every one must end in what `undisturbed` gives.
+fn assert_kills_change_nothing(fresh: impl Fn() -> Project, kills: usize, longest: Duration) {
+    let undisturbed = fresh();
     let began = Instant::now();
     let expected = outputs(&run(&undisturbed, &[]));
     // On a busy machine everything takes longer, also to get to where a kill hurts.
-    let whole = u64::try_from(began.elapsed().as_millis()).unwrap();
+    let whole = began.elapsed();
+    let within = u64::try_from(longest.min(whole / 2).as_millis()).unwrap();
     let mut draw = Draw(0x9e37_79b9_7f4a_7c15);
     let (mut killed, mut resumed) = (0, 0);
-    while killed < kills() {
-        let project = miniature().unwrap();
-        while killed < kills() {
+    while killed < kills {
+        let project = fresh();
+        while killed < kills {
             let running = project.start(&["run", "p.yaml", "--format", "json"]);
-            let instant = Instant::now() + Duration::from_millis(draw.below(whole / 2));
+            let instant = Instant::now() + Duration::from_millis(draw.below(within));
             // Every third kill waits until there is a state to go on from.
             let state = || !project.files_below(".gradus/checkpoints").is_empty();
-            let patience = Instant::now() + Duration::from_millis(whole);
+            let patience = Instant::now() + whole;
             while Instant::now() < instant
                 || (killed % 3 == 0 && !state() && Instant::now() < patience)
             {
@@ -146,5 +149,26 @@ fn kills_at_random_instants_lose_no_finished_work_and_change_no_byte() {
         resumed += notes.iter().filter(|it| it["event"] == "note").count();
         assert!(project.files_below(".gradus/checkpoints").is_empty());
     }
+    println!("{killed} kills, {resumed} times a training went on from a checkpoint");
     assert!(resumed > 0, "no training went on from a checkpoint: the test has no point");
+}
+
+#[test]
+fn kills_at_random_instants_lose_no_finished_work_and_change_no_byte() {
+    if miniature().is_some() {
+        assert_kills_change_nothing(|| miniature().unwrap(), kills(30), Duration::MAX);
+    }
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour"]
+fn a_hundred_kills_of_the_quickstart_change_no_byte() {
+    let quickstart = || {
+        let project = project("quickstart")?;
+        project.write("gradus.toml", "[checkpoint]\nevery_steps = 10\n");
+        Some(project)
+    };
+    if quickstart().is_some() {
+        assert_kills_change_nothing(|| quickstart().unwrap(), kills(100), Duration::from_secs(8));
+    }
 }

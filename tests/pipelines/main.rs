@@ -54,6 +54,19 @@ fn run(project: &Project, arguments: &[&str]) -> Events {
     events
 }
 
+/// Holds the project's results to the snapshots that lie beside the shipped pipeline, as its users do.
+fn assert_as_shipped(project: &Project, name: &str, settings: &[&str]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let file = format!("{name}.yaml");
+    project.write(&file, fs::read(folder.join(&file)).unwrap());
+    for snapshot in fs::read_dir(folder.join("snapshots")).unwrap().flatten() {
+        let name = snapshot.file_name().into_string().unwrap();
+        project.write(&format!("snapshots/{name}"), fs::read(snapshot.path()).unwrap());
+    }
+    let tested = project.gradus(&[&["test", &file], settings].concat());
+    assert_eq!(tested.code, Some(0), "{tested}");
+}
+
 /// A final number of a stage.
 fn metric(events: &Events, stage: &str, name: &str) -> f64 {
     let ended = events.list.iter().find(|it| it["stage"] == stage && it["metrics"].is_object());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Events, assert_as_before, metric, project, run};
+use crate::{Events, Project, assert_as_before, assert_as_shipped, metric, project, run};
 
 /// So small that a test can bear it, and too small to learn much.
 const SMALL: [&str; 14] = [
@@ -32,10 +32,11 @@ fn data(name: &str) -> Option<PathBuf> {
     None
 }
 
-fn small(settings: &[String]) -> Option<Events> {
+fn small(settings: &[String]) -> Option<(Project, Events)> {
     let project = project("preferences")?;
     let settings = settings.iter().flat_map(|setting| ["--set", setting.as_str()]);
-    Some(run(&project, &SMALL.into_iter().chain(settings).collect::<Vec<_>>()))
+    let events = run(&project, &SMALL.into_iter().chain(settings).collect::<Vec<_>>());
+    Some((project, events))
 }
 
 /// Both held-out accuracies are there, with intervals that hold them, over as many pairs as are said.
@@ -54,9 +55,10 @@ fn assert_accuracies(events: &Events) {
 
 #[test]
 fn the_example_file_gives_what_it_gave_before() {
-    let Some(events) = small(&[]) else { return };
+    let Some((project, events)) = small(&[]) else { return };
     assert_accuracies(&events);
     assert_as_before("preferences", &events);
+    assert_as_shipped(&project, "preferences", &SMALL);
 }
 
 #[test]
@@ -68,7 +70,7 @@ fn human_preferences_with_a_test_file_are_learnt_from_and_measured() {
     };
     let settings =
         [format!("data.train={}", train.display()), format!("data.test={}", test.display())];
-    let Some(events) = small(&settings) else { return };
+    let Some((_, events)) = small(&settings) else { return };
     assert_accuracies(&events);
     assert!(metric(&events, "pairs", "test_prompts_in_train") < 1.0);
 }
@@ -76,7 +78,7 @@ fn human_preferences_with_a_test_file_are_learnt_from_and_measured() {
 #[test]
 fn dialogues_with_an_implicit_prompt_are_split_by_prompt() {
     let Some(file) = data("hh_harmless.jsonl") else { return };
-    let Some(events) = small(&[format!("data.train={}", file.display())]) else { return };
+    let Some((_, events)) = small(&[format!("data.train={}", file.display())]) else { return };
     assert_accuracies(&events);
     let rows = ["train_rows", "test_rows"].map(|name| metric(&events, "pairs", name));
     assert!((rows[0] + rows[1] - 240.0).abs() < 0.5 && rows[1] >= 48.0, "{rows:?}");

@@ -1,6 +1,6 @@
 //! `pipelines/quickstart.yaml`: from made-up rows to a policy that gained true reward.
 
-use crate::{assert_as_before, metric, outputs, project, run};
+use crate::{assert_as_before, assert_as_shipped, metric, outputs, project, run};
 
 #[test]
 fn the_quickstart_aligns_a_model_and_gives_the_same_bytes_in_another_cache() {
@@ -14,6 +14,7 @@ fn the_quickstart_aligns_a_model_and_gives_the_same_bytes_in_another_cache() {
     assert!(gain > 0.2, "DPO gained {gain}");
     assert!(metric(&events, "dpo_evaluation", "win_rate_low") > 0.5);
     assert_as_before("quickstart", &events);
+    assert_as_shipped(&one, "quickstart", &[]);
 
     let again = run(&one, &[]);
     assert!(again.ran().is_empty(), "{:?}", again.ran());

@@ -4,6 +4,8 @@
 //! (places, times, names of runs, digests) is filtered out of snapshots.
 
 pub(crate) mod fake_worker;
+#[allow(dead_code, reason = "only some test binaries share results")]
+pub(crate) mod servers;
 
 use std::{
     fmt, fs,

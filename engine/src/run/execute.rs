@@ -64,7 +64,11 @@ pub(super) async fn execute(
     let (slot, _lease) = match turn(&shared, stage, &resolved, &mut stop).await? {
         Turn::Ours(slot, lease) => (slot, lease),
         Turn::Cached(action) => {
-            shared.send(cached(&shared, stage, &resolved, &action));
+            shared.send(cached(&shared, stage, &resolved, &action, false));
+            return Ok(Ended { action, cached: true });
+        }
+        Turn::Fetched(action) => {
+            shared.send(cached(&shared, stage, &resolved, &action, true));
             return Ok(Ended { action, cached: true });
         }
     };
@@ -94,14 +98,21 @@ pub(super) async fn execute(
     Ok(Ended { action: ran?, cached: false })
 }
 
-/// Notes that a stage was found in the cache; what there is to tell of it.
-fn cached(shared: &Shared, stage: &Stage, resolved: &Resolved, action: &Action) -> Event {
+/// Notes that a stage was found in the cache, or fetched into it; what there is to tell of it.
+fn cached(
+    shared: &Shared,
+    stage: &Stage,
+    resolved: &Resolved,
+    action: &Action,
+    remote: bool,
+) -> Event {
     resolve::remember(&shared.session.cache, &shared.plan, stage, resolved);
     Event::Cached {
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,
         outputs: action.outputs.clone(),
         metrics: resolve::metrics_of(action),
+        remote,
     }
 }
 
@@ -123,7 +134,7 @@ pub(super) fn recall_all(
         let Ok(Some(resolved)) = found else { continue };
         let found = shared.session.cache.recall(&resolved.fingerprint);
         let Ok(Some(action)) = found else { continue };
-        events.push(cached(shared, stage, &resolved, &action));
+        events.push(cached(shared, stage, &resolved, &action, false));
         actions.insert(index, Arc::new(action));
         // One by one they would wake the listener as often.
         if events.len() == BURST {
@@ -278,6 +289,7 @@ async fn run(
         blocking(committed).await?
     };
     resolve::remember(cache, &shared.plan, stage, resolved);
+    shared.upload(action.fingerprint);
     shared.send(Event::Finished {
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,

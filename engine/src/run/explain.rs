@@ -34,7 +34,7 @@ impl Session {
         let stage = &plan.stages[index];
         let mut actions = Actions::new();
         let mut outlook = State::Unknown;
-        for preview in self.preview(plan, selected)? {
+        for preview in self.preview_here(plan, selected)? {
             if preview.stage == index {
                 outlook = preview.state;
             }

@@ -47,6 +47,9 @@ pub struct StageRecord {
     pub metrics: Metrics,
     pub seconds: f64,
     pub message: Option<String>,
+    /// Cached, and fetched from the remote by this run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remote: bool,
 }
 
 /// What became of a stage.
@@ -153,11 +156,8 @@ impl History {
                 lines += &serde_json::to_string(event).unwrap_or_default();
                 lines.push('\n');
             }
-            // Not for every cached stage: a run of thousands would write the record as often.
-            settled |= matches!(
-                event,
-                Event::Finished { .. } | Event::Failed { .. } | Event::RunFinished { .. }
-            );
+            // Until then the events say it all: a run of thousands would write the record as often.
+            settled |= matches!(event, Event::RunFinished { .. });
         }
         let Some((folder, file)) = &mut self.place else { return };
         if let Err(error) = file.write_all(lines.as_bytes()) {
@@ -194,13 +194,15 @@ impl RunRecord {
                     metrics: Metrics::new(),
                     seconds: 0.0,
                     message: None,
+                    remote: false,
                 };
                 record.stages = stages.iter().map(waiting).collect();
                 record.last_touched = 0;
             }
             Event::Started { stage, .. } => with(stage, &|it| it.status = Status::Running),
-            Event::Cached { stage, fingerprint, outputs, metrics } => with(stage, &|it| {
+            Event::Cached { stage, fingerprint, outputs, metrics, remote } => with(stage, &|it| {
                 it.status = Status::Cached;
+                it.remote = *remote;
                 it.fingerprint = Some(*fingerprint);
                 it.outputs.clone_from(outputs);
                 it.metrics.clone_from(metrics);
@@ -239,18 +241,20 @@ impl RunRecord {
         self.stages.iter().filter(|stage| stage.status == status).count()
     }
 
-    /// What a run wrote that was killed before its first stage ended.
+    /// The record of a run that is under way, or was killed.
     fn replayed(folder: &Path) -> Option<Self> {
         let text = fs::read_to_string(folder.join("events.jsonl")).ok()?;
-        let mut events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
+        // Most lines of a long training, and of no use here.
+        let lines = text.lines().filter(|line| !line.starts_with("{\"event\":\"metric\""));
+        let mut events = lines.filter_map(|line| serde_json::from_str::<Event>(line).ok());
         let first = events.next()?;
-        let Event::RunStarted { run, pipeline, .. } = &first else { return None };
+        let Event::RunStarted { run, pipeline, file, .. } = &first else { return None };
         let made = fs::metadata(folder.join("events.jsonl")).and_then(|it| it.created()).ok();
         let since = made.and_then(|it| it.duration_since(UNIX_EPOCH).ok());
         let mut record = Self {
             run: run.clone(),
             pipeline: pipeline.clone(),
-            file: PathBuf::new(),
+            file: file.clone(),
             outcome: None,
             started: since.map_or(0, |it| it.as_secs()),
             seconds: 0.0,

@@ -25,10 +25,12 @@ mod resolve;
 mod retry;
 mod schedule;
 mod secret;
+mod share;
 mod slots;
 mod snapshot;
 mod sweep;
 mod turn;
+mod uploads;
 mod watched;
 mod worker;
 
@@ -36,6 +38,7 @@ use std::path::PathBuf;
 
 use gradus_cache::{Cache, CacheError};
 use gradus_protocol::catalog::{Catalog, Kind};
+use gradus_remote::{OpenError, Remote};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -53,6 +56,7 @@ pub use made::{Commit, Made, local_time};
 pub use outputs::{FinalOutput, final_outputs};
 pub use preview::{Preview, State};
 pub use schedule::Stop;
+pub use share::{Moved, push_all};
 pub use snapshot::{Checked, NumberOff, Verdict, check as check_snapshots};
 pub use sweep::{pin, sweep};
 pub use watched::Watched;
@@ -69,6 +73,8 @@ pub struct Session {
     pub settings: Settings,
     /// Where the project's `.libtorch` and worker are looked for.
     pub project: PathBuf,
+    /// Where else results may be, if it is to be asked.
+    pub remote: Option<Remote>,
 }
 
 impl Session {
@@ -115,6 +121,8 @@ impl Default for CheckpointSettings {
 pub enum RunError {
     #[error(transparent)]
     Cache(#[from] CacheError),
+    #[error(transparent)]
+    Remote(#[from] OpenError),
     #[error("{what}")]
     Io {
         what: String,

@@ -1,12 +1,14 @@
 //! What would happen, without anything happening.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use gradus_cache::{Action, CacheError, Fingerprint};
+use gradus_remote::Fetched;
 
 use super::{
     Session,
     resolve::{self, Actions, Resolved},
+    share::in_words,
 };
 use crate::{
     event::{Metrics, Why},
@@ -26,9 +28,21 @@ pub struct Preview {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     Cached,
+    /// It would be fetched.
+    Remote,
     WouldRun(Why),
     /// It depends on what stages before it put out.
     Unknown,
+}
+
+/// What is known so far.
+#[derive(Default)]
+struct Look {
+    known: HashMap<usize, Preview>,
+    actions: Actions,
+    /// What the remote said.
+    asked: HashMap<Fingerprint, Fetched>,
+    warnings: Vec<String>,
 }
 
 impl Preview {
@@ -38,20 +52,68 @@ impl Preview {
 }
 
 impl Session {
-    /// Looks at `selected` stages in order.
-    pub fn preview(&self, plan: &Plan, selected: &[usize]) -> Result<Vec<Preview>, CacheError> {
-        let mut actions = Actions::new();
-        let mut previews = Vec::new();
+    /// Looks at `selected` stages in order. Of what is not here the remote is asked; the warnings say what
+    /// it could not answer.
+    pub fn preview(
+        &self,
+        plan: &Plan,
+        selected: &[usize],
+    ) -> Result<(Vec<Preview>, Vec<String>), CacheError> {
+        let mut look = Look::default();
+        loop {
+            let wanted = self.look(plan, selected, &mut look)?;
+            let Some(remote) = self.remote.as_ref().filter(|_| !wanted.is_empty()) else { break };
+            look.asked.extend(remote.look(&wanted));
+        }
+        let unknown = |&stage: &usize| Preview { stage, state: State::Unknown, action: None };
+        let previews =
+            selected.iter().map(|index| look.known.remove(index).unwrap_or_else(|| unknown(index)));
+        Ok((previews.collect(), look.warnings))
+    }
+
+    /// As [`Session::preview`], without the remote.
+    pub fn preview_here(
+        &self,
+        plan: &Plan,
+        selected: &[usize],
+    ) -> Result<Vec<Preview>, CacheError> {
+        let here = Self { remote: None, ..self.clone() };
+        here.preview(plan, selected).map(|(previews, _)| previews)
+    }
+
+    /// Looks at all stages of which enough is known by now. Returns what the remote is to be asked.
+    fn look(
+        &self,
+        plan: &Plan,
+        selected: &[usize],
+        look: &mut Look,
+    ) -> Result<Vec<Fingerprint>, CacheError> {
+        let mut wanted = Vec::new();
         for &index in selected {
             let stage = &plan.stages[index];
-            let (outlook, action) = match resolve::resolve(self, plan, stage, &actions)? {
-                None => (State::Unknown, None),
-                Some(resolved) => self.outlook(plan, stage, &resolved)?,
+            if look.known.contains_key(&index) {
+                continue;
+            }
+            let Some(resolved) = resolve::resolve(self, plan, stage, &look.actions)? else {
+                continue;
             };
-            actions.extend(action.clone().map(|action| (index, action)));
-            previews.push(Preview { stage: index, state: outlook, action });
+            let fingerprint = resolved.fingerprint;
+            let (mut outlook, mut action) = self.outlook(plan, stage, &resolved)?;
+            if self.remote.is_some() && action.is_none() && !self.runs_anyway(stage) {
+                let Some(answer) = look.asked.get_mut(&fingerprint) else {
+                    wanted.push(fingerprint);
+                    continue;
+                };
+                let warning = answer.warning.take().map(|it| in_words(it, &stage.id));
+                look.warnings.extend(warning);
+                if let Some(found) = &answer.action {
+                    (outlook, action) = (State::Remote, Some(Arc::new(found.clone())));
+                }
+            }
+            look.actions.extend(action.clone().map(|action| (index, action)));
+            look.known.insert(index, Preview { stage: index, state: outlook, action });
         }
-        Ok(previews)
+        Ok(wanted)
     }
 
     /// What a run would do with a stage of which all is known.

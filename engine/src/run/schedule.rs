@@ -12,7 +12,7 @@ use std::{
 
 use gradus_cache::Fingerprint;
 use tokio::{
-    sync::{mpsc::UnboundedSender, watch},
+    sync::{Semaphore, mpsc::UnboundedSender, watch},
     task::JoinSet,
 };
 
@@ -23,6 +23,7 @@ use super::{
     log::Log,
     resolve::Actions,
     slots::{CPU, Slot, Slots},
+    uploads::Uploads,
     worker::Worker,
 };
 use crate::{
@@ -42,6 +43,7 @@ pub enum Stop {
 
 /// So often a stage is tried again when its inputs are taken away under its hands.
 const MOST_RETRIES: u32 = 5;
+const MOST_FETCHES: usize = 16;
 
 /// What an idle worker can be used for: its plugin's name, if it is one's, and its device.
 pub(super) type Post = (Option<String>, String);
@@ -62,6 +64,9 @@ pub(super) struct Shared {
     commit: OnceLock<Option<Commit>>,
     /// A stage failed, and the others are not to begin any more.
     giving_up: AtomicBool,
+    uploads: Uploads,
+    /// So many results are fetched at once, each on a thread that waits.
+    pub(super) fetches: Semaphore,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -167,6 +172,11 @@ impl Shared {
         self.giving_up.store(!self.session.settings.keep_going, Ordering::Relaxed);
     }
 
+    /// Has the remote get what a stage made, while others run.
+    pub(super) fn upload(&self, fingerprint: Fingerprint) {
+        self.uploads.begin(fingerprint);
+    }
+
     /// The commit of the work tree that the pipeline lies in. Waits for git, once a run.
     pub(super) fn commit(&self) -> Option<Commit> {
         let file = lock(&self.history).record.file.clone();
@@ -241,11 +251,14 @@ impl Session {
             toolchain: Mutex::default(),
             commit: OnceLock::new(),
             giving_up: AtomicBool::new(false),
+            fetches: Semaphore::new(MOST_FETCHES),
+            uploads: Uploads::to(self.remote.as_ref(), &self.cache),
         });
         let names = selected.iter().map(|index| &plan.stages[*index]);
         shared.send(Event::RunStarted {
             run: shared.run_id(),
             pipeline: plan.name.clone(),
+            file: file.to_owned(),
             device: self.devices.name(),
             stages: names
                 .map(|it| StageName { stage: it.id.clone(), kind: it.kind.kind.clone() })
@@ -256,6 +269,7 @@ impl Session {
             shared.send(Event::Note { stage: None, message });
         }
         let (outcome, counts) = drive(&shared, selected, &stop).await?;
+        shared.uploads.finish(&shared, file, stop).await;
         shared.send(Event::RunFinished {
             run: shared.run_id(),
             outcome,
@@ -290,7 +304,9 @@ fn refuse_early(shared: &Shared, index: usize, fates: &mut [Fate], counts: &mut 
     }
     let Some(message) = demands::unmet(&shared.session, stage) else { return };
     let id = stage.id.clone();
-    if stage.sources().all(|source| fates[source] == Fate::Done) {
+    // Somebody else may have made it.
+    let is_fetched = shared.session.remote.is_some() && !shared.session.runs_anyway(stage);
+    if stage.sources().all(|source| fates[source] == Fate::Done) && !is_fetched {
         fates[index] = Fate::Lost;
         counts.failed += 1;
         shared.send(Event::Failed { stage: id, message, log: Vec::new() });

@@ -132,6 +132,7 @@ mod tests {
             cache: Cache::open(&folder.join("cache")).unwrap(),
             catalog,
             plugins: Vec::new(),
+            remote: None,
             devices,
             settings: Settings { cpu_slots: 4, ..Settings::default() },
             project: folder.to_owned(),

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use gradus_cache::{Action, Claim, Fingerprint, Lease, Owner};
+use gradus_remote::Warning;
 use tokio::{sync::watch, time::sleep};
 
 use super::{
@@ -24,6 +25,8 @@ const LAST_LOOK: Duration = Duration::from_millis(500);
 pub(super) enum Turn {
     /// The cache has it, perhaps since another run put it there a moment ago.
     Cached(Action),
+    /// The remote had it.
+    Fetched(Action),
     /// The stage is to run on this slot, and nobody else runs it while the lease is held.
     Ours(Slot, Lease),
 }
@@ -37,9 +40,29 @@ pub(super) async fn turn(
     let work = resolved.work;
     let anew = shared.session.runs_anyway(stage) && shared.first_time(resolved.fingerprint);
     let mut told = false;
+    let mut asks = shared.session.remote.is_some() && !anew;
     loop {
         if !anew && let Some(action) = recall(shared, resolved).await? {
             return Ok(Turn::Cached(action));
+        }
+        if asks {
+            // Under the lease, so that nobody fetches it beside us; without a slot, for others to use.
+            match claim(shared, stage, work).await? {
+                Claim::Held(_lease) => {
+                    asks = false;
+                    if let Some(action) = recall(shared, resolved).await? {
+                        return Ok(Turn::Cached(action));
+                    }
+                    if let Some(action) = fetch(shared, stage, resolved.fingerprint, stop).await? {
+                        return Ok(Turn::Fetched(action));
+                    }
+                }
+                Claim::Busy(owner) => {
+                    tell(shared, stage, &owner, &mut told);
+                    until_free(shared, work, stop).await?;
+                    continue;
+                }
+            }
         }
         if let Some(unmet) = demands::unmet(&shared.session, stage) {
             return Err(RunError::Stage(unmet));
@@ -63,10 +86,41 @@ pub(super) async fn turn(
             Claim::Busy(owner) => owner,
         };
         drop(slot);
-        if !std::mem::replace(&mut told, true) {
-            shared.send(waiting(stage, &owner));
-        }
+        tell(shared, stage, &owner, &mut told);
         until_free(shared, work, stop).await?;
+    }
+}
+
+/// Asks the remote; what it cannot do is said, and stops nothing.
+async fn fetch(
+    shared: &Arc<Shared>,
+    stage: &Stage,
+    fingerprint: Fingerprint,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<Option<Action>, RunError> {
+    let Some(remote) = shared.session.remote.clone() else { return Ok(None) };
+    let cache = shared.session.cache.clone();
+    let fetched = async {
+        let _turn = shared.fetches.acquire().await.map_err(|_| RunError::Cancelled)?;
+        blocking(move || Ok(remote.fetch(&cache, &fingerprint)?)).await
+    };
+    let fetched = tokio::select! {
+        fetched = fetched => fetched?,
+        () = stopped(stop) => return Err(RunError::Cancelled),
+    };
+    match fetched.warning {
+        Some(Warning::Result(message)) => {
+            shared.send(Event::Note { stage: Some(stage.id.clone()), message });
+        }
+        Some(Warning::Remote(message)) => shared.send(Event::Note { stage: None, message }),
+        None => {}
+    }
+    Ok(fetched.action)
+}
+
+fn tell(shared: &Shared, stage: &Stage, owner: &Owner, told: &mut bool) {
+    if !std::mem::replace(told, true) {
+        shared.send(waiting(stage, owner));
     }
 }
 
