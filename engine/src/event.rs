@@ -68,6 +68,18 @@ pub enum Event {
         metrics: Metrics,
         seconds: f64,
     },
+    /// Failed in a way that may pass, and is tried again after `seconds`.
+    Retried {
+        stage: String,
+        /// How often it has failed by now.
+        failures: u32,
+        /// How often it is tried in all.
+        tries: u32,
+        message: String,
+        /// The last lines of the stage's log.
+        log: Vec<String>,
+        seconds: f64,
+    },
     Failed {
         stage: String,
         message: String,
@@ -119,6 +131,8 @@ pub enum Cause {
     /// Nothing changed, but the cache does not have its result any more.
     ResultGone,
     Forced,
+    /// It says `cache: false`.
+    Always,
 }
 
 impl fmt::Display for Why {
@@ -127,6 +141,7 @@ impl fmt::Display for Why {
             Cause::NeverRan => f.write_str("never ran to its end here")?,
             Cause::Changed => write!(f, "because of {}", self.reasons.join(", "))?,
             Cause::ResultGone => f.write_str("its result is gone from the cache")?,
+            Cause::Always => f.write_str("always: it says `cache: false`")?,
             Cause::Forced => f.write_str("forced, although it is cached")?,
         }
         match self.goes_on_from {

@@ -12,7 +12,7 @@ use std::{
 use gradus_cache::{Artifact, Cache, Digest, Fingerprint, Form};
 use gradus_engine::{
     plan::{Known, Table, plan},
-    spec::{At, Data, Entry, Mistakes, Node, Overrides, Scope, SourceText, Sources, interpolate, load},
+    spec::{At, Data, Entry, Mistakes, Module, Node, Overrides, Scope, SourceText, Sources, interpolate, load},
 };
 use gradus_protocol::{
     Checkpoint, Reply, Request,
@@ -90,6 +90,7 @@ fn fill(value: &str, text: &str) -> Option<Value> {
         text: text.into(),
         base: PathBuf::new(),
         trusted: false,
+        module: 0,
     });
     let at = At { source, start: 0, end: text.len() };
     let node = |data| Node { data, at };
@@ -100,11 +101,13 @@ fn fill(value: &str, text: &str) -> Option<Value> {
         entry("b", Data::List(list)),
     ]));
     let matrix = [("m".to_owned(), node(Data::Boolean(true)))];
-    let env = [("SET".to_owned(), Some(value.to_owned())), ("UNSET".to_owned(), None)].into();
+    let env = vec!["PATH".to_owned(), "GRADUS_UNSET".to_owned()];
+    let modules = [Module { params, env, ..Module::default() }];
+    let args = [entry("x", Data::Text(value.to_owned()))];
     let scope = Scope {
-        params: Some(&params),
+        modules: &modules,
         matrix: &matrix,
-        env,
+        args: &args,
         stage: Some("stage"),
         ..Scope::default()
     };

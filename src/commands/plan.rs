@@ -26,12 +26,13 @@ impl Plan {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let plan = self.pipeline.plan()?;
         let selected = plan.select(&self.targets)?;
+        let left_out = if self.targets.is_empty() { &plan.left_out[..] } else { &[] };
         let settings = Settings { targets: self.targets, ..Settings::default() };
         let file = &self.pipeline.pipeline;
         let session = self.place.session_with(file, settings, &self.remote)?;
         let (previews, warnings) = session.preview(&plan, &selected)?;
         terminal.warnings(&warnings);
-        terminal.previews(&plan, &previews);
+        terminal.previews(&plan, &previews, left_out);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use gradus_engine::{
-    plan::{From, Plan},
+    plan::{From, LeftOut, Plan},
     run::{Preview, State},
     spec::Mistakes,
 };
@@ -31,7 +31,12 @@ impl Terminal {
         for (path, plan) in plans {
             let count = plan.stages.len();
             let word = if count == 1 { "stage" } else { "stages" };
-            self.line(&format!("{} {}: {count} {word}", self.out.green("✓"), path.display()));
+            let left_out = match plan.left_out.len() {
+                0 => String::new(),
+                count => format!(", {count} left out"),
+            };
+            let mark = self.out.green("✓");
+            self.line(&format!("{mark} {}: {count} {word}{left_out}", path.display()));
         }
         code
     }
@@ -53,10 +58,19 @@ impl Terminal {
                 .collect();
             json!({ "stage": stage.id, "kind": stage.kind.kind, "inputs": inputs })
         });
-        self.value(&json!({ "pipeline": plan.name, "stages": stages.collect::<Vec<_>>() }));
+        let left_out = plan
+            .left_out
+            .iter()
+            .map(|it| json!({ "stage": it.id, "kind": it.kind.kind, "because": it.because }));
+        self.value(&json!({
+            "pipeline": plan.name,
+            "stages": stages.collect::<Vec<_>>(),
+            "left_out": left_out.collect::<Vec<_>>(),
+        }));
     }
 
-    pub(crate) fn previews(&self, plan: &Plan, previews: &[Preview]) {
+    /// Prints what a run would do; `left_out` are those of the plan's stages that it would do without.
+    pub(crate) fn previews(&self, plan: &Plan, previews: &[Preview], left_out: &[LeftOut]) {
         let word = |state: &State| match state {
             State::Cached => "cached",
             State::Remote => "remote",
@@ -78,12 +92,22 @@ impl Terminal {
                     "goes_on_from": why.and_then(|why| why.goes_on_from),
                 })
             });
-            return self
-                .value(&json!({ "pipeline": plan.name, "stages": rows.collect::<Vec<_>>() }));
+            let left_out = left_out.iter().map(|it| {
+                json!({
+                    "stage": it.id, "kind": it.kind.kind, "state": "left_out",
+                    "cause": null, "reasons": [it.because],
+                })
+            });
+            let rows: Vec<_> = rows.chain(left_out).collect();
+            return self.value(&json!({ "pipeline": plan.name, "stages": rows }));
         }
-        let width = |text: &dyn Fn(&Preview) -> usize| previews.iter().map(text).max().unwrap_or(0);
-        let ids = width(&|it| plan.stages[it.stage].id.chars().count());
-        let kinds = width(&|it| plan.stages[it.stage].kind.kind.len());
+        let stages = || previews.iter().map(|it| &plan.stages[it.stage]);
+        let names = stages()
+            .map(|it| (&it.id, &it.kind))
+            .chain(left_out.iter().map(|it| (&it.id, &it.kind)));
+        let names: Vec<_> = names.collect();
+        let ids = names.iter().map(|(id, _)| id.chars().count()).max().unwrap_or(0);
+        let kinds = names.iter().map(|(_, kind)| kind.kind.len()).max().unwrap_or(0);
         for preview in previews {
             let stage = &plan.stages[preview.stage];
             let reason = match &preview.state {
@@ -104,6 +128,10 @@ impl Terminal {
                 self.out.dim(&pad(&stage.kind.kind, kinds)),
             );
             self.line(line.trim_end());
+        }
+        for LeftOut { id, kind, because, .. } in left_out {
+            let (id, kind) = (pad(id, ids), pad(&kind.kind, kinds));
+            self.line(&self.out.dim(&format!("{id}  {kind}  {}  {because}", pad("left out", 9))));
         }
     }
 

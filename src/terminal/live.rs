@@ -83,6 +83,14 @@ impl Live {
                 ));
             }
             Event::Failed { stage, message, log } => self.failed(stage, message, log),
+            Event::Retried { stage, failures, tries, message, log, seconds } => {
+                self.ended(stage);
+                let words = format!("try {failures} of {tries} failed: {}", harmless(message));
+                let again = format!("; again in {}", duration(*seconds));
+                let mark = self.paint.yellow("↻");
+                self.say(&format!("{mark} {}  {words}{again}", self.padded(stage)));
+                self.end_of_log(log);
+            }
             Event::Skipped { stage, because } => {
                 self.ended(stage);
                 self.say(&format!(
@@ -145,6 +153,10 @@ impl Live {
     fn failed(&mut self, stage: &str, message: &str, log: &[String]) {
         self.ended(stage);
         self.say(&format!("{} {}  {}", self.paint.red("✗"), self.padded(stage), harmless(message)));
+        self.end_of_log(log);
+    }
+
+    fn end_of_log(&self, log: &[String]) {
         if !log.is_empty() {
             self.say(&self.paint.dim("    the last lines of its log:"));
             for line in log {

@@ -22,7 +22,8 @@ const DOC: &str = "Run a program of yours on declared inputs, and keep its decla
 The program runs in an empty folder of its own. Inputs are copied to `inputs/NAME`; outputs are the
 stage's `outputs: { NAME: PATH }`, a path that ends in `/` being a folder. In `command`, `${inputs.NAME}`
 and `${outputs.NAME}` are those paths; a `shell` text finds them as `$INPUT_NAME` and `$OUTPUT_NAME`.
-The environment holds PATH, HOME, LANG, TMPDIR and what `env` says.";
+The environment holds PATH, HOME, LANG, TMPDIR, what `env` says, and the variables that the stage's
+`secret: [NAME]` names: their values are kept nowhere, masked in the log, and refused in outputs.";
 
 /// An `exec` stage, ready to run.
 #[derive(Debug, Clone)]
@@ -86,7 +87,7 @@ pub fn documented() -> Kind {
             ),
             param(
                 "env",
-                "Variables for the program; part of the fingerprint.",
+                "Variables for the program; part of the fingerprint. The stage's own key `env` is the same.",
                 Shape::Any,
                 Some(json!({})),
             ),
@@ -143,9 +144,9 @@ pub(super) fn read(
         scope.words.insert(format!("outputs.{name}"), path.clone());
     }
     // Both are read before either is given up, so that every mistake is found.
-    let env = spec.with.get("env").map(|node| environment(node, &scope, pipeline, mistakes));
+    let env = environment(spec, &scope, pipeline, mistakes);
     let command = command(spec, &scope, pipeline, mistakes);
-    let (env, command) = (env.unwrap_or_else(|| Some(BTreeMap::new()))?, command?);
+    let (env, command) = (env?, command?);
     (mistakes.list.len() == before).then_some(Exec { command, env, outputs })
 }
 
@@ -207,21 +208,42 @@ fn command(
     }
 }
 
+/// The stage's `env` and that in its `with`, which are one.
 fn environment(
-    node: &Node,
+    spec: &StageSpec,
     scope: &Scope<'_>,
     pipeline: &Pipeline,
     mistakes: &mut Mistakes,
 ) -> Option<BTreeMap<String, String>> {
-    let filled = interpolate(node, scope, &pipeline.sources, mistakes)?;
-    if !matches!(filled.data, Data::Map(_)) {
-        return wrong(filled.at, "env", "a map", &filled, pipeline, mistakes);
+    let mut variables = Some(BTreeMap::new());
+    for node in [spec.with.get("env"), spec.env.as_ref()].into_iter().flatten() {
+        let Some(filled) = interpolate(node, scope, &pipeline.sources, mistakes) else {
+            variables = None;
+            continue;
+        };
+        if !matches!(filled.data, Data::Map(_)) {
+            variables = wrong(filled.at, "env", "a map", &filled, pipeline, mistakes);
+        }
+        for Entry { key, at, value } in filled.entries() {
+            if !is_variable(key) {
+                let words = format!("`{}` is no name of a variable", key.escape_debug());
+                mistakes.add(&pipeline.sources, *at, Problem::Exec(words));
+            }
+            let value = scalar(value, key, pipeline, mistakes);
+            let before = value.and_then(|value| variables.as_mut()?.insert(key.clone(), value));
+            if before.is_some() {
+                let words = format!("`{key}` is set in `with` already: keep one");
+                mistakes.add(&pipeline.sources, *at, Problem::Exec(words));
+            }
+        }
     }
-    let value = |entry: &Entry| {
-        Some((entry.key.clone(), scalar(&entry.value, &entry.key, pipeline, mistakes)?))
-    };
-    let values: Vec<_> = filled.entries().iter().map(value).collect();
-    values.into_iter().collect()
+    variables
+}
+
+/// Whether a program can be given a variable of this name.
+pub(super) fn is_variable(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.is_empty() && name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn arguments(node: &Node, pipeline: &Pipeline, mistakes: &mut Mistakes) -> Option<Vec<String>> {

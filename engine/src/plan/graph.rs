@@ -7,7 +7,7 @@ use petgraph::{
     graph::{DiGraph, NodeIndex},
 };
 
-use super::{From, Plan, Stage, readers};
+use super::{From, LeftOut, Plan, Stage, readers};
 use crate::spec::{Mistakes, Pipeline, Problem};
 
 /// `stages` so that each stands behind all that it reads from.
@@ -142,6 +142,9 @@ pub fn draw(plan: &Plan, drawing: Drawing) -> String {
                     .collect();
                 let arrow = if inputs.is_empty() { "" } else { "  ← " };
                 line(format!("{}  ({}){arrow}{}", stage.id, stage.kind.kind, inputs.join(", ")));
+            }
+            for LeftOut { id, kind, because, .. } in &plan.left_out {
+                line(format!("{id}  ({})  left out: {because}", kind.kind));
             }
         }
         Drawing::Mermaid => {

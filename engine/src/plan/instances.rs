@@ -1,19 +1,18 @@
 //! One stage of the file becomes one instance per point of its matrix.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use gradus_protocol::catalog::{Catalog, Kind};
 
-use super::exec;
-use crate::spec::{
-    Data, Mistakes, Node, Pipeline, Problem, Scope, StageSpec, interpolate, nearest,
+use super::{
+    exec,
+    matrix::{Point, points},
+    when::{self, LeftOut},
 };
+use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, Scope, StageSpec, nearest};
 
-/// Points of one matrix.
-const MOST_POINTS: usize = 10_000;
+/// Instances of one pipeline.
+const MOST_INSTANCES: usize = 100_000;
 
 /// A stage of the file at one point of its matrix.
 pub(super) struct Instance<'a> {
@@ -26,40 +25,50 @@ pub(super) struct Instance<'a> {
 impl Instance<'_> {
     /// What `${…}` can reach in this instance.
     pub(super) fn scope<'s>(&'s self, pipeline: &'s Pipeline) -> Scope<'s> {
-        Scope {
-            params: Some(&pipeline.params),
-            matrix: &self.point,
-            env: environment(pipeline),
-            stage: Some(&self.id),
-            words: BTreeMap::new(),
-        }
+        // Its name in its own file: by which includes it came is nothing that its outputs may show.
+        let name = self.id.strip_prefix(&self.spec.prefix).unwrap_or(&self.id);
+        Scope { matrix: &self.point, stage: Some(name), ..scope_of(self.spec, pipeline) }
     }
 }
 
-fn environment(pipeline: &Pipeline) -> BTreeMap<String, Option<String>> {
-    pipeline.env.iter().map(|name| (name.clone(), std::env::var(name).ok())).collect()
+/// What `${…}` can reach where no instance is known yet.
+pub(super) fn scope_of<'s>(spec: &'s StageSpec, pipeline: &'s Pipeline) -> Scope<'s> {
+    let budget = Some(&pipeline.budget);
+    Scope { modules: &pipeline.modules, args: &spec.args, budget, ..Scope::default() }
 }
 
-/// All instances of stages whose kind is known.
+/// All instances of stages whose kind is known, and those that their `when` leaves out.
 pub(super) fn instances<'a>(
     pipeline: &'a Pipeline,
     catalog: &Catalog,
     mistakes: &mut Mistakes,
-) -> Vec<Instance<'a>> {
-    let mut instances = Vec::new();
+) -> (Vec<Instance<'a>>, Vec<LeftOut>) {
+    let (mut instances, mut left_out) = (Vec::new(), Vec::new());
     for spec in &pipeline.stages {
         let Some(kind) = kind_of(spec, pipeline, catalog, mistakes) else { continue };
         let mut ids = HashSet::new();
-        for point in points(spec, pipeline, mistakes) {
-            let id = id(spec, &point);
+        for Point { values, at } in points(spec, pipeline, mistakes) {
+            let id = id(spec, &values);
             if !ids.insert(id.clone()) {
-                mistakes.add(&pipeline.sources, spec.at, Problem::DuplicateVariant(id));
+                mistakes.add(&pipeline.sources, at, Problem::DuplicateVariant(id));
                 continue;
             }
-            instances.push(Instance { id, spec, kind: Arc::clone(&kind), point });
+            if instances.len() + left_out.len() == MOST_INSTANCES {
+                let problem = Problem::Limit { what: "stages", limit: MOST_INSTANCES };
+                mistakes.add(&pipeline.sources, spec.at, problem);
+                return (instances, left_out);
+            }
+            let instance = Instance { id, spec, kind: Arc::clone(&kind), point: values };
+            match when::left_out(&instance, pipeline, mistakes) {
+                None => instances.push(instance),
+                Some(because) => {
+                    let Instance { id, kind, .. } = instance;
+                    left_out.push(LeftOut { id, spec: spec.name.clone(), kind, because });
+                }
+            }
         }
     }
-    instances
+    (instances, left_out)
 }
 
 fn kind_of(
@@ -74,6 +83,14 @@ fn kind_of(
     if let Some(output) = spec.outputs.first() {
         let words = format!("only `exec` declares outputs, and this stage is a `{}`", spec.kind);
         mistakes.add(&pipeline.sources, output.at, Problem::Exec(words));
+    }
+    if let Some(env) = &spec.env {
+        let words = format!(
+            "only `exec` has an environment of its own, and this stage is a `{}`: its parameters \
+             stand in `with`",
+            spec.kind
+        );
+        mistakes.add(&pipeline.sources, env.at, Problem::Exec(words));
     }
     let found = catalog.kind(&spec.kind).cloned().map(Arc::new);
     if found.is_none() {
@@ -99,48 +116,4 @@ fn id(spec: &StageSpec, point: &[(String, Node)]) -> String {
     };
     let words: Vec<_> = point.iter().map(|(name, node)| format!("{name}={}", word(node))).collect();
     format!("{}[{}]", spec.name, words.join(","))
-}
-
-/// The matrix, multiplied out; one empty point without a matrix.
-fn points(
-    spec: &StageSpec,
-    pipeline: &Pipeline,
-    mistakes: &mut Mistakes,
-) -> Vec<Vec<(String, Node)>> {
-    let scope =
-        Scope { params: Some(&pipeline.params), env: environment(pipeline), ..Scope::default() };
-    let mut points = vec![Vec::new()];
-    for entry in &spec.matrix {
-        let Some(values) = interpolate(&entry.value, &scope, &pipeline.sources, mistakes) else {
-            return Vec::new();
-        };
-        let values = match values.data {
-            Data::List(values) if !values.is_empty() => values,
-            _ => {
-                let problem = Problem::WrongType {
-                    what: format!("the matrix's `{}`", entry.key),
-                    expected: "a list with at least one value".to_owned(),
-                    found: values.sort().to_owned(),
-                };
-                mistakes.add(&pipeline.sources, entry.value.at, problem);
-                return Vec::new();
-            }
-        };
-        if points.len().saturating_mul(values.len()) > MOST_POINTS {
-            let problem = Problem::TooManyVariants { most: MOST_POINTS };
-            mistakes.add(&pipeline.sources, entry.at, problem);
-            return Vec::new();
-        }
-        points = points
-            .iter()
-            .flat_map(|point| {
-                values.iter().map(move |value| {
-                    let mut point: Vec<(String, Node)> = point.clone();
-                    point.push((entry.key.clone(), value.clone()));
-                    point
-                })
-            })
-            .collect();
-    }
-    points
 }

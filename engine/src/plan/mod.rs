@@ -3,16 +3,23 @@
 //! [`plan`] turns a [`Pipeline`] into a [`Plan`] or says everything that is wrong.
 //! What stands in a [`Plan`] needs no second check.
 
+#[cfg(test)]
+mod composed;
+mod conduct;
 mod exec;
 mod facts;
 mod files;
 mod fingerprint;
 mod graph;
 mod instances;
+mod matrix;
 mod params;
+mod resources;
 mod schema;
+mod secrets;
 mod snapshot;
 mod typing;
+mod when;
 mod wiring;
 
 use std::{path::PathBuf, sync::Arc};
@@ -20,13 +27,16 @@ use std::{path::PathBuf, sync::Arc};
 use gradus_protocol::catalog::{Catalog, Kind};
 use serde_json::Value;
 
+pub use conduct::Conduct;
 pub(crate) use exec::variable;
 pub use exec::{Command, Exec, documented as exec_kind};
 pub use facts::{Facts, Group, Origin, Origins, Pair, Row, short, side_by_side};
 pub use fingerprint::{Known, Table, seed_of};
 pub use graph::{Drawing, draw};
+pub use resources::Resources;
 pub use schema::schema;
 pub use snapshot::Snapshot;
+pub use when::LeftOut;
 pub(crate) use wiring::label;
 
 use crate::spec::{At, Mistakes, Pipeline};
@@ -36,6 +46,10 @@ use crate::spec::{At, Mistakes, Pipeline};
 pub struct Plan {
     pub name: String,
     pub stages: Vec<Stage>,
+    /// What `when` leaves out, in the order of the file.
+    pub left_out: Vec<LeftOut>,
+    /// The files that it includes.
+    pub included: Vec<PathBuf>,
     /// What a test of the pipeline compares.
     pub snapshots: Vec<Snapshot>,
 }
@@ -47,6 +61,8 @@ pub struct Stage {
     pub id: String,
     /// The entry in the file, e.g. `dpo`.
     pub spec: String,
+    /// What of its name comes from includes: `base/`.
+    pub prefix: String,
     pub kind: Arc<Kind>,
     /// Complete: defaults are filled in.
     pub params: Value,
@@ -58,6 +74,7 @@ pub struct Stage {
     /// One per output of the kind: its type here.
     pub output_types: Vec<String>,
     pub exec: Option<Exec>,
+    pub conduct: Conduct,
     pub(crate) at: At,
 }
 
@@ -86,7 +103,16 @@ impl Plan {
         let mut wanted = vec![targets.is_empty(); self.stages.len()];
         for target in targets {
             let is_meant = |stage: &Stage| stage.id == *target || stage.spec == *target;
-            if !self.stages.iter().any(is_meant) {
+            if self.stages.iter().any(is_meant) {
+                // Those of its variants that are left out are not asked for.
+            } else if let Some(left_out) =
+                self.left_out.iter().find(|it| it.id == *target || it.spec == *target)
+            {
+                mistakes.add_unplaced(crate::spec::Problem::TargetLeftOut {
+                    name: target.clone(),
+                    because: left_out.because.clone(),
+                });
+            } else {
                 let names = self.stages.iter().flat_map(|it| [it.spec.as_str(), it.id.as_str()]);
                 let mut known: Vec<_> = self.stages.iter().map(|it| it.spec.as_str()).collect();
                 known.dedup();
@@ -172,14 +198,15 @@ pub fn plan(
     catalog: &Catalog,
     mut mistakes: Mistakes,
 ) -> Result<Plan, Mistakes> {
-    let instances = instances::instances(pipeline, catalog, &mut mistakes);
+    let (instances, left_out) = instances::instances(pipeline, catalog, &mut mistakes);
     let mut stages: Vec<Stage> = instances
         .iter()
         .map(|instance| params::complete(instance, pipeline, &mut mistakes))
         .collect();
-    wiring::join(&mut stages, &instances, pipeline, &mut mistakes);
+    wiring::join(&mut stages, &instances, &left_out, pipeline, &mut mistakes);
     let stages = graph::order(stages, pipeline, &mut mistakes);
     let stages = typing::agree(stages, pipeline, &mut mistakes);
-    let snapshots = snapshot::resolve(&stages, pipeline, &mut mistakes);
-    mistakes.or(Plan { name: pipeline.name.clone(), stages, snapshots })
+    let snapshots = snapshot::resolve(&stages, &left_out, pipeline, &mut mistakes);
+    let included = pipeline.modules.iter().filter_map(|module| module.file.clone()).collect();
+    mistakes.or(Plan { name: pipeline.name.clone(), stages, left_out, included, snapshots })
 }

@@ -3,7 +3,7 @@
 use gradus_protocol::catalog::{Param, Range, Shape};
 use serde_json::{Map, Value};
 
-use super::{Stage, exec, files, instances::Instance};
+use super::{Stage, conduct, exec, files, instances::Instance};
 use crate::spec::{At, Data, Entry, Mistakes, Node, Pipeline, Problem, interpolate, nearest};
 
 /// The parameter that every kind has.
@@ -19,6 +19,7 @@ pub(super) fn complete(
     let mut stage = Stage {
         id: instance.id.clone(),
         spec: spec.name.clone(),
+        prefix: spec.prefix.clone(),
         kind: std::sync::Arc::clone(&instance.kind),
         params: Value::Null,
         seed: 0,
@@ -26,6 +27,7 @@ pub(super) fn complete(
         inputs: Vec::new(),
         output_types: Vec::new(),
         exec: None,
+        conduct: conduct::read(instance, pipeline, mistakes),
         at: spec.at,
     };
     if spec.kind == exec::KIND {
@@ -181,7 +183,7 @@ impl Check<'_> {
             }
             _ => {
                 let (what, expected) = (what.to_owned(), expected(shape));
-                let found = described(node);
+                let found = node.described();
                 self.add(node.at, Problem::WrongType { what, expected, found });
                 None
             }
@@ -205,17 +207,8 @@ impl Check<'_> {
     }
 
     fn out_of_range(&mut self, node: &Node, what: &str, rule: String, nearest: Option<String>) {
-        let (what, found) = (what.to_owned(), described(node));
+        let (what, found) = (what.to_owned(), node.described());
         self.add(node.at, Problem::OutOfRange { what, rule, found, nearest });
-    }
-}
-
-/// A scalar as it is written, anything else by its sort.
-fn described(node: &Node) -> String {
-    match &node.data {
-        Data::List(_) | Data::Map(_) | Data::Null => node.sort().to_owned(),
-        Data::Text(text) => format!("the text `{text}`"),
-        _ => format!("`{}`", node.to_value()),
     }
 }
 

@@ -12,18 +12,23 @@ use super::exec_kind;
 pub fn schema(catalog: &Catalog) -> Value {
     let exec = exec_kind();
     let kinds: Vec<&Kind> = catalog.kinds.iter().chain([&exec]).collect();
-    let names: Vec<&str> = kinds.iter().map(|kind| kind.kind.as_str()).collect();
-    let of_kind = |kind: &&Kind| {
-        let is_this =
-            json!({ "properties": { "kind": { "const": kind.kind } }, "required": ["kind"] });
-        json!({ "if": is_this, "then": { "properties": properties(kind) } })
-    };
-    let docs: Vec<&str> = kinds.iter().map(|kind| kind.doc.as_str()).collect();
+    let mut stage = body(&kinds, true);
+    stage["properties"]["template"] = json!({ "type": "string", "description": "A template that the stage is made from, in place of `kind`." });
+    stage["properties"]["args"] =
+        json!({ "type": "object", "description": "What the template calls `${args.NAME}`." });
+    stage["oneOf"] = json!([{ "required": ["kind"] }, { "required": ["template"] }]);
+    let mut template = body(&kinds, false);
+    template["properties"]["args"] = json!({ "type": "object", "description": "What it calls `${args.NAME}`, with its defaults." });
+    template["properties"]["required"] = json!({
+        "type": "array", "items": name(),
+        "description": "Arguments that a stage must give.",
+    });
+    template["required"] = json!(["kind"]);
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Gradus pipeline",
         "type": "object",
-        "required": ["stages"],
+        "anyOf": [{ "required": ["stages"] }, { "required": ["include"] }, { "required": ["templates"] }],
         "additionalProperties": false,
         "properties": {
             "name": { "type": "string", "description": "What runs and outputs are filed under; the file's name by default." },
@@ -31,25 +36,162 @@ pub fn schema(catalog: &Catalog) -> Value {
             "params": { "type": "object", "description": "Values that stages use as `${params.NAME}`, and that `--set` changes." },
             "env": { "type": "array", "items": { "type": "string" }, "description": "Environment variables that values may use as `${env.NAME}`." },
             "snapshot": { "type": "array", "description": "What `gradus test` compares." },
-            "stages": {
+            "include": include(),
+            "templates": {
                 "type": "object",
-                "propertyNames": { "pattern": "^[A-Za-z][A-Za-z0-9_-]*$" },
-                "additionalProperties": {
-                    "type": "object",
-                    "required": ["kind"],
-                    "additionalProperties": false,
-                    "properties": {
-                        "kind": { "enum": names, "enumDescriptions": docs, "description": "What the stage does." },
-                        "description": { "type": "string" },
-                        "with": { "type": "object", "description": "Parameters." },
-                        "inputs": { "type": "object", "description": "For each port a stage, `stage.output`, `stage[*]`, or a file." },
-                        "outputs": { "type": "object", "description": "Of an `exec` stage: name and path of each output." },
-                        "matrix": { "type": "object", "description": "For each name a list of values; the stage is there once for every combination." },
-                    },
-                    "allOf": kinds.iter().map(of_kind).collect::<Vec<_>>(),
-                },
+                "description": "Stages to use with other arguments: `template: NAME`. What a stage says itself is laid over.",
+                "propertyNames": name(),
+                "additionalProperties": template,
+            },
+            "stages": { "type": "object", "propertyNames": name(), "additionalProperties": stage },
+        },
+    })
+}
+
+fn name() -> Value {
+    json!({ "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]*$", "maxLength": 128 })
+}
+
+fn include() -> Value {
+    let file =
+        json!({ "type": "string", "description": "A pipeline file, from this one's folder." });
+    let params = json!({ "type": "object", "description": "Values for its parameters; one may name a stage of this file." });
+    let full = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["path"],
+        "properties": { "path": file, "params": params },
+    });
+    json!({
+        "type": "object",
+        "description": "Other pipeline files. The stage `sft` of one that is included as `base` is `base/sft` here.",
+        "propertyNames": name(),
+        "additionalProperties": { "anyOf": [file, full] },
+    })
+}
+
+/// What a stage and a template can say; a template may leave to its stages what is `required`.
+fn body(kinds: &[&Kind], required: bool) -> Value {
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.kind.as_str()).collect();
+    let docs: Vec<&str> = kinds.iter().map(|kind| kind.doc.as_str()).collect();
+    let of_kind = |kind: &&Kind| {
+        let is_this =
+            json!({ "properties": { "kind": { "const": kind.kind } }, "required": ["kind"] });
+        let mut then = properties(kind);
+        if !required {
+            for part in ["with", "inputs"].map(str::to_owned) {
+                if let Some(Value::Object(part)) = then.get_mut(part) {
+                    part.remove("required");
+                }
+            }
+        }
+        json!({ "if": is_this, "then": { "properties": then } })
+    };
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "kind": { "enum": names, "enumDescriptions": docs, "description": "What the stage does." },
+            "description": { "type": "string" },
+            "with": { "type": "object", "description": "Parameters." },
+            "inputs": { "type": "object", "description": "For each port a stage, `stage.output`, `stage[*]`, or a file." },
+            "outputs": { "type": "object", "description": "Of an `exec` stage: name and path of each output." },
+            "matrix": matrix(),
+            "when": when(),
+            "cache": conduct(&json!({ "type": "boolean", "default": true }), "`false`: the stage runs every time, and only what it makes is kept for the stages that read it."),
+            "retries": conduct(&json!({ "type": "integer", "minimum": 0, "maximum": 10, "default": 0 }), "How often it is tried again after a failure that may pass: a crash, a timeout, a program's exit code."),
+            "timeout": conduct(&time(), "How long one try may take, e.g. `90s`, `10m`, `2h`, or seconds. Then it is asked to end, and killed after five seconds."),
+            "resources": conduct(&resources(), "What the stage asks of the machine."),
+            "env": { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] }, "description": "Of an `exec` stage: variables for its program; part of the fingerprint." },
+            "secret": secret(),
+        },
+        "allOf": kinds.iter().map(of_kind).collect::<Vec<_>>(),
+    })
+}
+
+fn when() -> Value {
+    let scalar = json!({ "type": ["string", "number", "boolean", "null"] });
+    let one = or_filled(json!({ "anyOf": [
+        { "type": "boolean" },
+        {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["value"],
+            "oneOf": [{ "required": ["is"] }, { "required": ["not"] }],
+            "properties": {
+                "value": { "type": scalar["type"], "description": "What is asked about, e.g. `${params.size}`." },
+                "is": { "anyOf": [scalar, { "type": "array", "items": scalar }], "description": "What it must be, or any of a list." },
+                "not": { "anyOf": [scalar, { "type": "array", "items": scalar }], "description": "What it must not be." },
             },
         },
+    ] }));
+    json!({
+        "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }],
+        "description": "Whether the stage is there: true or false, or `{ value: …, is: … }`; of a list all must hold.",
+    })
+}
+
+/// A key that changes none of the stage's bytes.
+fn conduct(schema: &Value, doc: &str) -> Value {
+    let mut schema = or_filled(schema.clone());
+    schema["description"] = json!(format!("{doc} Not part of the fingerprint."));
+    schema
+}
+
+fn time() -> Value {
+    json!({ "anyOf": [
+        { "type": "number", "exclusiveMinimum": 0 },
+        { "type": "string", "pattern": "^([0-9]+ *(s|m|min|h|d) *)+$" },
+    ] })
+}
+
+fn resources() -> Value {
+    let count = |least: u32, doc: &str| {
+        let mut schema =
+            or_filled(json!({ "type": "integer", "minimum": least, "maximum": 10_000 }));
+        schema["description"] = json!(doc);
+        schema
+    };
+    let mut limit = or_filled(time());
+    limit["description"] =
+        json!("How long to ask a cluster's queue for. Here `timeout` is what ends a stage.");
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "cpus": count(1, "Cores that it keeps busy: it takes a slot for every two of them."),
+            "gpus": count(0, "0 holds the stage to the CPU, 1 demands a GPU; `exec` sees the one it was given. More need a cluster."),
+            "gpu_type": { "type": "string", "description": "A part of the GPU's name, e.g. `H100`." },
+            "nodes": count(1, "Machines. The local launcher has one."),
+            "mem": { "type": "string", "description": "Memory, e.g. `8GiB`. Stages that together want more than the machine has wait for each other." },
+            "time": limit,
+        },
+    })
+}
+
+fn secret() -> Value {
+    let name = json!({ "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" });
+    json!({
+        "anyOf": [name, { "type": "array", "items": name }],
+        "description": "Of an `exec` stage: names of environment variables that its program gets. Their values are in no key, plan, event, log or result.",
+    })
+}
+
+fn matrix() -> Value {
+    let points = |doc: &str| {
+        let point = json!({ "type": "object", "minProperties": 1 });
+        let mut schema = or_filled(json!({ "type": "array", "items": point }));
+        schema["description"] = json!(doc);
+        schema
+    };
+    json!({
+        "type": "object",
+        "description": "For each axis a list of values; the stage is there once for every combination.",
+        "properties": {
+            "exclude": points("Combinations that are left out: a value for one axis or more."),
+            "include": points("Further points: a value for every axis."),
+        },
+        "additionalProperties": or_filled(json!({ "type": "array", "minItems": 1 })),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What `gradus test` compares, joined to the stages it is of.
 
-use super::Stage;
+use super::{LeftOut, Stage};
 use crate::spec::{Mistakes, Pipeline, Problem, Reference, SnapshotSpec, What, nearest};
 
 /// How far a number may be off where a pipeline does not say.
@@ -22,6 +22,7 @@ pub struct Snapshot {
 /// What the pipeline declares; without a word of it, the metrics of every stage.
 pub(super) fn resolve(
     stages: &[Stage],
+    left_out: &[LeftOut],
     pipeline: &Pipeline,
     mistakes: &mut Mistakes,
 ) -> Vec<Snapshot> {
@@ -37,7 +38,7 @@ pub(super) fn resolve(
     };
     let mut snapshots = Vec::new();
     for spec in specs {
-        match one(spec, stages, pipeline) {
+        match one(spec, stages, left_out, pipeline) {
             Ok(found) => snapshots.extend(found),
             Err(problem) => mistakes.add(&pipeline.sources, spec.at, *problem),
         }
@@ -48,6 +49,7 @@ pub(super) fn resolve(
 fn one(
     spec: &SnapshotSpec,
     stages: &[Stage],
+    left_out: &[LeftOut],
     pipeline: &Pipeline,
 ) -> Result<Vec<Snapshot>, Box<Problem>> {
     let reference = Reference::parse(&spec.of);
@@ -65,7 +67,9 @@ fn one(
     let every = reference.variant.is_none_or(|variant| variant == "*");
     let is_meant = |stage: &Stage| every || Some(&stage.id) == id.as_ref();
     let meant: Vec<_> = of_spec().filter(|(_, stage)| is_meant(stage)).collect();
-    if meant.is_empty() && of_spec().next().is_some() {
+    // What is left out this time is compared another time.
+    let is_left_out = left_out.iter().any(|it| Some(&it.id) == id.as_ref());
+    if meant.is_empty() && of_spec().next().is_some() && !is_left_out {
         let known: Vec<_> = of_spec().map(|(_, it)| format!("`{}`", it.id)).collect();
         return Err(Box::new(Problem::UnknownVariant {
             stage: name.to_owned(),

@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use gradus_protocol::catalog::Port;
 
-use super::{From, Stage, Wire, files, instances::Instance};
+use super::{From, LeftOut, Stage, Wire, files, instances::Instance};
 use crate::spec::{At, Data, Mistakes, Node, Pipeline, Problem, Reference, interpolate, nearest};
 
 /// Fills in the inputs of every stage.
 pub(super) fn join(
     stages: &mut [Stage],
     instances: &[Instance<'_>],
+    left_out: &[LeftOut],
     pipeline: &Pipeline,
     mistakes: &mut Mistakes,
 ) {
@@ -24,8 +25,15 @@ pub(super) fn join(
     for index in 0..stages.len() {
         let Some(instance) = by_id.get(stages[index].id.as_str()) else { continue };
         let stage = &instance.spec.name;
-        let mut joiner =
-            Joiner { stages, pipeline, mistakes, stage, names: &names, by_spec: &by_spec };
+        let mut joiner = Joiner {
+            stages,
+            left_out,
+            pipeline,
+            mistakes,
+            stage,
+            names: &names,
+            by_spec: &by_spec,
+        };
         let wires = joiner.wires(instance);
         stages[index].inputs = wires;
     }
@@ -33,6 +41,7 @@ pub(super) fn join(
 
 struct Joiner<'a> {
     stages: &'a [Stage],
+    left_out: &'a [LeftOut],
     pipeline: &'a Pipeline,
     mistakes: &'a mut Mistakes,
     stage: &'a str,
@@ -85,6 +94,7 @@ impl Joiner<'_> {
             Data::List(items) => items.as_slice(),
             _ => std::slice::from_ref(value),
         };
+        let before = self.mistakes.list.len();
         let mut wires = Vec::new();
         for item in items {
             let Some(text) = item.as_text() else {
@@ -96,13 +106,16 @@ impl Joiner<'_> {
                 self.add(item.at, problem);
                 continue;
             };
-            let froms = self.sources(text, item.at);
+            let froms = self.sources(text, &port.name, item.at);
             wires.extend(froms.into_iter().map(|from| Wire {
                 port: port.name.clone(),
                 from,
                 fan_in: port.many,
                 at: item.at,
             }));
+        }
+        if wires.is_empty() && !port.optional && self.mistakes.list.len() == before {
+            self.nothing_left(port, items, value.at);
         }
         if wires.len() > 1 && !port.many {
             let from = value.as_text().map_or("the list".to_owned(), |text| format!("`{text}`"));
@@ -117,31 +130,56 @@ impl Joiner<'_> {
         wires
     }
 
-    fn sources(&mut self, text: &str, at: At) -> Vec<From> {
-        // A slash makes a path of it, except inside the brackets of a variant.
-        let slash = |text: &str| text.contains('/');
-        let reference =
-            Reference::parse(text).filter(|it| !slash(it.stage) && !it.output.is_some_and(slash));
-        let names = || self.pipeline.names.iter().map(String::as_str);
-        let stage = reference.filter(|it| self.names.contains(it.stage));
-        if let Some(reference) = stage {
-            return self.outputs(&reference, at);
+    /// A port that needs something, and all that it names with `[*]` is left out.
+    fn nothing_left(&mut self, port: &Port, items: &[Node], at: At) {
+        let gone = items.iter().find_map(|item| {
+            let full = self.full(item.as_text()?, item.at);
+            let reference = Reference::parse(&full)?;
+            let left_out = self.left_out.iter().find(|it| it.spec == reference.stage)?;
+            Some((item.as_text()?.to_owned(), left_out.because.clone()))
+        });
+        if let Some((wanted, because)) = gone {
+            let input = format!("{}.{}", self.stage, port.name);
+            self.add(at, Problem::LeftOut { input, wanted, because });
         }
-        let trusted = self.pipeline.sources.get(at);
-        if text.contains('/') || trusted.trusted || trusted.base.join(text).exists() {
+    }
+
+    fn sources(&mut self, text: &str, port: &str, at: At) -> Vec<From> {
+        let full = self.full(text, at);
+        let prefix = &full[..full.len() - text.len()];
+        let reference = Reference::parse(&full);
+        let known = reference.filter(|it| self.names.contains(it.stage));
+        // `sft.out/file` is no output of `sft`.
+        if let Some(reference) = known.filter(|it| !it.output.is_some_and(|it| it.contains('/'))) {
+            return self.outputs(&reference, text, port, at);
+        }
+        let modules = &self.pipeline.modules;
+        let module = modules.iter().filter(|it| it.prefix.len() > prefix.len());
+        let module =
+            module.filter(|it| full.starts_with(&it.prefix)).max_by_key(|it| it.prefix.len());
+        if module.is_some_and(|it| !it.sound) {
+            // Its file could not be read: nobody knows what stages it has.
+            return Vec::new();
+        }
+        let source = self.pipeline.sources.get(at);
+        let is_path = text.contains('/') && module.is_none();
+        if is_path || source.trusted || source.base.join(text).exists() {
             let file = files::resolve(text, at, self.pipeline, self.mistakes);
             return file.map(From::File).into_iter().collect();
         }
         let reference = Reference::parse(text);
         let wanted = reference.as_ref().map_or(text, |reference| reference.stage);
-        let near = nearest(wanted, names());
+        let names = self.pipeline.names.iter().filter_map(|name| name.strip_prefix(prefix));
+        let near = nearest(wanted, names);
         let output = reference.and_then(|reference| reference.output);
         // `rows.jsonl` is near the stage `row`, but not near any of its outputs: it was meant as a file.
-        let is_file = output.is_some_and(|output| {
-            near.as_ref().is_none_or(|near| !self.has_output_like(near, output))
-        });
+        let is_file = module.is_none()
+            && output.is_some_and(|output| {
+                let like = |near| self.has_output_like(&format!("{prefix}{near}"), output);
+                near.as_ref().is_none_or(|near| !like(near))
+            });
         let problem = if is_file {
-            let relative_to = trusted.base_in_words();
+            let relative_to = source.base_in_words();
             Problem::MissingFile { path: text.to_owned(), relative_to }
         } else {
             let (stage, wanted) = (self.stage.to_owned(), wanted.to_owned());
@@ -151,6 +189,13 @@ impl Joiner<'_> {
         Vec::new()
     }
 
+    /// What `text` is called from the pipeline's own file; `at` says in which file it stands.
+    fn full(&self, text: &str, at: At) -> String {
+        let module = self.pipeline.sources.get(at).module;
+        let prefix = self.pipeline.modules.get(module).map_or("", |it| it.prefix.as_str());
+        format!("{prefix}{text}")
+    }
+
     fn has_output_like(&self, stage: &str, output: &str) -> bool {
         let stages = self.stages.iter().filter(|it| it.spec == stage);
         let outputs = stages.flat_map(|it| &it.kind.outputs).map(|port| port.name.as_str());
@@ -158,7 +203,7 @@ impl Joiner<'_> {
     }
 
     /// The outputs that a reference to a known stage means.
-    fn outputs(&mut self, reference: &Reference<'_>, at: At) -> Vec<From> {
+    fn outputs(&mut self, reference: &Reference<'_>, text: &str, port: &str, at: At) -> Vec<From> {
         let of_spec = || {
             let instances = self.by_spec.get(reference.stage).into_iter().flatten();
             instances.map(|index| (*index, &self.stages[*index]))
@@ -170,7 +215,16 @@ impl Joiner<'_> {
             })
             .map(|(index, _)| index)
             .collect();
-        if chosen.is_empty() && of_spec().next().is_some() {
+        let is_meant = |it: &&LeftOut| {
+            it.spec == reference.stage
+                && (reference.variant.is_none() || Some(&it.id) == id.as_ref())
+        };
+        if chosen.is_empty()
+            && let Some(gone) = self.left_out.iter().find(is_meant)
+        {
+            let (input, wanted) = (format!("{}.{port}", self.stage), text.to_owned());
+            self.add(at, Problem::LeftOut { input, wanted, because: gone.because.clone() });
+        } else if chosen.is_empty() && of_spec().next().is_some() {
             let known: Vec<_> = of_spec().map(|(_, it)| format!("`{}`", it.id)).collect();
             let problem = Problem::UnknownVariant {
                 stage: reference.stage.to_owned(),
@@ -213,11 +267,14 @@ impl Joiner<'_> {
     }
 }
 
-/// The name that a stage's worker sees for a wire.
-pub(crate) fn label(wire: &Wire, stages: &[Stage]) -> String {
+/// The name that the worker of `reader` sees for a wire: a stage's as it is in the reader's own file.
+pub(crate) fn label(wire: &Wire, reader: &Stage, stages: &[Stage]) -> String {
     match &wire.from {
         _ if !wire.fan_in => wire.port.clone(),
-        From::Stage(index, _) => stages[*index].id.clone(),
+        From::Stage(index, _) => {
+            let id = &stages[*index].id;
+            id.strip_prefix(&reader.prefix).unwrap_or(id).to_owned()
+        }
         From::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     }
 }

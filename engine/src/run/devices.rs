@@ -5,6 +5,8 @@
 
 use std::{fs, path::Path};
 
+use crate::plan::Stage;
+
 /// Threads inside one operation. Sums depend on it, so it is the same on every machine.
 pub(super) const THREADS: u32 = 2;
 
@@ -43,6 +45,14 @@ impl Devices {
         let alike = numbers.iter().filter(|number| gpus.get(**number) == Some(model));
         let gpus = alike.map(|number| format!("cuda:{number}")).collect();
         Ok(Self { gpus, class: format!("cuda {model}") })
+    }
+
+    /// The class that counts for `stage`: one that is held to the CPU gives the same bytes everywhere.
+    pub(super) fn class_of(&self, stage: &Stage) -> String {
+        match stage.conduct.resources.on_gpu() {
+            Some(false) => cpu_class(),
+            _ => self.class.clone(),
+        }
     }
 
     pub fn name(&self) -> String {

@@ -12,9 +12,14 @@ use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
 use tokio::sync::watch;
 
 use super::{
-    Made, RunError, devices, program,
+    Made, RunError,
+    clock::Clock,
+    devices,
+    program::{self, Around},
     resolve::{self, Actions, Resolved},
+    retry,
     schedule::{Shared, Stop},
+    secret::Secrets,
     turn::{Turn, turn},
 };
 use crate::{
@@ -67,13 +72,25 @@ pub(super) async fn execute(
             return Ok(Ended { action, cached: true });
         }
     };
-    let ran = run(&shared, index, &resolved, &slot.device, &mut stop).await;
-    if ran.is_err()
-        && *stop.borrow() == Stop::No
-        && let Some(vanished) = vanished(&shared, index, &resolved).await?
-    {
-        return Err(vanished);
-    }
+    let mut failures = 0;
+    let ran = loop {
+        let mut clock = Clock::start(stage.conduct.timeout, &stop);
+        let ran = run(&shared, index, &resolved, &slot.device, clock.stop()).await;
+        let ran = clock.judge(ran);
+        if ran.is_err()
+            && *stop.borrow() == Stop::No
+            && let Some(vanished) = vanished(&shared, index, &resolved).await?
+        {
+            return Err(vanished);
+        }
+        failures += 1;
+        match &ran {
+            Err(error) if retry::is_due(&shared, stage, error, failures) => {
+                retry::pause(&shared, stage, error, failures, &mut stop).await?;
+            }
+            _ => break ran,
+        }
+    };
     // Said while the slot is still held, so that whoever waits for it hears of it.
     if ran.as_ref().is_err_and(|error| !matches!(error, RunError::Cancelled)) {
         shared.give_up();
@@ -110,7 +127,7 @@ pub(super) fn recall_all(
     let mut events = Vec::new();
     for &index in selected {
         let stage = &shared.plan.stages[index];
-        if *stop.borrow() != Stop::No || shared.session.forces(stage) {
+        if *stop.borrow() != Stop::No || shared.session.runs_anyway(stage) {
             continue;
         }
         let found = resolve::resolve(&shared.session, &shared.plan, stage, &actions);
@@ -131,7 +148,7 @@ pub(super) fn recall_all(
 /// Adds to a stage's error that its disk is full, if it is: programs seldom say where.
 fn with_room(cache: &Cache, error: RunError) -> RunError {
     match error {
-        RunError::Stage(message) if cache.is_full() => {
+        RunError::Stage(message) | RunError::Died(message) if cache.is_full() => {
             let place = cache.root().display();
             RunError::Stage(format!("{message}; the disk of `{place}` is full. {MAKE_SPACE}"))
         }
@@ -185,6 +202,7 @@ async fn run(
     let stage = &shared.plan.stages[index];
     let cache = &shared.session.cache;
     let forced = shared.session.forces(stage);
+    let secrets = Secrets::of(stage, &resolved.facts)?;
     shared.send(Event::Started {
         stage: stage.id.clone(),
         fingerprint: resolved.fingerprint,
@@ -201,7 +219,9 @@ async fn run(
         let log = super::log::Log::default();
         log.begin(&log_path).map_err(RunError::io("the stage's log cannot be written"))?;
         let inputs = &resolved.known.inputs;
-        let ran = program::run(exec, stage, inputs, cache, attempt.path(), &log, stop).await;
+        let folder = attempt.path();
+        let around = Around { cache, folder, log: &log, secrets: &secrets, device };
+        let ran = program::run(exec, stage, inputs, &around, stop).await;
         shared.keep_log(&stage.id, &log, ran.is_err());
         ran.map_err(|error| with_room(cache, error))?
     } else {

@@ -76,9 +76,13 @@ pub(super) fn runs(cache: &Cache) -> PathBuf {
     cache.root().join("runs")
 }
 
-/// A name as a file name: what a file system might object to is replaced.
+/// A name as a file name: what a file system might object to is replaced. `base/sft` is no `base_sft`.
 pub(super) fn file_name(stage: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "_-=.,[]".contains(c) { c } else { '_' };
+    let plain = |c: char| match c {
+        '/' => '~',
+        _ if c.is_ascii_alphanumeric() || "_-=.,[]".contains(c) => c,
+        _ => '_',
+    };
     let name: String = stage.chars().map(plain).take(120).collect();
     // Never nothing, `.` or `..`, nor hidden.
     if name.is_empty() || name.starts_with('.') { format!("_{name}") } else { name }
@@ -225,6 +229,7 @@ impl RunRecord {
                 record.seconds = *seconds;
             }
             Event::Waiting { .. }
+            | Event::Retried { .. }
             | Event::Progress { .. }
             | Event::Metric { .. }
             | Event::Note { .. } => {}
@@ -347,7 +352,7 @@ mod tests {
     #[test]
     fn no_stage_or_pipeline_is_called_so_that_its_file_lies_elsewhere() {
         assert_eq!(file_name("dpo[beta=0.1]"), "dpo[beta=0.1]");
-        assert_eq!(file_name("../x y"), "_.._x_y");
+        assert_eq!(file_name("../x y"), "_..~x_y");
         assert_eq!(file_name(".."), "_..");
         assert_eq!(file_name(""), "_");
     }

@@ -10,6 +10,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::secret::Mask;
+
 const LAST_LINES: usize = 20;
 const LONGEST_LINE: usize = 2_000;
 
@@ -43,12 +45,13 @@ impl Log {
         inner.last.iter().cloned().chain(rest).collect()
     }
 
-    /// Copies a stream into the log until it ends.
-    pub(super) async fn drain(self, mut from: impl AsyncRead + Unpin) {
+    /// Copies a stream into the log until it ends, without what `mask` takes out.
+    pub(super) async fn drain(self, mut from: impl AsyncRead + Unpin, mut mask: Mask) {
         let mut buffer = [0; 8192];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            self.take(&buffer[..count]);
+            self.take(&mask.take(&buffer[..count], false));
         }
+        self.take(&mask.take(&[], true));
     }
 
     fn take(&self, bytes: &[u8]) {

@@ -3,8 +3,10 @@
 //! The one room that starts processes. [`Session::preview`] says what would run; [`Session::run`] does it
 //! and reports by [`Event`](crate::event::Event).
 
+mod clock;
 mod compare;
 mod curves;
+mod demands;
 mod devices;
 mod execute;
 mod explain;
@@ -20,8 +22,11 @@ mod outputs;
 mod preview;
 mod program;
 mod resolve;
+mod retry;
 mod schedule;
+mod secret;
 mod share;
+mod slots;
 mod snapshot;
 mod sweep;
 mod turn;
@@ -129,6 +134,11 @@ pub enum RunError {
     /// The stage's own fault, or its worker's; ends that stage alone.
     #[error("{0}")]
     Stage(String),
+    /// The worker or the program died: another try may go well.
+    #[error("{0}")]
+    Died(String),
+    #[error("it was not done within its `timeout` of {0:?}: give it more time")]
+    TimedOut(std::time::Duration),
     /// A sweep was quicker than the run, or a person deleted it.
     #[error("what {names} put out is gone from the cache; run again to compute it anew")]
     Vanished { sources: Vec<usize>, names: String },
@@ -142,6 +152,11 @@ impl RunError {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
+    }
+
+    /// Whether the same stage could go well another time.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Died(_) | Self::TimedOut(_))
     }
 
     /// Whether gradus, or the machine, is at fault and no stage.

@@ -99,7 +99,7 @@ impl Session {
             };
             let fingerprint = resolved.fingerprint;
             let (mut outlook, mut action) = self.outlook(plan, stage, &resolved)?;
-            if self.remote.is_some() && action.is_none() && !self.forces(stage) {
+            if self.remote.is_some() && action.is_none() && !self.runs_anyway(stage) {
                 let Some(answer) = look.asked.get_mut(&fingerprint) else {
                     wanted.push(fingerprint);
                     continue;
@@ -124,10 +124,28 @@ impl Session {
         resolved: &Resolved,
     ) -> Result<(State, Option<Arc<Action>>), CacheError> {
         let forced = self.forces(stage);
-        if !forced && let Some(action) = self.cache.recall(&resolved.fingerprint)? {
+        if !self.runs_anyway(stage)
+            && let Some(action) = self.cache.recall(&resolved.fingerprint)?
+        {
             return Ok((State::Cached, Some(Arc::new(action))));
         }
         Ok((State::WouldRun(resolve::why(self, plan, stage, resolved, forced)?), None))
+    }
+
+    /// Whether this stage runs although it may be cached: it is forced, or says `cache: false`.
+    pub(super) fn runs_anyway(&self, stage: &Stage) -> bool {
+        stage.conduct.always || self.forces(stage)
+    }
+
+    /// Whether this stage is to begin with nothing of what it did before. One that says `cache: false`
+    /// goes on from where it was broken off, but not from its own end.
+    pub(super) fn begins_anew(
+        &self,
+        stage: &Stage,
+        fingerprint: &Fingerprint,
+    ) -> Result<bool, CacheError> {
+        let done = || Ok(self.cache.action(fingerprint)?.is_some());
+        Ok(self.forces(stage) || (stage.conduct.always && done()?))
     }
 
     /// Whether this stage is to run although it is cached.

@@ -15,6 +15,7 @@ use super::{
     guard::{Group, guard},
     log::Log,
     schedule::Stop,
+    secret::Secrets,
     worker::{CANCEL_WITHIN, killed, stopped},
 };
 use crate::plan::{Command, Exec, From, Stage, variable};
@@ -22,16 +23,26 @@ use crate::plan::{Command, Exec, From, Stage, variable};
 /// Variables that every program gets from the person's own environment.
 const PASSED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 
+/// What a program finds around it.
+pub(super) struct Around<'a> {
+    pub(super) cache: &'a Cache,
+    /// Its own folder.
+    pub(super) folder: &'a Path,
+    pub(super) log: &'a Log,
+    pub(super) secrets: &'a Secrets,
+    /// `cuda:N`, for one that asks for a GPU.
+    pub(super) device: &'a str,
+}
+
 /// Runs the program; returns where each output lies.
 pub(super) async fn run(
     exec: &Exec,
     stage: &Stage,
     inputs: &BTreeMap<String, Vec<(String, Artifact)>>,
-    cache: &Cache,
-    folder: &Path,
-    log: &Log,
+    around: &Around<'_>,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<BTreeMap<String, PathBuf>, RunError> {
+    let Around { cache, folder, log, secrets, device } = *around;
     bring_inputs(stage, inputs, cache, folder)?;
     for path in exec.outputs.values() {
         if let Some(parent) = folder.join(path).parent() {
@@ -59,7 +70,11 @@ pub(super) async fn run(
             .map(|wire| (variable("INPUT", &wire.port), format!("inputs/{}", wire.port))),
     );
     command.envs(exec.outputs.iter().map(|(name, path)| (variable("OUTPUT", name), path.clone())));
+    if stage.conduct.resources.on_gpu().is_some() {
+        command.env("CUDA_VISIBLE_DEVICES", visible(device));
+    }
     command.envs(&exec.env);
+    command.envs(secrets.values.iter().map(|(name, value)| (name, value)));
     let words = match &exec.command {
         Command::Arguments(list) => list[0].clone(),
         Command::Shell(_) => "sh".to_owned(),
@@ -75,8 +90,8 @@ pub(super) async fn run(
         .map_err(|error| RunError::Stage(format!("`{words}` cannot be started: {error}")))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let drained = [
-        stdout.map(|stream| tokio::spawn(log.clone().drain(stream))),
-        stderr.map(|stream| tokio::spawn(log.clone().drain(stream))),
+        stdout.map(|stream| tokio::spawn(log.clone().drain(stream, secrets.mask()))),
+        stderr.map(|stream| tokio::spawn(log.clone().drain(stream, secrets.mask()))),
     ];
     let group = Group::of(&child);
     let status = tokio::select! {
@@ -97,7 +112,7 @@ pub(super) async fn run(
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream).await;
     }
     if !status.success() {
-        return Err(RunError::Stage(format!("`{words}` failed with {status}")));
+        return Err(RunError::Died(format!("`{words}` failed with {status}")));
     }
     exec.outputs
         .iter()
@@ -114,9 +129,23 @@ pub(super) async fn run(
                     "a symbolic link stands at or above `{path}`, the output `{name}`: put the file itself there"
                 )));
             }
+            let leaked = secrets.below(&place).map_err(RunError::io("an output cannot be read"))?;
+            if let Some(secret) = leaked {
+                return Err(RunError::Stage(format!(
+                    "the output `{name}` holds the secret `{secret}`, and so is not kept"
+                )));
+            }
             Ok((name.clone(), place))
         })
         .collect()
+}
+
+/// The GPU as a program knows it: of those that the person may use, the one of this slot.
+fn visible(device: &str) -> String {
+    let Some(number) = device.strip_prefix("cuda:") else { return String::new() };
+    let all = env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+    let own = number.parse::<usize>().ok().and_then(|number| all.split(',').nth(number));
+    own.filter(|own| !own.is_empty()).unwrap_or(number).to_owned()
 }
 
 fn bring_inputs(

@@ -48,7 +48,7 @@ pub(super) fn gather(
     stage: &Stage,
     actions: &Actions,
 ) -> Result<Option<Resolved>, CacheError> {
-    let mut known = Known { device: session.devices.class.clone(), ..Known::default() };
+    let mut known = Known { device: session.devices.class_of(stage), ..Known::default() };
     let mut origins = Origins::default();
     let mut stats = Vec::new();
     let mut hash = |path: &Path| -> Result<Artifact, CacheError> {
@@ -70,7 +70,7 @@ pub(super) fn gather(
                 (artifact.clone(), origin)
             }
         };
-        let label = label(wire, &plan.stages);
+        let label = label(wire, stage, &plan.stages);
         known.inputs.entry(wire.port.clone()).or_default().push((label, artifact));
         origins.inputs.entry(wire.port.clone()).or_default().push(origin);
     }
@@ -107,9 +107,12 @@ pub(super) fn why(
     resolved: &Resolved,
     forced: bool,
 ) -> Result<Why, CacheError> {
-    // What is forced begins anew.
-    let goes_on_from = if forced { None } else { goes_on_from(session, stage, resolved) };
+    let anew = session.begins_anew(stage, &resolved.fingerprint)?;
+    let goes_on_from = if anew { None } else { goes_on_from(session, stage, resolved) };
     let because = |cause, reasons| Ok(Why { cause, reasons, goes_on_from });
+    if stage.conduct.always {
+        return because(Cause::Always, Vec::new());
+    }
     if forced && session.cache.recall(&resolved.fingerprint)?.is_some() {
         return because(Cause::Forced, Vec::new());
     }

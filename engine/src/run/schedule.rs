@@ -1,7 +1,7 @@
 //! Which stage runs when: as soon as its inputs are there and a slot is free.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -12,16 +12,17 @@ use std::{
 
 use gradus_cache::Fingerprint;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender, watch},
+    sync::{Semaphore, mpsc::UnboundedSender, watch},
     task::JoinSet,
 };
 
 use super::{
-    Commit, History, RunError, RunRecord, Session,
+    Commit, History, RunError, RunRecord, Session, demands,
     execute::{Ended, blocking, execute, recall_all},
     launch::Toolchain,
     log::Log,
     resolve::Actions,
+    slots::{CPU, Slot, Slots},
     uploads::Uploads,
     worker::Worker,
 };
@@ -40,7 +41,6 @@ pub enum Stop {
     Now,
 }
 
-const CPU: &str = "cpu";
 /// So often a stage is tried again when its inputs are taken away under its hands.
 const MOST_RETRIES: u32 = 5;
 const MOST_FETCHES: usize = 16;
@@ -54,9 +54,7 @@ pub(super) struct Shared {
     pub(super) session: Session,
     history: Mutex<History>,
     events: UnboundedSender<Event>,
-    cpu: Arc<Semaphore>,
-    gpu: Arc<Semaphore>,
-    free_gpus: Arc<Mutex<VecDeque<String>>>,
+    slots: Slots,
     idle: Mutex<HashMap<Post, Vec<Worker>>>,
     queues: Mutex<HashMap<Fingerprint, Arc<tokio::sync::Mutex<()>>>>,
     forced: Mutex<HashSet<Fingerprint>>,
@@ -69,21 +67,6 @@ pub(super) struct Shared {
     uploads: Uploads,
     /// So many results are fetched at once, each on a thread that waits.
     pub(super) fetches: Semaphore,
-}
-
-/// The right to use a device, given back when dropped.
-pub(super) struct Slot {
-    pub(super) device: String,
-    free_gpus: Option<Arc<Mutex<VecDeque<String>>>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if let Some(free) = &self.free_gpus {
-            lock(free).push_back(std::mem::take(&mut self.device));
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -126,13 +109,8 @@ impl Shared {
         lock(&self.forced).insert(fingerprint)
     }
 
-    pub(super) async fn slot(&self, on_device: bool) -> Result<Slot, RunError> {
-        let gpu = on_device && !self.session.devices.gpus.is_empty();
-        let slots = if gpu { &self.gpu } else { &self.cpu };
-        let permit = Arc::clone(slots).acquire_owned().await.map_err(|_| RunError::Cancelled)?;
-        let device = if gpu { lock(&self.free_gpus).pop_front() } else { None };
-        let free_gpus = device.is_some().then(|| Arc::clone(&self.free_gpus));
-        Ok(Slot { device: device.unwrap_or_else(|| CPU.to_owned()), free_gpus, _permit: permit })
+    pub(super) async fn slot(&self, stage: &Stage) -> Result<Slot, RunError> {
+        self.slots.take(stage, &self.session).await
     }
 
     /// Where `stage` is to run: whoever brings its kind, on `device`.
@@ -177,6 +155,11 @@ impl Shared {
         if failed {
             lock(&self.failed_logs).insert(stage.to_owned(), log.last_lines());
         }
+    }
+
+    /// The last lines of a failed stage's log, once.
+    pub(super) fn take_log(&self, stage: &str) -> Vec<String> {
+        lock(&self.failed_logs).remove(stage).unwrap_or_default()
     }
 
     /// Whether a stage that waited for its slot is still to begin.
@@ -255,15 +238,12 @@ impl Session {
         let (history, unrecorded) = History::begin(&self.cache, &plan.name, file);
         // Says that this run is under way, until it ends or its process dies. Only a sweep asks.
         let _under_way = self.cache.claim_run(&history.record.run);
-        let gpus = &self.devices.gpus;
         let shared = Arc::new(Shared {
             plan: Arc::clone(&plan),
             session: self.clone(),
             history: Mutex::new(history),
             events,
-            cpu: Arc::new(Semaphore::new(self.settings.cpu_slots.max(1))),
-            gpu: Arc::new(Semaphore::new(gpus.len())),
-            free_gpus: Arc::new(Mutex::new(gpus.iter().cloned().collect())),
+            slots: Slots::of(self),
             idle: Mutex::default(),
             queues: Mutex::default(),
             forced: Mutex::default(),
@@ -316,6 +296,26 @@ fn anew(shared: &Shared, source: usize, stage: &str, fates: &mut [Fate], actions
     }
 }
 
+/// Fails a stage that will run and cannot, before anything begins; says so of one that perhaps will run.
+fn refuse_early(shared: &Shared, index: usize, fates: &mut [Fate], counts: &mut Counts) {
+    let stage = &shared.plan.stages[index];
+    if fates[index] != Fate::Waiting {
+        return;
+    }
+    let Some(message) = demands::unmet(&shared.session, stage) else { return };
+    let id = stage.id.clone();
+    // Somebody else may have made it.
+    let is_fetched = shared.session.remote.is_some() && !shared.session.runs_anyway(stage);
+    if stage.sources().all(|source| fates[source] == Fate::Done) && !is_fetched {
+        fates[index] = Fate::Lost;
+        counts.failed += 1;
+        shared.send(Event::Failed { stage: id, message, log: Vec::new() });
+    } else {
+        let message = format!("if it has to run, it will fail: {message}");
+        shared.send(Event::Note { stage: Some(id), message });
+    }
+}
+
 async fn drive(
     shared: &Arc<Shared>,
     selected: &[usize],
@@ -332,6 +332,9 @@ async fn drive(
     }
     let mut retries = vec![0; plan.stages.len()];
     let mut counts = Counts { ran: 0, cached: actions.len(), failed: 0, skipped: 0, broken: false };
+    for &index in selected {
+        refuse_early(shared, index, &mut fates, &mut counts);
+    }
     let readers = readers(&plan.stages);
     let mut wanted = vec![false; plan.stages.len()];
     for index in selected {
@@ -404,7 +407,7 @@ async fn drive(
                 fates[index] = Fate::Lost;
                 counts.failed += 1;
                 counts.broken |= error.is_ours();
-                let log = lock(&shared.failed_logs).remove(&stage).unwrap_or_default();
+                let log = shared.take_log(&stage);
                 shared.send(Event::Failed { stage, message: error.full(), log });
             }
         }

@@ -10,10 +10,11 @@ use gradus_remote::Warning;
 use tokio::{sync::watch, time::sleep};
 
 use super::{
-    RunError,
+    RunError, demands,
     execute::{blocking, recall},
     resolve::Resolved,
-    schedule::{Shared, Slot, Stop},
+    schedule::{Shared, Stop},
+    slots::Slot,
     worker::stopped,
 };
 use crate::{event::Event, plan::Stage};
@@ -37,11 +38,11 @@ pub(super) async fn turn(
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Turn, RunError> {
     let work = resolved.work;
-    let forced = shared.session.forces(stage) && shared.first_time(resolved.fingerprint);
+    let anew = shared.session.runs_anyway(stage) && shared.first_time(resolved.fingerprint);
     let mut told = false;
-    let mut asks = shared.session.remote.is_some() && !forced;
+    let mut asks = shared.session.remote.is_some() && !anew;
     loop {
-        if !forced && let Some(action) = recall(shared, resolved).await? {
+        if !anew && let Some(action) = recall(shared, resolved).await? {
             return Ok(Turn::Cached(action));
         }
         if asks {
@@ -63,17 +64,20 @@ pub(super) async fn turn(
                 }
             }
         }
-        let slot = shared.slot(stage.kind.uses_device && stage.exec.is_none()).await?;
+        if let Some(unmet) = demands::unmet(&shared.session, stage) {
+            return Err(RunError::Stage(unmet));
+        }
+        let slot = shared.slot(stage).await?;
         if *stop.borrow() != Stop::No || !shared.goes_on() {
             return Err(RunError::Cancelled);
         }
         let owner = match claim(shared, stage, work).await? {
             Claim::Held(lease) => {
                 // Its last holder may have finished between our look and our claim.
-                if !forced && let Some(action) = recall(shared, resolved).await? {
+                if !anew && let Some(action) = recall(shared, resolved).await? {
                     return Ok(Turn::Cached(action));
                 }
-                if forced {
+                if anew && shared.session.begins_anew(stage, &resolved.fingerprint)? {
                     // Only now: until we hold the lease it may be another run's state.
                     shared.session.cache.drop_checkpoints(&work)?;
                 }

@@ -58,7 +58,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 impl Plan {
-    /// All files and folders of the user's that the `selected` stages read.
+    /// All files and folders of the user's that the `selected` stages read, and the files it includes.
     pub fn files(&self, selected: &[usize]) -> Vec<PathBuf> {
         let stages = || selected.iter().map(|index| &self.stages[*index]);
         let named = stages().flat_map(|stage| &stage.files).map(|(_, path)| path.clone());
@@ -66,7 +66,7 @@ impl Plan {
             From::File(path) => Some(path.clone()),
             From::Stage(..) => None,
         });
-        let mut files: Vec<_> = named.chain(inputs).collect();
+        let mut files: Vec<_> = named.chain(inputs).chain(self.included.iter().cloned()).collect();
         files.sort();
         files.dedup();
         files

@@ -22,6 +22,7 @@ use super::{
     launch::Launch,
     log::Log,
     schedule::Stop,
+    secret::Mask,
 };
 use crate::plugin::Plugin;
 
@@ -84,7 +85,7 @@ impl Worker {
         else {
             return Err(RunError::Setup(format!("the pipes of {name} are missing")));
         };
-        tokio::spawn(log.clone().drain(stderr));
+        tokio::spawn(log.clone().drain(stderr, Mask::default()));
         let group = Group::of(&child);
         let device = device.to_owned();
         let mut worker = Self { _group: group, child, stdin, stdout, log, name, device };
@@ -114,7 +115,7 @@ impl Worker {
         }
     }
 
-    /// Runs one job. An error of [`RunError::Stage`] with a dead worker says so by `is_alive`.
+    /// Runs one job. Whether the worker outlives an error is told by `is_alive`.
     pub(super) async fn run(
         &mut self,
         job: Job,
@@ -139,7 +140,7 @@ impl Worker {
                     Reply::Failed { cause: Cause::Crash, message } => {
                         // Native code that threw may have left anything behind.
                         self.kill().await;
-                        return Err(RunError::Stage(message));
+                        return Err(RunError::Died(message));
                     }
                     Reply::Failed { message, .. } => return Err(RunError::Stage(message)),
                     Reply::Alive => {}
@@ -194,7 +195,7 @@ impl Worker {
         };
         // Whatever it wrote last is still on its way to the log.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        RunError::Stage(format!("{} {what} {status}", self.name))
+        RunError::Died(format!("{} {what} {status}", self.name))
     }
 
     async fn kill(&mut self) {

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{
+    budget::{Budget, Over},
+    include::Module,
     mistake::{Mistakes, Problem, nearest},
     node::{At, Data, Entry, Node, Sources},
 };
@@ -18,12 +20,15 @@ const LARGEST: usize = 4 << 20;
 /// What `${…}` can reach.
 #[derive(Debug, Clone, Default)]
 pub struct Scope<'a> {
-    pub params: Option<&'a Node>,
+    /// What parameters and declared variables there are, by the file that names them.
+    pub modules: &'a [Module],
     pub matrix: &'a [(String, Node)],
-    /// Declared variables; `None` for one that is not set.
-    pub env: BTreeMap<String, Option<String>>,
+    /// What the stage's template was given.
+    pub args: &'a [Entry],
     /// The instance's own name.
     pub stage: Option<&'a str>,
+    /// What all values of the pipeline may still come to.
+    pub budget: Option<&'a Budget>,
     /// Further words that stand for text: an `exec` stage's `inputs.NAME` and `outputs.NAME`.
     pub words: BTreeMap<String, String>,
 }
@@ -46,7 +51,7 @@ struct Filler<'a> {
     left: usize,
 }
 
-impl Filler<'_> {
+impl<'a> Filler<'a> {
     fn fill(&mut self, node: &Node, depth: usize) -> Option<Node> {
         self.spend(node.as_text().map_or(1, |text| text.len() + 1), node.at)?;
         let data = match &node.data {
@@ -71,6 +76,14 @@ impl Filler<'_> {
     }
 
     fn spend(&mut self, size: usize, at: At) -> Option<()> {
+        if let Some(Err(over)) = self.scope.budget.map(|budget| budget.spend(1, size)) {
+            if over == Over::First {
+                let what = "bytes that all values of the pipeline stand for";
+                let problem = Problem::Limit { what, limit: Budget::LIMIT };
+                self.mistakes.add(self.sources, at, problem);
+            }
+            return None;
+        }
         if let Some(left) = self.left.checked_sub(size) {
             self.left = left;
             return Some(());
@@ -134,8 +147,24 @@ impl Filler<'_> {
         let (root, path) = expression.split_once('.').unwrap_or((expression, ""));
         match root {
             "params" => {
-                let found = self.walk(self.scope.params?, path, expression, at)?;
+                let found = self.walk(&self.module(at)?.params, path, expression, at)?;
                 self.fill(&found, depth + 1)
+            }
+            "args" => {
+                let (name, rest) = path.split_once('.').unwrap_or((path, ""));
+                let args = self.scope.args;
+                if let Some(arg) = args.iter().find(|arg| arg.key == name) {
+                    let found = self.walk(&arg.value, rest, expression, at)?;
+                    return self.fill(&found, depth + 1);
+                }
+                let near = nearest(name, args.iter().map(|arg| arg.key.as_str()));
+                let near = near.map(|near| format!("args.{near}"));
+                let why = if args.is_empty() {
+                    "`args.` is for what a template is given".to_owned()
+                } else {
+                    format!("the template has no argument `{name}`")
+                };
+                self.fail(at, expression, why, near)
             }
             "matrix" => {
                 let (name, rest) = path.split_once('.').unwrap_or((path, ""));
@@ -148,17 +177,17 @@ impl Filler<'_> {
                 let why = format!("this stage's matrix has no `{name}`");
                 self.fail(at, expression, why, near)
             }
-            "env" => match self.scope.env.get(path) {
-                Some(Some(value)) => Some(Node { data: Data::Text(value.clone()), at }),
-                Some(None) => {
-                    let why = format!("the environment variable `{path}` is not set");
-                    self.fail(at, expression, why, None)
+            "env" if !self.module(at)?.env.iter().any(|name| name == path) => {
+                let why = format!("declare the variable first: `env: [{path}]`");
+                self.fail(at, expression, why, None)
+            }
+            "env" => {
+                if let Ok(value) = std::env::var(path) {
+                    return Some(Node { data: Data::Text(value), at });
                 }
-                None => {
-                    let why = format!("declare the variable first: `env: [{path}]`");
-                    self.fail(at, expression, why, None)
-                }
-            },
+                let why = format!("the environment variable `{path}` is not set");
+                self.fail(at, expression, why, None)
+            }
             "stage" if path == "name" && self.scope.stage.is_some() => {
                 let name = self.scope.stage.unwrap_or_default().to_owned();
                 Some(Node { data: Data::Text(name), at })
@@ -166,7 +195,7 @@ impl Filler<'_> {
             _ => {
                 let words = self.scope.words.keys().map(String::as_str);
                 let near = nearest(expression, words.chain(["stage.name"])).or_else(|| {
-                    let root = nearest(root, ["params", "matrix", "env"])?;
+                    let root = nearest(root, ["params", "matrix", "env", "args"])?;
                     Some(if path.is_empty() { root } else { format!("{root}.{path}") })
                 });
                 let why = match root {
@@ -179,6 +208,11 @@ impl Filler<'_> {
                 self.fail(at, expression, why, near)
             }
         }
+    }
+
+    /// The file that a text stands in decides what its names mean.
+    fn module(&self, at: At) -> Option<&'a Module> {
+        self.scope.modules.get(self.sources.get(at).module)
     }
 
     /// Follows `a.b.0` from `node`.
@@ -240,14 +274,16 @@ mod tests {
                 text: Arc::from(text),
                 base: std::path::PathBuf::new(),
                 trusted: false,
+                module: 0,
             });
             read(&sources, source, &mut mistakes).unwrap()
         };
         let (params, node) = (parse("params", params), parse("text", text));
         let matrix =
             [("beta".to_owned(), Node { data: Data::Text("hot".to_owned()), at: node.at })];
+        let modules = [Module { params, ..Module::default() }];
         let scope = Scope {
-            params: Some(&params),
+            modules: &modules,
             matrix: &matrix,
             stage: Some("dpo[beta=hot]"),
             ..Scope::default()

@@ -3,7 +3,7 @@
 //! Everything is gathered in [`Mistakes`] and shown at once. The words of a class stand together in
 //! [`Problem`]; the place comes from the node that is at fault.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
@@ -51,6 +51,8 @@ pub enum Problem {
     UnknownVariant { stage: String, wanted: String, known: String },
     #[error("the matrix makes `{0}` twice")]
     DuplicateVariant(String),
+    #[error("{0}")]
+    Matrix(String),
     #[error("the matrix makes more than {most} variants")]
     TooManyVariants { most: usize },
     #[error("`{port}` takes {accepts}, and `{from}` is {found}")]
@@ -63,14 +65,26 @@ pub enum Problem {
     Interpolation { written: String, why: String, nearest: Option<String> },
     #[error("there is no file `{path}`")]
     MissingFile { path: String, relative_to: String },
+    #[error("the files include each other in a circle: {0}")]
+    IncludeCycle(String),
+    #[error("there is no template `{name}`")]
+    UnknownTemplate { name: String, nearest: Option<String>, known: String },
+    #[error("stage `{0}` has both a `kind` and a `template`")]
+    KindAndTemplate(String),
     #[error("`{path}` cannot be read: {why}")]
     Unreadable { path: String, why: String },
     #[error("`{0}` lies outside the pipeline's folder")]
     OutsideFolder(String),
     #[error("{0}")]
     Exec(String),
+    #[error("{0}")]
+    Secret(String),
     #[error("metrics are a stage's own, and `{stage}.{wanted}` is an output")]
     SnapshotOfMetrics { stage: String, wanted: String },
+    #[error("`{input}` reads from `{wanted}`, which is left out: {because}")]
+    LeftOut { input: String, wanted: String, because: String },
+    #[error("the stage `{name}` is left out: {because}")]
+    TargetLeftOut { name: String, because: String },
     #[error("no stage is called `{name}`")]
     UnknownTarget { name: String, nearest: Option<String>, known: String },
 }
@@ -97,23 +111,34 @@ impl Problem {
             Self::UnknownVariant { .. } => "wiring::unknown_variant",
             Self::NoOutputs(_) => "wiring::no_outputs",
             Self::DuplicateVariant(_) => "stage::duplicate_variant",
+            Self::Matrix(_) => "stage::matrix",
             Self::TooManyVariants { .. } => "stage::too_many_variants",
             Self::PortType { .. } => "wiring::port_type",
             Self::FanIn { .. } => "wiring::fan_in",
             Self::Cycle(_) => "wiring::cycle",
             Self::Interpolation { .. } => "value::interpolation",
             Self::MissingFile { .. } => "file::missing",
+            Self::IncludeCycle(_) => "include::cycle",
+            Self::UnknownTemplate { .. } => "template::unknown",
+            Self::KindAndTemplate(_) => "template::kind",
             Self::Unreadable { .. } => "file::unreadable",
             Self::OutsideFolder(_) => "file::outside",
             Self::Exec(_) => "stage::exec",
+            Self::Secret(_) => "stage::secret",
             Self::SnapshotOfMetrics { .. } => "snapshot::output",
+            Self::LeftOut { .. } => "wiring::left_out",
+            Self::TargetLeftOut { .. } => "run::left_out",
             Self::UnknownTarget { .. } => "run::unknown_stage",
         }
     }
 
     fn label(&self) -> &'static str {
         match self {
-            Self::Syntax(_) | Self::Limit { .. } | Self::Exec(_) => "here",
+            Self::Syntax(_)
+            | Self::Limit { .. }
+            | Self::Exec(_)
+            | Self::Matrix(_)
+            | Self::Secret(_) => "here",
             Self::DuplicateKey(_) => "the second one",
             Self::Unsupported(_) => "not supported",
             Self::UnknownKey { .. } => "not a key that is known here",
@@ -135,11 +160,15 @@ impl Problem {
             Self::DuplicateVariant(_) => "for this stage",
             Self::TooManyVariants { .. } => "with these values",
             Self::FanIn { .. } => "several come in here",
-            Self::Cycle(_) => "this closes the circle",
+            Self::Cycle(_) | Self::IncludeCycle(_) => "this closes the circle",
+            Self::UnknownTemplate { .. } => "not a template",
+            Self::KindAndTemplate(_) => "beside a template",
             Self::Interpolation { .. } => "cannot be filled in",
             Self::MissingFile { .. } => "not there",
             Self::OutsideFolder(_) => "outside",
-            Self::Unreadable { .. } => "",
+            Self::LeftOut { .. } => "not there this time",
+            Self::Unreadable { .. } => "this file",
+            Self::TargetLeftOut { .. } => "",
         }
     }
 
@@ -153,6 +182,7 @@ impl Problem {
             | Self::UnknownParameter { nearest, known, .. }
             | Self::UnknownInput { nearest, known, .. }
             | Self::UnknownOutput { nearest, known, .. }
+            | Self::UnknownTemplate { nearest, known, .. }
             | Self::UnknownTarget { nearest, known, .. } => or_known(nearest, known),
             Self::Limit { .. } => Some(
                 "a pipeline names its data: put rows into a file, and name the file".to_owned(),
@@ -168,7 +198,20 @@ impl Problem {
             Self::MissingKey { key: "kind", .. } => {
                 Some("`gradus stages` lists the kinds there are".to_owned())
             }
+            Self::MissingKey { key: "template", .. } => {
+                Some("`args` are what a template is given: `template: NAME`".to_owned())
+            }
+            Self::MissingKey { key: "path", .. } => {
+                Some("`include: { NAME: { path: FILE } }`, or `NAME: FILE`".to_owned())
+            }
+            Self::KindAndTemplate(_) => {
+                Some("the template says the kind: take one of the two out".to_owned())
+            }
             Self::MissingKey { key, .. } => Some(format!("`{key}: {{ NAME: {{ kind: KIND }} }}`")),
+            Self::LeftOut { wanted, .. } => Some(format!(
+                "give this stage the same `when`; where an input may be absent, `{}[*]` takes what is there",
+                wanted.split(['[', '.']).next().unwrap_or_default()
+            )),
             Self::NoOutputs(_) => {
                 Some("an `exec` stage declares them: `outputs: { NAME: PATH }`".to_owned())
             }
@@ -188,9 +231,10 @@ impl Problem {
             Self::MissingParameter { name, doc, .. } | Self::MissingInput { name, doc, .. } => {
                 Some(format!("`{name}`: {}", doc.lines().next().unwrap_or_default()))
             }
-            Self::BadName { .. } => {
-                Some("names are letters, digits, `_` and `-`, and begin with a letter".to_owned())
-            }
+            Self::BadName { .. } => Some(
+                "names are letters, digits, `_` and `-`, at most 128, and begin with a letter"
+                    .to_owned(),
+            ),
             Self::FanIn { first, .. } => Some(format!("pick one, e.g. `{first}`")),
             Self::MissingFile { relative_to, .. } => {
                 Some(format!("paths here are relative to {relative_to}"))
@@ -282,10 +326,15 @@ impl Diagnostic for Mistake {
 #[derive(Debug, Default)]
 pub struct Mistakes {
     pub list: Vec<Mistake>,
+    /// Places with what was said there: variants of a stage all find the same.
+    said: HashSet<(At, String)>,
 }
 
 impl Mistakes {
     pub fn add(&mut self, sources: &Sources, at: At, problem: Problem) {
+        if !self.said.insert((at, problem.to_string())) {
+            return;
+        }
         let source = sources.get(at);
         let text = source.text.clone();
         let at = visible(&text, at);

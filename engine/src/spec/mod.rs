@@ -4,15 +4,23 @@
 //! [`Node`]s that know where they stand, and then a [`Pipeline`] in which every key is a known one.
 
 mod bounds;
+mod budget;
+mod include;
 mod interpolate;
+mod measure;
 mod mistake;
 mod node;
 mod overlay;
 mod pipeline;
 mod read;
+mod reader;
 mod snapshot;
+mod template;
 
+pub use budget::{Budget, Over};
+pub use include::Module;
 pub use interpolate::{Scope, interpolate};
+pub(crate) use measure::{duration, size};
 pub use mistake::{Mistake, Mistakes, Problem, nearest};
 pub use node::{At, Data, Entry, Node, SourceText, Sources};
 pub use overlay::Overrides;

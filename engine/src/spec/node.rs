@@ -1,8 +1,13 @@
 //! A value that knows where it was written.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::{Map, Number, Value};
+
+use super::mistake::Problem;
 
 /// A text that values come from: the pipeline, a parameter file, or one `--set`.
 #[derive(Debug, Clone)]
@@ -13,6 +18,8 @@ pub struct SourceText {
     pub base: PathBuf,
     /// Named on the command line: its paths may lead anywhere.
     pub trusted: bool,
+    /// The [`Module`](super::Module) whose parameters, environment and stages it names.
+    pub module: usize,
 }
 
 impl SourceText {
@@ -20,7 +27,7 @@ impl SourceText {
     pub fn base_in_words(&self) -> String {
         match self.name.as_str() {
             "--set" => "the folder you are in".to_owned(),
-            name if self.trusted => format!("the folder of `{name}`"),
+            name if self.trusted || self.module > 0 => format!("the folder of `{name}`"),
             _ => "the pipeline's folder".to_owned(),
         }
     }
@@ -41,13 +48,27 @@ impl Sources {
         self.0[source].text = Arc::from(text);
     }
 
+    /// The file that `text`, written at `at`, names. Unless the command line names it, it lies in `folder`.
+    pub fn file(&self, text: &str, at: At, folder: &Path) -> Result<PathBuf, Problem> {
+        let source = self.get(at);
+        let Ok(real) = source.base.join(text).canonicalize() else {
+            let (path, relative_to) = (text.to_owned(), source.base_in_words());
+            return Err(Problem::MissingFile { path, relative_to });
+        };
+        match folder.canonicalize() {
+            _ if source.trusted => Ok(real),
+            Ok(folder) if real.starts_with(&folder) => Ok(real),
+            _ => Err(Problem::OutsideFolder(text.to_owned())),
+        }
+    }
+
     pub fn get(&self, at: At) -> &SourceText {
         &self.0[at.source]
     }
 }
 
 /// A place in one of the [`Sources`], in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct At {
     pub source: usize,
     pub start: usize,
@@ -95,6 +116,39 @@ impl Node {
         }
     }
 
+    /// Whether both say the same; places do not count, and 1 is 1.0.
+    pub fn equals(&self, other: &Self) -> bool {
+        match (&self.data, &other.data) {
+            (Data::Null, Data::Null) => true,
+            (Data::Boolean(a), Data::Boolean(b)) => a == b,
+            (Data::Number(a), Data::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+            (Data::Text(a), Data::Text(b)) => a == b,
+            (Data::List(a), Data::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b))
+            }
+            (Data::Map(a), Data::Map(b)) => {
+                let has = |entry: &Entry| {
+                    other.get(&entry.key).is_some_and(|value| entry.value.equals(value))
+                };
+                a.len() == b.len() && a.iter().all(has)
+            }
+            _ => false,
+        }
+    }
+
+    /// Roughly the bytes of memory that a copy takes.
+    pub(crate) fn weight(&self) -> usize {
+        let below: usize = match &self.data {
+            Data::Text(text) => text.len(),
+            Data::List(items) => items.iter().map(Self::weight).sum(),
+            Data::Map(entries) => {
+                entries.iter().map(|entry| entry.key.len() + entry.value.weight()).sum()
+            }
+            _ => 0,
+        };
+        below + size_of::<Entry>()
+    }
+
     pub fn as_text(&self) -> Option<&str> {
         match &self.data {
             Data::Text(text) => Some(text),
@@ -111,6 +165,15 @@ impl Node {
 
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// A scalar as it is written, anything else by its sort.
+    pub fn described(&self) -> String {
+        match &self.data {
+            Data::List(_) | Data::Map(_) | Data::Null => self.sort().to_owned(),
+            Data::Text(text) => format!("the text `{text}`"),
+            _ => format!("`{}`", self.to_value()),
+        }
     }
 
     /// What the value is, as a person would call it.

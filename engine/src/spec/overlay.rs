@@ -47,7 +47,7 @@ pub(super) fn apply(
 }
 
 fn add(sources: &mut Sources, name: String, text: &str, base: PathBuf) -> usize {
-    sources.add(SourceText { name, text: Arc::from(text), base, trusted: true })
+    sources.add(SourceText { name, text: Arc::from(text), base, trusted: true, module: 0 })
 }
 
 fn set(
@@ -118,7 +118,7 @@ fn unknown(
     mistakes.add(sources, at, problem);
 }
 
-fn merge(into: &mut Node, from: Node, sources: &Sources, mistakes: &mut Mistakes) {
+pub(super) fn merge(into: &mut Node, from: Node, sources: &Sources, mistakes: &mut Mistakes) {
     let known: Vec<_> = into.entries().iter().map(|entry| entry.key.clone()).collect();
     match (&mut into.data, from.data) {
         (Data::Map(entries), Data::Map(new)) => {

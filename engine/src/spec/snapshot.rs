@@ -3,7 +3,7 @@
 use super::{
     mistake::Problem,
     node::{At, Data, Node},
-    pipeline::Reader,
+    reader::Reader,
 };
 
 /// What of a stage is compared.

@@ -1,6 +1,9 @@
 //! `gradus check`: every class of mistake, as its author sees it.
 
 mod compared;
+mod composed;
+mod conduct;
+mod matrix;
 mod stages;
 mod text;
 mod values;

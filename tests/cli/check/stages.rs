@@ -21,7 +21,9 @@ fn an_unknown_key_is_shown_with_the_nearest() {
 
 #[test]
 fn a_stage_without_a_kind_is_shown() {
-    assert_snapshot!(check("stages:\n  one: { with: { task: reviews } }").1);
+    assert_snapshot!(
+        check("stages:\n  one: { with: { task: reviews } }\n  two:\ntemplates: { t: }").1
+    );
 }
 
 #[test]

@@ -193,3 +193,26 @@ fn a_matrix_of_millions_is_refused() {
     );
     assert_snapshot!(ran);
 }
+
+#[test]
+fn a_long_value_for_thousands_of_stages_is_refused() {
+    let word = "x".repeat(100_000);
+    let numbers: Vec<_> = (0..10_000).map(|i| format!("{i},")).collect();
+    let numbers = numbers.concat();
+    let each = format!(
+        "params:
+  long: {word}
+  many: [{numbers}]
+stages:
+  one:
+    kind: exec
+    matrix: {{ n: '${{params.many}}' }}
+    with: {{ command: [echo, '${{params.long}}'] }}
+"
+    );
+    let began = Instant::now();
+    assert_snapshot!(check(&each).1);
+    let points = each.replace("n: '${params.many}'", "l: ['${params.long}'], n: '${params.many}'");
+    assert_snapshot!(check(&points).1);
+    assert!(began.elapsed().as_secs() < 10);
+}

@@ -1,0 +1,100 @@
+//! How a stage is carried out: what changes none of its bytes, and so stands in no fingerprint.
+
+use std::time::Duration;
+
+use super::{
+    exec,
+    instances::Instance,
+    resources::{self, Resources},
+    secrets,
+};
+use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, duration, interpolate};
+
+/// More often than this a stage that fails is not tried again.
+const MOST_RETRIES: u64 = 10;
+
+/// What a stage says about its running, values filled in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Conduct {
+    /// Runs whether or not its result is in the cache: `cache: false`.
+    pub always: bool,
+    /// So often it is tried again after a failure that may pass.
+    pub retries: u32,
+    /// So long one try may take.
+    pub timeout: Option<Duration>,
+    pub resources: Resources,
+    /// Environment variables that its program gets, and nothing else ever sees.
+    pub secrets: Vec<String>,
+}
+
+/// Reads what the instance's stage says.
+pub(super) fn read(
+    instance: &Instance<'_>,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) -> Conduct {
+    let mut conduct =
+        Conduct { secrets: secrets::read(instance.spec, pipeline, mistakes), ..Conduct::default() };
+    let scope = instance.scope(pipeline);
+    for entry in &instance.spec.conduct {
+        let Some(value) = interpolate(&entry.value, &scope, &pipeline.sources, mistakes) else {
+            continue;
+        };
+        let key = entry.key.as_str();
+        let read = match key {
+            "cache" => cache(&value).map(|cached| conduct.always = !cached),
+            "retries" => retries(&value).map(|retries| conduct.retries = retries),
+            "resources" => {
+                let mut add = |at, problem| mistakes.add(&pipeline.sources, at, problem);
+                let is_program = instance.spec.kind == exec::KIND;
+                conduct.resources = resources::read(&value, &instance.kind, is_program, &mut add);
+                Ok(())
+            }
+            "timeout" => time(key, &value).map(|timeout| conduct.timeout = Some(timeout)),
+            _ => Ok(()),
+        };
+        if let Err(problem) = read {
+            mistakes.add(&pipeline.sources, value.at, *problem);
+        }
+    }
+    conduct
+}
+
+pub(super) type Read<T> = Result<T, Box<Problem>>;
+
+fn cache(value: &Node) -> Read<bool> {
+    match value.data {
+        Data::Boolean(cached) => Ok(cached),
+        _ => wrong_type("cache", "true or false", value),
+    }
+}
+
+fn retries(value: &Node) -> Read<u32> {
+    let count = match &value.data {
+        Data::Number(number) if !number.is_f64() => number,
+        _ => return wrong_type("retries", "a whole number", value),
+    };
+    let count = count.as_u64().filter(|count| *count <= MOST_RETRIES);
+    match count.and_then(|count| u32::try_from(count).ok()) {
+        Some(count) => Ok(count),
+        None => out_of_range("retries", format!("at least 0 and at most {MOST_RETRIES}"), value),
+    }
+}
+
+pub(super) fn time(what: &str, value: &Node) -> Read<Duration> {
+    if !matches!(value.data, Data::Number(_) | Data::Text(_)) {
+        return wrong_type(what, "a time like `90s`, `10m` or `2h`", value);
+    }
+    let rule = "a time like `90s`, `10m` or `2h`, at most a year".to_owned();
+    duration(value).map_or_else(|| out_of_range(what, rule, value), Ok)
+}
+
+pub(super) fn wrong_type<T>(what: &str, expected: &str, value: &Node) -> Read<T> {
+    let (what, expected) = (format!("`{what}`"), expected.to_owned());
+    Err(Box::new(Problem::WrongType { what, expected, found: value.sort().to_owned() }))
+}
+
+pub(super) fn out_of_range<T>(what: &str, rule: String, value: &Node) -> Read<T> {
+    let what = format!("`{what}`");
+    Err(Box::new(Problem::OutOfRange { what, rule, found: value.described(), nearest: None }))
+}

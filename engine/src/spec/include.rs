@@ -1,0 +1,184 @@
+//! `include`: other pipeline files, whose stages and templates stand under a name of their own.
+//!
+//! A name means what it means in the file that it is written in: every text belongs to a [`Module`], and
+//! that is where `${params…}`, `${env…}` and the names of stages lead from there. So a parameter that is
+//! given to an included file may name a stage of the file that gives it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{
+    interpolate::{Scope, interpolate},
+    mistake::{Mistakes, Problem},
+    node::{Data, Entry, Node, SourceText, Sources},
+    overlay,
+    pipeline::{bounded_text, is_name},
+    read::read,
+    reader::Reader,
+};
+
+const PIPELINE_KEYS: &[&str] =
+    &["name", "description", "include", "params", "env", "templates", "stages", "snapshot"];
+const MOST_INCLUDES: usize = 100;
+/// Files that include each other, one in the other.
+const DEEPEST: usize = 8;
+/// Bytes of all included texts, each as often as it is included.
+const MOST_BYTES: usize = 4 << 20;
+
+/// What names mean in one file.
+#[derive(Debug, Clone)]
+pub struct Module {
+    /// What stands before the names of its stages: nothing for the pipeline itself, else `base/`.
+    pub prefix: String,
+    /// Its parameters, with those that it was given laid over its own.
+    pub params: Node,
+    /// Environment variables that its values may use.
+    pub env: Vec<String>,
+    /// Where it lies; `None` for the pipeline itself.
+    pub file: Option<PathBuf>,
+    /// Whether it could be read.
+    pub sound: bool,
+    /// The parameters that it was given, as they are written.
+    pub given: Vec<Entry>,
+}
+
+impl Default for Module {
+    fn default() -> Self {
+        let params = Node { data: Data::Map(Vec::new()), at: super::At::default() };
+        let (prefix, env, given) = (String::new(), Vec::new(), Vec::new());
+        Self { prefix, params, env, file: None, sound: true, given }
+    }
+}
+
+/// Finds what cannot be filled in among parameters that files are given, used or not.
+pub(super) fn check_given(modules: &[Module], sources: &Sources, mistakes: &mut Mistakes) {
+    let scope = Scope { modules, ..Scope::default() };
+    for entry in modules.iter().flat_map(|module| &module.given) {
+        interpolate(&entry.value, &scope, sources, mistakes);
+    }
+}
+
+impl Reader<'_> {
+    /// Reads a whole file, those that it includes before itself.
+    pub(super) fn file(&mut self, root: &Node, place: &str, prefix: &str, given: Vec<Entry>) {
+        self.keys(root, place, PIPELINE_KEYS);
+        let own = self.modules.len();
+        let empty = Node { data: Data::Map(Vec::new()), at: root.at };
+        let mut params = self.map(root.get("params"), "`params`").cloned().unwrap_or(empty);
+        let over = Node { data: Data::Map(given.clone()), at: root.at };
+        overlay::merge(&mut params, over, &self.sources, self.mistakes);
+        let env = self.list_of_text(root.get("env"), "`env`");
+        let file = self.open.last().filter(|_| own > 0).cloned();
+        self.modules.push(Module {
+            prefix: prefix.to_owned(),
+            params,
+            env,
+            file,
+            sound: true,
+            given,
+        });
+        for entry in self.entries(root.get("include"), "`include`") {
+            if self.include(&entry, prefix).is_none() && self.modules.len() <= 2 * MOST_INCLUDES {
+                // References to what it might have held are no mistakes of their own.
+                let prefix = format!("{prefix}{}/", entry.key);
+                self.modules.push(Module { prefix, sound: false, ..Module::default() });
+            }
+        }
+        for entry in self.entries(root.get("templates"), "`templates`") {
+            self.template(&entry, prefix);
+        }
+        let stages = self.entries(root.get("stages"), "`stages`");
+        self.names.extend(stages.iter().map(|entry| format!("{prefix}{}", entry.key)));
+        for entry in &stages {
+            let stage = self.stage(entry, prefix);
+            self.stages.extend(stage);
+        }
+        let holds = ["stages", "include", "templates"];
+        let needs = if own == 0 { &holds[..2] } else { &holds[..] };
+        if matches!(root.data, Data::Map(_)) && needs.iter().all(|key| root.get(key).is_none()) {
+            self.add(root.at, Problem::MissingKey { place: place.to_owned(), key: "stages" });
+        }
+    }
+
+    /// Reads one entry of `include`; `None` if its file could not be read.
+    fn include(&mut self, entry: &Entry, prefix: &str) -> Option<()> {
+        let place = format!("the include `{}`", entry.key);
+        if !is_name(&entry.key) {
+            self.add(entry.at, Problem::BadName { what: format!("`{}`", entry.key) });
+            return None;
+        }
+        let (path, given) = match &entry.value.data {
+            Data::Map(_) => {
+                self.keys(&entry.value, &place, &["path", "params"]);
+                let given = self.entries(entry.value.get("params"), "`params`");
+                if entry.value.get("path").is_none() {
+                    self.add(entry.at, Problem::MissingKey { place, key: "path" });
+                    return None;
+                }
+                (entry.value.get("path")?, given)
+            }
+            _ => (&entry.value, Vec::new()),
+        };
+        let text = self.text(Some(path), "the path of an include")?;
+        if text.contains("${") {
+            let what = "an included file is named as it is, and nothing filled in";
+            self.add(path.at, Problem::Unsupported(what));
+            return None;
+        }
+        if self.open.len() > DEEPEST {
+            let what = "files included one in the other";
+            self.add(path.at, Problem::Limit { what, limit: DEEPEST });
+            return None;
+        }
+        self.included += 1;
+        if self.included > MOST_INCLUDES {
+            // Said once: of all others the same could be said.
+            if self.included == MOST_INCLUDES + 1 {
+                let what = "included files";
+                self.add(path.at, Problem::Limit { what, limit: MOST_INCLUDES });
+            }
+            return None;
+        }
+        let root = self.open_file(&text, path)?;
+        self.file(&root, &format!("`{text}`"), &format!("{prefix}{}/", entry.key), given);
+        self.open.pop();
+        Some(())
+    }
+
+    /// Reads the file at `text`, which stays open while what it includes is read.
+    fn open_file(&mut self, text: &str, path: &Node) -> Option<Node> {
+        let found = self.sources.file(text, path.at, &self.folder);
+        let real = found.map_err(|problem| self.add(path.at, problem)).ok()?;
+        if let Some(first) = self.open.iter().position(|open| *open == real) {
+            let circle = self.open[first..].iter().chain([&real]);
+            let names = circle.map(|file| file.file_name().unwrap_or_default().to_string_lossy());
+            let names = names.collect::<Vec<_>>().join(" → ");
+            self.add(path.at, Problem::IncludeCycle(names));
+            return None;
+        }
+        let content = bounded_text(&real).map_err(|problem| match problem {
+            Problem::Unreadable { why, .. } => Problem::Unreadable { path: text.to_owned(), why },
+            other => other,
+        });
+        let content = content.map_err(|problem| self.add(path.at, problem)).ok()?;
+        self.bytes += content.len();
+        if self.bytes > MOST_BYTES {
+            // Of what comes next nothing is read, nor said.
+            self.included = MOST_INCLUDES + 1;
+            let what = "bytes of all included files";
+            self.add(path.at, Problem::Limit { what, limit: MOST_BYTES });
+            return None;
+        }
+        let base = self.sources.get(path.at).base.join(text);
+        let name = base.strip_prefix(".").unwrap_or(&base).display().to_string();
+        let source = self.sources.add(SourceText {
+            name,
+            text: Arc::from(content),
+            base: base.parent().map(PathBuf::from).unwrap_or_default(),
+            trusted: false,
+            module: self.modules.len(),
+        });
+        let root = read(&self.sources, source, self.mistakes)?;
+        self.open.push(real);
+        Some(root)
+    }
+}
