@@ -73,9 +73,8 @@ impl Cache {
         }
         match reflink_copy::reflink_or_copy(&from, to) {
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(CacheError::Missing { digest: *digest });
-            }
+            // A reflink of nothing is an error of another kind.
+            Err(_) if !from.exists() => return Err(CacheError::Missing { digest: *digest }),
             Err(error) => return Err(error).doing("copy to", to),
         }
         fs::set_permissions(to, Permissions::from_mode(0o644)).doing("make writable", to)

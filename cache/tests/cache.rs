@@ -311,3 +311,14 @@ fn copies_are_writable_and_independent() {
     fs::write(&to, "changed").unwrap();
     assert!(cache.verify_fully(&action.outputs["out"]).unwrap());
 }
+
+#[test]
+fn a_copy_of_what_is_gone_is_told_from_one_that_fails() {
+    let (root, cache) = fresh();
+    let artifact = commit(&cache, "a", "hello").outputs["out"].clone();
+    let to = root.path().join("copy");
+    fs::remove_file(cache.file(&artifact.digest)).unwrap();
+    let missing =
+        |it| matches!(it, Err(CacheError::Missing { digest }) if digest == artifact.digest);
+    assert!(missing(cache.materialise(&artifact, &to)));
+}

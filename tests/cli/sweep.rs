@@ -131,6 +131,15 @@ fn a_run_that_finds_its_input_swept_computes_it_anew() {
     assert_eq!(project.read("out/a"), "1\n2\n");
 }
 
+/// Says on drop that it is over.
+struct Ends<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_sweep_beside_live_runs_takes_nothing_that_they_need() {
     let project = Project::new("");
@@ -153,6 +162,8 @@ fn a_sweep_beside_live_runs_takes_nothing_that_they_need() {
     let (project, sweeps) = (&project, &std::sync::atomic::AtomicUsize::new(0));
     let done = &std::sync::atomic::AtomicBool::new(false);
     thread::scope(|scope| {
+        // Also when an assertion fails: the scope waits for the sweeps.
+        let _ends = Ends(done);
         scope.spawn(move || {
             let sweep = ["sweep", "--older-than", "0s", "--keep-size", "0B", "--delete"];
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
@@ -166,7 +177,6 @@ fn a_sweep_beside_live_runs_takes_nothing_that_they_need() {
             assert_eq!(ran.code, Some(0), "{ran}");
             assert!(!ran.stdout.contains(r#""event":"failed""#), "{ran}");
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(sweeps.load(std::sync::atomic::Ordering::Relaxed) > 3);
     for name in ["p", "q", "r"] {

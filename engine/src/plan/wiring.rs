@@ -96,6 +96,14 @@ impl Joiner<'_> {
         };
         let before = self.mistakes.list.len();
         let mut wires = Vec::new();
+        if items.is_empty() && !port.optional {
+            let problem = Problem::WrongType {
+                what: format!("the input `{}`", port.name),
+                expected: "the name of a stage or a file".to_owned(),
+                found: "an empty list".to_owned(),
+            };
+            self.add(value.at, problem);
+        }
         for item in items {
             let Some(text) = item.as_text() else {
                 let problem = Problem::WrongType {

@@ -131,6 +131,7 @@ fn an_input_names_a_stage_or_a_file() {
         stages:
           one: { kind: data.tokenizer, inputs: { rows: 1 } }
           two: { kind: data.tokenizer, inputs: { rows: { stage: one } } }
+          three: { kind: data.tokenizer, inputs: { rows: [] } }
     ",
     );
     assert_snapshot!(ran);
