@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::owner::host;
-use crate::{Fingerprint, Stat};
+use crate::{Fingerprint, Stat, settled};
 
 /// A journal beyond this is not worth reading.
 const MOST_JOURNAL: u64 = 256 << 20;
@@ -86,18 +86,31 @@ impl Index {
     }
 
     /// What a stage was when it was last noted, to explain what changed since.
-    pub fn last(&self, stage_key: &str) -> Option<Value> {
-        self.get(&format!("last/{stage_key}"))
+    pub fn last(&self, pipeline: &str, stage: &str) -> Option<Value> {
+        self.get(&format!("last/{}", json!([pipeline, stage])))
     }
 
     /// Notes what a stage is. Of what is noted already only the fingerprint is looked at: it stands apart, so
     /// that those of many stages share a page.
-    pub fn set_last(&self, stage_key: &str, stage: &Fingerprint, facts: impl FnOnce() -> Value) {
-        let now = format!("now/{stage_key}");
-        if self.get(&now) != Some(json!(stage)) {
-            self.put(format!("last/{stage_key}"), facts());
-            self.put(now, json!(stage));
+    pub fn set_last(
+        &self,
+        pipeline: &str,
+        stage: &str,
+        fingerprint: &Fingerprint,
+        facts: impl FnOnce() -> Value,
+    ) {
+        let key = json!([pipeline, stage]);
+        let now = format!("now/{key}");
+        if self.get(&now) != Some(json!(fingerprint)) {
+            self.unsettle(pipeline);
+            self.put(format!("last/{key}"), facts());
+            self.put(now, json!(fingerprint));
         }
+    }
+
+    /// Where this host's index lies.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub fn stat_get(&self, path: &str) -> Option<Stat> {
@@ -269,6 +282,8 @@ fn set_aside(folder: &Path) {
     {
         let _ = fs::remove_dir_all(entry.path());
     }
+    // What was known of it is known no more.
+    let _ = fs::remove_dir_all(folder.join(settled::FOLDER));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis());
     let _ = fs::rename(folder.join("sled"), folder.join(format!("broken-{now}")));
 }
@@ -336,7 +351,7 @@ mod tests {
     use super::*;
 
     fn note(index: &Index, stage: &str, facts: Value) {
-        index.set_last(stage, &Fingerprint::of(facts.to_string().as_bytes()), || facts);
+        index.set_last("p", stage, &Fingerprint::of(facts.to_string().as_bytes()), || facts);
     }
 
     fn damage(folder: &Path) {
@@ -356,9 +371,9 @@ mod tests {
         index.note_run("a", &json!(1));
         drop(index);
         let index = Index::new(root.path());
-        assert_eq!(index.last("train"), Some(json!({"seed": 1})));
+        assert_eq!(index.last("p", "train"), Some(json!({"seed": 1})));
         assert_eq!(index.runs(), [("a".to_owned(), json!(1)), ("b".to_owned(), json!(2))]);
-        assert_eq!(index.last("other"), None);
+        assert_eq!(index.last("p", "other"), None);
     }
 
     #[test]
@@ -366,10 +381,40 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let index = Index::new(root.path());
         let [one, two] = [b"1", b"2"].map(|it| Fingerprint::of(it));
-        index.set_last("train", &one, || json!(1));
-        index.set_last("train", &one, || panic!("asked again"));
-        index.set_last("train", &two, || json!(2));
-        assert_eq!(index.last("train"), Some(json!(2)));
+        index.set_last("p", "train", &one, || json!(1));
+        index.set_last("p", "train", &one, || panic!("asked again"));
+        index.set_last("p", "train", &two, || json!(2));
+        assert_eq!(index.last("p", "train"), Some(json!(2)));
+    }
+
+    #[test]
+    fn what_is_settled_holds_until_something_else_is_noted() {
+        let root = tempfile::tempdir().unwrap();
+        let index = Index::new(root.path());
+        let [one, two] = [b"1", b"2"].map(|it| Fingerprint::of(it));
+        index.set_last("p", "train", &one, || json!(1));
+        let stages = BTreeMap::from([("train".to_owned(), one)]);
+        index.settle("p", &stages);
+        index.set_last("p", "train", &one, || panic!("asked again"));
+        assert_eq!(index.settled("p"), stages);
+        assert!(index.settled("q").is_empty());
+        index.set_last("q", "train", &two, || json!(2));
+        assert_eq!(index.settled("p"), stages);
+        index.set_last("p", "train", &two, || json!(2));
+        assert!(index.settled("p").is_empty());
+    }
+
+    #[test]
+    fn nothing_is_settled_once_the_index_is_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let index = Index::new(root.path());
+        note(&index, "train", json!(1));
+        index.settle("p", &BTreeMap::from([("train".to_owned(), Fingerprint::of(b"1"))]));
+        drop(index);
+        damage(root.path());
+        let index = Index::new(root.path());
+        assert_eq!(index.last("p", "train"), None);
+        assert!(index.settled("p").is_empty());
     }
 
     #[test]
@@ -380,9 +425,9 @@ mod tests {
         drop(index);
         damage(root.path());
         let index = Index::new(root.path());
-        assert_eq!(index.last("train"), None);
+        assert_eq!(index.last("p", "train"), None);
         note(&index, "train", json!(2));
-        assert_eq!(index.last("train"), Some(json!(2)));
+        assert_eq!(index.last("p", "train"), Some(json!(2)));
         let wrecks = fs::read_dir(root.path().join(host())).unwrap().flatten();
         assert!(
             wrecks
@@ -397,19 +442,19 @@ mod tests {
         let holder = Index::new(root.path());
         note(&holder, "a", json!(1));
         let second = Index::new(root.path());
-        assert_eq!(second.last("a"), None);
+        assert_eq!(second.last("p", "a"), None);
         note(&second, "b", json!(2));
         second.note_run("r", &json!(3));
-        assert_eq!(second.last("b"), Some(json!(2)));
+        assert_eq!(second.last("p", "b"), Some(json!(2)));
         assert_eq!(second.runs().len(), 1);
-        assert_eq!(holder.last("b"), None);
+        assert_eq!(holder.last("p", "b"), None);
         assert_eq!(holder.runs().len(), 1, "the holder folds when it is asked for history");
         note(&second, "c", json!(4));
         drop(holder);
         let next = Index::new(root.path());
-        assert_eq!(next.last("a"), Some(json!(1)));
-        assert_eq!(next.last("b"), Some(json!(2)));
-        assert_eq!(next.last("c"), Some(json!(4)));
+        assert_eq!(next.last("p", "a"), Some(json!(1)));
+        assert_eq!(next.last("p", "b"), Some(json!(2)));
+        assert_eq!(next.last("p", "c"), Some(json!(4)));
     }
 
     #[test]
@@ -443,11 +488,11 @@ mod tests {
                 fs::write(folder.path().join(&sled).join(name), damaged).unwrap();
                 let index = Index::new(folder.path());
                 for number in 0..50 {
-                    let found = index.last(&number.to_string());
+                    let found = index.last("p", &number.to_string());
                     assert!(found.is_none() || found == Some(value(number)), "{name:?} {found:?}");
                 }
                 note(&index, "new", json!(1));
-                assert_eq!(index.last("new"), Some(json!(1)));
+                assert_eq!(index.last("p", "new"), Some(json!(1)));
             }
         }
     }
@@ -468,7 +513,7 @@ mod tests {
         fs::write(root.path().join("file"), "").unwrap();
         let index = Index::new(&root.path().join("file"));
         note(&index, "a", json!(1));
-        assert_eq!(index.last("a"), None);
+        assert_eq!(index.last("p", "a"), None);
         assert!(index.runs().is_empty());
     }
 }

@@ -18,6 +18,7 @@ mod lease;
 mod memo;
 mod objects;
 mod owner;
+mod settled;
 mod sweep;
 mod tree;
 mod verify;

@@ -149,7 +149,7 @@ pub(crate) fn read(path: &Path, wanted: &Fingerprint) -> Result<Option<Action>, 
 
 /// What the file holds; nothing if it is larger than an action can be. `None` if there is no file.
 pub(crate) fn bytes(path: &Path) -> Result<Option<(Vec<u8>, Metadata)>, CacheError> {
-    let mut file = match File::open(path) {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).doing("read", path),
@@ -157,8 +157,9 @@ pub(crate) fn bytes(path: &Path) -> Result<Option<(Vec<u8>, Metadata)>, CacheErr
     let found = file.metadata().doing("look at", path)?;
     let mut bytes = Vec::new();
     if found.len() <= MOST_BYTES {
-        bytes.reserve(usize::try_from(found.len()).unwrap_or(0) + 1);
-        file.read_to_end(&mut bytes).doing("read", path)?;
+        // No more than it had: to look for an end costs three calls.
+        bytes.reserve_exact(usize::try_from(found.len()).unwrap_or(0));
+        file.take(found.len()).read_to_end(&mut bytes).doing("read", path)?;
     }
     Ok(Some((bytes, found)))
 }

@@ -64,11 +64,13 @@ pub(super) async fn execute(
     let (slot, _lease) = match turn(&shared, stage, &resolved, &mut stop).await? {
         Turn::Ours(slot, lease) => (slot, lease),
         Turn::Cached(action) => {
-            shared.send(cached(&shared, stage, &resolved, &action, false));
+            resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved);
+            shared.send(cached(stage, &action, false));
             return Ok(Ended { action, cached: true });
         }
         Turn::Fetched(action) => {
-            shared.send(cached(&shared, stage, &resolved, &action, true));
+            resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved);
+            shared.send(cached(stage, &action, true));
             return Ok(Ended { action, cached: true });
         }
     };
@@ -98,15 +100,8 @@ pub(super) async fn execute(
     Ok(Ended { action: ran?, cached: false })
 }
 
-/// Notes that a stage was found in the cache, or fetched into it; what there is to tell of it.
-fn cached(
-    shared: &Shared,
-    stage: &Stage,
-    resolved: &Resolved,
-    action: &Action,
-    remote: bool,
-) -> Event {
-    resolve::remember(&shared.session.cache, &shared.plan, stage, resolved);
+/// What there is to tell of a stage that was found in the cache, or fetched into it.
+fn cached(stage: &Stage, action: &Action, remote: bool) -> Event {
     Event::Cached {
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,
@@ -123,6 +118,9 @@ pub(super) fn recall_all(
     selected: &[usize],
     stop: &watch::Receiver<Stop>,
 ) -> Actions {
+    let (cache, plan) = (&shared.session.cache, &shared.plan);
+    let settled = cache.index().settled(&plan.name);
+    let mut now = settled.clone();
     let mut actions = Actions::new();
     let mut events = Vec::new();
     for &index in selected {
@@ -130,11 +128,14 @@ pub(super) fn recall_all(
         if *stop.borrow() != Stop::No || shared.session.runs_anyway(stage) {
             continue;
         }
-        let found = resolve::resolve(&shared.session, &shared.plan, stage, &actions);
+        let found = resolve::resolve(&shared.session, plan, stage, &actions);
         let Ok(Some(resolved)) = found else { continue };
-        let found = shared.session.cache.recall(&resolved.fingerprint);
-        let Ok(Some(action)) = found else { continue };
-        events.push(cached(shared, stage, &resolved, &action, false));
+        let Ok(Some(action)) = cache.recall(&resolved.fingerprint) else { continue };
+        if settled.get(&stage.id) != Some(&resolved.fingerprint) {
+            resolve::remember(cache, plan, stage, &resolved);
+            now.insert(stage.id.clone(), resolved.fingerprint);
+        }
+        events.push(cached(stage, &action, false));
         actions.insert(index, Arc::new(action));
         // One by one they would wake the listener as often.
         if events.len() == BURST {
@@ -142,6 +143,10 @@ pub(super) fn recall_all(
         }
     }
     shared.send_all(&mut events);
+    // Only if nothing is to run that will be noted.
+    if actions.len() == selected.len() && now != settled {
+        cache.index().settle(&plan.name, &now);
+    }
     actions
 }
 

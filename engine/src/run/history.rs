@@ -90,7 +90,7 @@ pub(super) fn file_name(stage: &str) -> String {
 
 fn write_record(folder: &Path, record: &RunRecord) -> std::io::Result<()> {
     let aside = folder.join("run.json.new");
-    fs::write(&aside, serde_json::to_vec_pretty(record)?)?;
+    fs::write(&aside, serde_json::to_vec(record)?)?;
     fs::rename(aside, folder.join("run.json"))
 }
 
