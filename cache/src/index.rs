@@ -103,6 +103,8 @@ impl Index {
         let now = format!("now/{key}");
         if self.get(&now) != Some(json!(fingerprint)) {
             self.unsettle(pipeline);
+            // Should this end in between, neither stands for the other.
+            self.put(now.clone(), Value::Null);
             self.put(format!("last/{key}"), facts());
             self.put(now, json!(fingerprint));
         }
@@ -121,35 +123,6 @@ impl Index {
         if let Ok(value) = serde_json::to_value(stat) {
             self.put(format!("stat/{path}"), value);
         }
-    }
-
-    /// Notes a run in the history; the same `id` again replaces it.
-    pub fn note_run(&self, id: &str, json: &Value) {
-        self.put(format!("run/{id}"), json.clone());
-    }
-
-    /// The history of runs, by id.
-    pub fn runs(&self) -> Vec<(String, Value)> {
-        self.with(|folder, state| match state {
-            State::Held(held) => {
-                fold(folder, &held.db)?;
-                let mut runs = Vec::new();
-                for entry in held.db.scan_prefix("run/") {
-                    let (key, value) = entry?;
-                    if let Ok(value) = serde_json::from_slice(&value) {
-                        runs.push((String::from_utf8_lossy(&key[4..]).into_owned(), value));
-                    }
-                }
-                Ok(runs)
-            }
-            State::Journal { own, .. } => Ok(own
-                .range("run/".to_owned()..)
-                .take_while(|(key, _)| key.starts_with("run/"))
-                .map(|(key, value)| (key[4..].to_owned(), value.clone()))
-                .collect()),
-            State::Unopened => Ok(Vec::new()),
-        })
-        .unwrap_or_default()
     }
 
     fn get(&self, key: &str) -> Option<Value> {
@@ -367,12 +340,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let index = Index::new(root.path());
         note(&index, "train", json!({"seed": 1}));
-        index.note_run("b", &json!(2));
-        index.note_run("a", &json!(1));
         drop(index);
         let index = Index::new(root.path());
         assert_eq!(index.last("p", "train"), Some(json!({"seed": 1})));
-        assert_eq!(index.runs(), [("a".to_owned(), json!(1)), ("b".to_owned(), json!(2))]);
         assert_eq!(index.last("p", "other"), None);
     }
 
@@ -444,11 +414,8 @@ mod tests {
         let second = Index::new(root.path());
         assert_eq!(second.last("p", "a"), None);
         note(&second, "b", json!(2));
-        second.note_run("r", &json!(3));
         assert_eq!(second.last("p", "b"), Some(json!(2)));
-        assert_eq!(second.runs().len(), 1);
         assert_eq!(holder.last("p", "b"), None);
-        assert_eq!(holder.runs().len(), 1, "the holder folds when it is asked for history");
         note(&second, "c", json!(4));
         drop(holder);
         let next = Index::new(root.path());
@@ -514,6 +481,5 @@ mod tests {
         let index = Index::new(&root.path().join("file"));
         note(&index, "a", json!(1));
         assert_eq!(index.last("p", "a"), None);
-        assert!(index.runs().is_empty());
     }
 }

@@ -237,24 +237,33 @@ impl Sweep<'_> {
         Ok(())
     }
 
+    /// Lets states go that nobody wrote to for long, or that no room is left for beside the results.
     fn checkpoints(&mut self) -> Result<(), CacheError> {
-        let Some(unused_for) = self.limits.unused_for else { return Ok(()) };
-        for (name, path, _) in sharded(&self.cache.root().join("checkpoints"))? {
-            let Ok(fingerprint) = name.parse() else { continue };
-            let (bytes, touched) = measure(&path);
-            if touched.is_none_or(|it| self.age(it) <= unused_for.max(self.limits.grace)) {
-                continue;
-            }
-            if !self.delete {
+        let mut states: Vec<_> = sharded(&self.cache.root().join("checkpoints"))?
+            .into_iter()
+            .filter_map(|(name, path, _)| {
+                let (bytes, touched) = measure(&path);
+                let age = self.age(touched?);
+                Some((name.parse::<Fingerprint>().ok()?, path, bytes, age))
+            })
+            .collect();
+        states.sort_by_key(|(.., age)| *age);
+        let mut taken = self.swept.kept.bytes;
+        for (fingerprint, path, bytes, age) in states {
+            let old = self.limits.unused_for.is_some_and(|most| age > most);
+            let full = self.limits.keep_bytes.is_some_and(|most| taken + bytes > most);
+            if age <= self.limits.grace || !(old || full) {
+                taken += bytes;
+            } else if !self.delete {
                 if self.cache.claimant(&fingerprint)?.is_none() {
                     self.swept.checkpoints.add(bytes);
                 }
-                continue;
-            }
-            // While we hold the lease no stage can begin to go on from there.
-            let claim = self.cache.claim(&fingerprint, "sweep", "")?;
-            if matches!(claim, Claim::Held(_)) && remove_all(&path)? {
-                self.swept.checkpoints.add(bytes);
+            } else {
+                // While we hold the lease no stage can begin to go on from there.
+                let claim = self.cache.claim(&fingerprint, "sweep", "")?;
+                if matches!(claim, Claim::Held(_)) && remove_all(&path)? {
+                    self.swept.checkpoints.add(bytes);
+                }
             }
         }
         Ok(())

@@ -180,6 +180,23 @@ fn attempts_of_the_dead_go_and_those_of_the_living_stay() {
 }
 
 #[test]
+fn states_take_of_the_size_that_is_to_stay_the_oldest_first() {
+    let (_root, cache) = fresh();
+    for (name, age) in [("older", 9 * DAY), ("newer", 8 * DAY)] {
+        let folder = cache.checkpoints(&key(name));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("step-1"), "state").unwrap();
+        date(&folder.join("step-1"), age);
+        date(&folder, age);
+    }
+    let keep = |bytes| sweep(&cache, &Limits { keep_bytes: Some(bytes), ..NONE }, &[]);
+    assert_eq!(keep(10).checkpoints.number, 0);
+    assert_eq!(keep(9).checkpoints.number, 1);
+    assert!(cache.checkpoints(&key("newer")).exists());
+    assert!(!cache.checkpoints(&key("older")).exists());
+}
+
+#[test]
 fn old_checkpoints_go_unless_their_stage_is_at_work() {
     let (_root, cache) = fresh();
     for name in ["left", "at work"] {

@@ -30,7 +30,7 @@ pub struct Plugin {
 }
 
 /// An entry as it is written; paths are relative to the file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Written {
     command: Vec<String>,
@@ -41,7 +41,7 @@ pub(crate) struct Written {
 
 impl Plugin {
     /// Checks the entry `name` of a `gradus.toml` in `folder`.
-    pub(crate) fn read(name: &str, written: Written, folder: &Path) -> Result<Self, RunError> {
+    pub(crate) fn read(name: &str, written: &Written, folder: &Path) -> Result<Self, RunError> {
         let wrong =
             |what: String| RunError::Setup(format!("`gradus.toml`, worker `{name}`: {what}"));
         if written.command.is_empty() {
@@ -63,7 +63,7 @@ impl Plugin {
         }
         Ok(Self {
             name: name.to_owned(),
-            command: written.command,
+            command: written.command.clone(),
             catalog,
             catalog_file,
             sources,

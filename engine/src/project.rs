@@ -25,8 +25,8 @@ pub struct Project {
     pub cache: PathBuf,
     pub checkpoint: CheckpointSettings,
     pub remote: Option<Settings>,
-    /// Workers besides gradus' own.
-    pub plugins: Vec<Plugin>,
+    /// Workers besides gradus' own, as they are written.
+    workers: BTreeMap<String, plugin::Written>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -58,11 +58,19 @@ impl Project {
             (None, Some(named)) => root.join(named),
             (None, None) => root.join(".gradus"),
         };
-        let workers = written.workers.into_iter();
-        let plugins = workers.map(|(name, written)| Plugin::read(&name, written, &root));
-        let plugins = plugins.collect::<Result<_, _>>()?;
-        let (checkpoint, remote) = (written.checkpoint, written.remote);
-        Ok(Self { root, cache, checkpoint, remote, plugins })
+        let Written { checkpoint, remote, workers, .. } = written;
+        Ok(Self { root, cache, checkpoint, remote, workers })
+    }
+
+    /// The workers that the project brings; the first one's mistake, if there is one.
+    pub fn plugins(&self) -> Result<Vec<Plugin>, RunError> {
+        self.each_plugin().map(|(_, plugin)| plugin).collect()
+    }
+
+    /// The same with their names, whatever is wrong with some.
+    pub fn each_plugin(&self) -> impl Iterator<Item = (&str, Result<Plugin, RunError>)> {
+        let workers = self.workers.iter();
+        workers.map(|(name, written)| (name.as_str(), Plugin::read(name, written, &self.root)))
     }
 
     /// The remote that is written down, if any is. Nothing is asked of it yet.

@@ -129,7 +129,7 @@ pub(crate) fn load_plan(path: &Path, parameters: &ParameterArgs) -> Result<Plan,
 
 /// The kinds that a pipeline at `path` may use: gradus' own, and those of its project's workers.
 pub(crate) fn kinds(path: &Path) -> Result<Catalog, Failure> {
-    Ok(plugin::kinds(&catalog()?, &Project::of(path, None)?.plugins)?)
+    Ok(plugin::kinds(&catalog()?, &Project::of(path, None)?.plugins()?)?)
 }
 
 /// The same for the project that the current folder lies in.
@@ -162,7 +162,7 @@ impl PlaceArgs {
         Ok(Session {
             cache: Cache::open(&project.cache)?,
             catalog: catalog()?,
-            plugins: project.plugins,
+            plugins: project.plugins()?,
             devices,
             settings: Settings { checkpoint: project.checkpoint, ..settings },
             project: project.root,

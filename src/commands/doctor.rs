@@ -38,12 +38,15 @@ impl Doctor {
             ("cache".to_owned(), cache.map_err(|error| error.to_string())),
             ("GPUs".to_owned(), Ok(gpus)),
         ];
-        for plugin in &project.plugins {
-            let greeted = in_runtime(async |_| Ok(plugin.greet().await))?;
-            let kinds = plugin.catalog.kinds.iter().map(|kind| kind.kind.as_str());
-            let brings = format!("brings {}", kinds.collect::<Vec<_>>().join(", "));
-            let found = greeted.map(|()| brings).map_err(|error| error.full());
-            rows.push((format!("worker `{}`", plugin.name), found));
+        for (name, plugin) in project.each_plugin() {
+            let found = match plugin {
+                Ok(plugin) => in_runtime(async |_| Ok(plugin.greet().await))?.map(|()| {
+                    let kinds = plugin.catalog.kinds.iter().map(|kind| kind.kind.as_str());
+                    format!("brings {}", kinds.collect::<Vec<_>>().join(", "))
+                }),
+                Err(error) => Err(error),
+            };
+            rows.push((format!("worker `{name}`"), found.map_err(|error| error.full())));
         }
         let sound = rows.iter().all(|(_, found)| found.is_ok());
         terminal.doctor(&rows);

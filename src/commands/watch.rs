@@ -70,9 +70,12 @@ impl Watch {
         let pipeline = &self.words.pipeline;
         let mut files = vec![pipeline.pipeline.clone()];
         files.extend(pipeline.parameters.files.iter().cloned());
-        for plugin in Project::of(&pipeline.pipeline, None).iter().flat_map(|it| &it.plugins) {
-            files.push(plugin.catalog_file.clone());
-            files.extend(plugin.sources.iter().cloned());
+        for (_, plugin) in
+            Project::of(&pipeline.pipeline, None).iter().flat_map(Project::each_plugin)
+        {
+            let Ok(plugin) = plugin else { continue };
+            files.push(plugin.catalog_file);
+            files.extend(plugin.sources);
         }
         files
     }

@@ -82,3 +82,20 @@ fn what_cannot_be_exported_says_why() {
     assert_snapshot!("not_cached", export("make", "out"));
     assert!(!project.path("out").exists());
 }
+
+#[test]
+fn what_always_runs_is_exported_as_it_was_made_last() {
+    let project = Project::new(
+        "
+        stages:
+          a: { kind: exec, cache: false, outputs: { o: o }, with: { shell: 'echo one > o' } }
+          b: { kind: exec, inputs: { i: a }, outputs: { o: o }, with: { shell: 'cat inputs/i > o' } }
+        ",
+    );
+    project.gradus(&["run", "p.yaml"]);
+    for stage in ["a", "b"] {
+        let ran = project.gradus(&["export", "p.yaml", stage, stage]);
+        assert_eq!(ran.code, Some(0), "{ran}");
+        assert_eq!(project.read(&format!("{stage}/o")), "one\n");
+    }
+}

@@ -71,3 +71,17 @@ fn what_is_forced_begins_anew() {
     let started = events.of("started").find(|event| event["stage"] == "base").unwrap();
     assert_eq!(started.get("goes_on_from"), None);
 }
+
+#[test]
+fn of_several_lengths_the_shortest_runs_first() {
+    let matrix = "kind: train.pretrain\n            matrix: { n: [3000, 1000, 2000] }";
+    let pipeline = training(1, "constant").replace("kind: train.pretrain", matrix);
+    let pipeline = pipeline.replace("steps: 1,", "steps: '${matrix.n}',");
+    let project = Project::new(&pipeline);
+    let events = project.events(&["--slots", "3"]);
+    let started = events.of("started").filter_map(|it| it["stage"].as_str());
+    let of_base: Vec<_> = started.filter(|stage| stage.starts_with("base")).collect();
+    assert_eq!(of_base, ["base[n=1000]", "base[n=2000]", "base[n=3000]"]);
+    let from = events.of("started").filter_map(|it| it["goes_on_from"].as_u64());
+    assert_eq!(from.collect::<Vec<_>>(), [1000, 2000]);
+}

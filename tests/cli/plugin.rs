@@ -59,6 +59,43 @@ fn a_program_that_changed_runs_again_and_is_named() {
 }
 
 #[test]
+fn a_program_that_changes_under_a_run_is_started_again() {
+    let Some(project) = example() else { return };
+    project.pipeline(
+        r#"
+        stages:
+          one: { kind: preferences.length_bias, inputs: { preferences: pairs.jsonl } }
+          edit:
+            kind: exec
+            cache: false
+            inputs: { after: one }
+            outputs: { pairs: { path: pairs, type: preferences } }
+            with:
+              shell: 'sed -i s/_in_/_measured_in_/ "$PROJECT/length_bias.py"; cp "$PROJECT/pairs.jsonl" pairs'
+              env: { PROJECT: "${env.HOME}" }
+          two: { kind: preferences.length_bias, inputs: { preferences: edit } }
+        env: [HOME]
+        "#,
+    );
+    assert_eq!(project.events(&["--slots", "1"]).code, Some(0));
+    let table = project.read(".gradus/outputs/p/two.table.csv");
+    assert!(table.starts_with("chosen_minus_rejected_measured_in_words"), "{table}");
+}
+
+#[test]
+fn without_a_source_all_that_needs_no_worker_goes_on() {
+    let Some(project) = example() else { return };
+    project.events(&[]);
+    fs::remove_file(project.path("length_bias.py")).unwrap();
+    for command in [&["runs"][..], &["sweep"], &["cache", "verify"]] {
+        assert_eq!(project.gradus(command).code, Some(0), "{command:?}");
+    }
+    let doctor = project.gradus(&["doctor"]);
+    assert!(doctor.stdout.contains("its source `length_bias.py` is not there"), "{doctor}");
+    assert_eq!(project.gradus(&["check", "p.yaml"]).code, Some(2));
+}
+
+#[test]
 fn the_example_gives_what_its_snapshots_hold() {
     let Some(project) = example() else { return };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/plugin");

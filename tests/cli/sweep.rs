@@ -131,6 +131,45 @@ fn a_run_that_finds_its_input_swept_computes_it_anew() {
     assert_eq!(project.read("out/a"), "1\n2\n");
 }
 
+#[test]
+fn what_always_runs_is_not_taken_from_the_cache_when_its_input_was_swept() {
+    let mut project = Project::new(
+        "
+        stages:
+          first: { kind: exec, outputs: { a: a }, with: { shell: 'echo 1 > a' } }
+          last:
+            kind: exec
+            cache: false
+            inputs: { a: first }
+            outputs: { a: a }
+            with:
+              shell: |
+                touch $HOME/waits
+                until [ -e $HOME/go ]; do sleep 0.02; done
+                if [ -e $HOME/fails ]; then rm $HOME/fails; exit 1; fi
+                cp inputs/a a
+    ",
+    );
+    project.set("HOME", project.path("").to_str().unwrap());
+    project.write("go", "");
+    assert_eq!(project.events(&[]).ran(), ["first", "last"]);
+    fs::remove_file(project.path("go")).unwrap();
+    fs::remove_file(project.path("waits")).unwrap();
+    project.write("fails", "");
+    let run = project.start(&["run", "p.yaml", "--format", "json"]);
+    while !project.path("waits").exists() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    for path in project.files_below(".gradus/blobs") {
+        fs::remove_file(path).unwrap();
+    }
+    project.write("go", "");
+    let ran = run.wait();
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert_eq!(ran.stdout.matches(r#""event":"started","stage":"last""#).count(), 2, "{ran}");
+    assert!(ran.stdout.contains(r#""event":"finished","stage":"last""#), "{ran}");
+}
+
 /// Says on drop that it is over.
 struct Ends<'a>(&'a std::sync::atomic::AtomicBool);
 

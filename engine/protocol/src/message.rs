@@ -47,8 +47,11 @@ pub struct Checkpoints {
     pub every_steps: Option<u64>,
     /// After so many seconds.
     pub every_seconds: f64,
-    /// The state at the end is to stay as well: a longer stage of the same kind goes on from it.
+    /// The state at the end is to stay as well: longer stages that differ in nothing else go on from it. Then
+    /// the folder is theirs, too, and what lies beyond this stage's end is to be left alone.
     pub keep_last: bool,
+    /// What lies there up to this stage's end is to be removed and not used.
+    pub anew: bool,
 }
 
 /// One artifact at an input port; a fan-in brings several.

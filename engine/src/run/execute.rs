@@ -61,8 +61,8 @@ pub(super) async fn execute(
     let _first = queue.lock().await;
     let stage = &shared.plan.stages[index];
     // Another process may be at the same work: then this one waits for its result.
-    let (slot, _lease) = match turn(&shared, stage, &resolved, &mut stop).await? {
-        Turn::Ours(slot, lease) => (slot, lease),
+    let (slot, _lease, mut anew) = match turn(&shared, stage, &resolved, &mut stop).await? {
+        Turn::Ours(slot, lease, anew) => (slot, lease, anew),
         Turn::Cached(action) => {
             resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved);
             shared.send(cached(stage, &action, false));
@@ -77,14 +77,17 @@ pub(super) async fn execute(
     let mut failures = 0;
     let ran = loop {
         let mut clock = Clock::start(stage.conduct.timeout, &stop);
-        let ran = run(&shared, index, &resolved, &slot.device, clock.stop()).await;
+        let ran = run(&shared, index, &resolved, &slot.device, anew, clock.stop()).await;
         let ran = clock.judge(ran);
         if ran.is_err()
             && *stop.borrow() == Stop::No
             && let Some(vanished) = vanished(&shared, index, &resolved).await?
         {
+            shared.not_yet(resolved.fingerprint);
             return Err(vanished);
         }
+        // Another try goes on from what this one kept.
+        anew = false;
         failures += 1;
         match &ran {
             Err(error) if retry::is_due(&shared, stage, error, failures) => {
@@ -202,6 +205,7 @@ async fn run(
     index: usize,
     resolved: &Resolved,
     device: &str,
+    anew: bool,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Action, RunError> {
     let stage = &shared.plan.stages[index];
@@ -230,10 +234,10 @@ async fn run(
         shared.keep_log(&stage.id, &log, ran.is_err());
         ran.map_err(|error| with_room(cache, error))?
     } else {
-        let post = shared.post(stage, device);
+        let post = shared.post(stage, resolved, device);
         let mut worker = shared.worker(&post, stage, &log_path).await?;
         ran_on.clone_from(&worker.device);
-        let job = job(shared, resolved, stage, attempt.path())?;
+        let job = job(shared, resolved, stage, attempt.path(), anew)?;
         let outputs = job.outputs.clone();
         let ran = {
             let (id, metrics) = (stage.id.clone(), Arc::clone(&metrics));
@@ -330,6 +334,7 @@ fn job(
     resolved: &Resolved,
     stage: &Stage,
     folder: &Path,
+    anew: bool,
 ) -> Result<Job, RunError> {
     let outputs = stage.kind.outputs.iter();
     let checkpoint = shared.session.settings.checkpoint;
@@ -345,6 +350,7 @@ fn job(
             every_steps: checkpoint.every_steps,
             every_seconds: checkpoint.every_seconds,
             keep_last: shared.keeps_last(stage),
+            anew,
         }),
     })
 }

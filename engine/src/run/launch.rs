@@ -83,6 +83,8 @@ impl Plugin {
     pub(super) fn launch(&self) -> Launch {
         let mut command = Command::new(self.program());
         command.args(&self.command[1..]).current_dir(&self.folder);
+        // Python would put files beside its sources, and they would be others from then on.
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
         Launch {
             command,
             name: format!("the worker `{}`", self.name),

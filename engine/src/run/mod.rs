@@ -93,6 +93,8 @@ pub struct Settings {
     pub keep_going: bool,
     /// Run the targets (or all) although they are cached.
     pub force: bool,
+    /// Take what stages with `cache: false` made last as their result: nothing is to run.
+    pub looks_back: bool,
     /// Stages asked for; all when empty.
     pub targets: Vec<String>,
     pub checkpoint: CheckpointSettings,

@@ -6,7 +6,7 @@ use gradus_cache::{Action, CacheError, Fingerprint};
 use gradus_remote::Fetched;
 
 use super::{
-    Session,
+    Session, Settings,
     resolve::{self, Actions, Resolved},
     share::in_words,
 };
@@ -71,13 +71,14 @@ impl Session {
         Ok((previews.collect(), look.warnings))
     }
 
-    /// As [`Session::preview`], without the remote.
+    /// As [`Session::preview`], without the remote, and with what stages that always run made last.
     pub fn preview_here(
         &self,
         plan: &Plan,
         selected: &[usize],
     ) -> Result<Vec<Preview>, CacheError> {
-        let here = Self { remote: None, ..self.clone() };
+        let settings = Settings { looks_back: true, ..self.settings.clone() };
+        let here = Self { remote: None, settings, ..self.clone() };
         here.preview(plan, selected).map(|(previews, _)| previews)
     }
 
@@ -134,7 +135,7 @@ impl Session {
 
     /// Whether this stage runs although it may be cached: it is forced, or says `cache: false`.
     pub(super) fn runs_anyway(&self, stage: &Stage) -> bool {
-        stage.conduct.always || self.forces(stage)
+        (stage.conduct.always && !self.settings.looks_back) || self.forces(stage)
     }
 
     /// Whether this stage is to begin with nothing of what it did before. One that says `cache: false`

@@ -86,7 +86,8 @@ pub(super) fn gather(
     let fingerprint = table.fingerprint();
     let line = stage.kind.length.as_ref().map(|length| table.line(length));
     let seed = seed_of(line.as_ref().unwrap_or(&fingerprint));
-    let work = line.filter(|_| stage.extends()).unwrap_or(fingerprint);
+    let extends = session.settings.checkpoint.keep_last && stage.extends();
+    let work = line.filter(|_| extends).unwrap_or(fingerprint);
     Ok(Some(Resolved { facts: Facts { table, origins }, fingerprint, seed, work, known, stats }))
 }
 

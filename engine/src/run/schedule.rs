@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use gradus_cache::Fingerprint;
+use gradus_cache::{Digest, Fingerprint};
 use tokio::{
     sync::{Semaphore, mpsc::UnboundedSender, watch},
     task::JoinSet,
@@ -21,14 +21,14 @@ use super::{
     execute::{Ended, blocking, execute, recall_all},
     launch::Toolchain,
     log::Log,
-    resolve::Actions,
+    resolve::{Actions, Resolved},
     slots::{CPU, Slot, Slots},
     uploads::Uploads,
     worker::Worker,
 };
 use crate::{
     event::{Event, Outcome, StageName},
-    plan::{Plan, Stage, readers},
+    plan::{Plan, Stage, readers, shorter},
 };
 
 /// Whether a run is to end early.
@@ -45,8 +45,8 @@ pub enum Stop {
 const MOST_RETRIES: u32 = 5;
 const MOST_FETCHES: usize = 16;
 
-/// What an idle worker can be used for: its plugin's name, if it is one's, and its device.
-pub(super) type Post = (Option<String>, String);
+/// What an idle worker can be used for: its plugin with what that is made of, if it is one's, and its device.
+pub(super) type Post = (Option<(String, Vec<Digest>)>, String);
 
 /// What the stages of a run share.
 pub(super) struct Shared {
@@ -109,14 +109,21 @@ impl Shared {
         lock(&self.forced).insert(fingerprint)
     }
 
+    /// What was begun did not come to its end, and is to be forced once more.
+    pub(super) fn not_yet(&self, fingerprint: Fingerprint) {
+        lock(&self.forced).remove(&fingerprint);
+    }
+
     pub(super) async fn slot(&self, stage: &Stage) -> Result<Slot, RunError> {
         self.slots.take(stage, &self.session).await
     }
 
     /// Where `stage` is to run: whoever brings its kind, on `device`.
-    pub(super) fn post(&self, stage: &Stage, device: &str) -> Post {
-        let plugin = self.session.plugin_of(&stage.kind).map(|plugin| plugin.name.clone());
-        (plugin, device.to_owned())
+    pub(super) fn post(&self, stage: &Stage, resolved: &Resolved, device: &str) -> Post {
+        // One that was started before its program changed is of no use to who comes after.
+        let program = || resolved.known.program.iter().map(|it| it.digest).collect();
+        let plugin = self.session.plugin_of(&stage.kind);
+        (plugin.map(|plugin| (plugin.name.clone(), program())), device.to_owned())
     }
 
     /// A worker for `post`, to run `stage`: one that idles, else a new one.
@@ -212,6 +219,13 @@ enum Fate {
     Done,
     /// Failed or skipped: nothing comes from it.
     Lost,
+}
+
+impl Fate {
+    /// Whether something may still come of the stage.
+    fn is_open(self) -> bool {
+        matches!(self, Self::Waiting | Self::Running)
+    }
 }
 
 struct Counts {
@@ -336,6 +350,7 @@ async fn drive(
         refuse_early(shared, index, &mut fates, &mut counts);
     }
     let readers = readers(&plan.stages);
+    let shorter = shorter(&plan.stages);
     let mut wanted = vec![false; plan.stages.len()];
     for index in selected {
         wanted[*index] = true;
@@ -367,7 +382,9 @@ async fn drive(
                 counts.skipped += 1;
                 look.extend(readers[index].iter().filter(|reader| wanted[**reader]));
                 shared.send(Event::Skipped { stage: stage.id.clone(), because });
-            } else if stage.sources().all(|source| fates[source] == Fate::Done) {
+            } else if stage.sources().all(|source| fates[source] == Fate::Done)
+                && !shorter[index].iter().any(|it| wanted[*it] && fates[*it].is_open())
+            {
                 fates[index] = Fate::Running;
                 let action = |source| Some((source, Arc::clone(actions.get(&source)?)));
                 let sources: Actions = stage.sources().filter_map(action).collect();
@@ -380,6 +397,8 @@ async fn drive(
             ended.map_err(|error| RunError::Setup(format!("gradus itself failed: {error}")))?;
         let stage = plan.stages[index].id.clone();
         look.extend(readers[index].iter().filter(|reader| wanted[**reader]));
+        // Longer ones may have waited for this one.
+        look.extend((0..shorter.len()).filter(|it| shorter[*it].contains(&index)));
         match result {
             Ok(Ended { action, cached }) => {
                 let count = if cached { &mut counts.cached } else { &mut counts.ran };

@@ -49,7 +49,7 @@ impl Drop for Slot {
 impl Slots {
     pub(super) fn of(session: &Session) -> Self {
         let gpus = &session.devices.gpus;
-        let all = memory().and_then(|bytes| usize::try_from(bytes / MIB).ok());
+        let all = memory().and_then(|bytes| usize::try_from(bytes.div_ceil(MIB)).ok());
         Self {
             cpu: Arc::new(Semaphore::new(session.settings.cpu_slots.max(1))),
             gpu: Arc::new(Semaphore::new(gpus.len())),

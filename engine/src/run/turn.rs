@@ -27,8 +27,9 @@ pub(super) enum Turn {
     Cached(Action),
     /// The remote had it.
     Fetched(Action),
-    /// The stage is to run on this slot, and nobody else runs it while the lease is held.
-    Ours(Slot, Lease),
+    /// The stage is to run on this slot, and nobody else runs it while the lease is held. True if it is to
+    /// begin with nothing of what it did before.
+    Ours(Slot, Lease, bool),
 }
 
 pub(super) async fn turn(
@@ -67,7 +68,10 @@ pub(super) async fn turn(
         if let Some(unmet) = demands::unmet(&shared.session, stage) {
             return Err(RunError::Stage(unmet));
         }
-        let slot = shared.slot(stage).await?;
+        let slot = tokio::select! {
+            slot = shared.slot(stage) => slot?,
+            () = stopped(stop) => return Err(RunError::Cancelled),
+        };
         if *stop.borrow() != Stop::No || !shared.goes_on() {
             return Err(RunError::Cancelled);
         }
@@ -77,11 +81,12 @@ pub(super) async fn turn(
                 if !anew && let Some(action) = recall(shared, resolved).await? {
                     return Ok(Turn::Cached(action));
                 }
-                if anew && shared.session.begins_anew(stage, &resolved.fingerprint)? {
+                let anew = anew && shared.session.begins_anew(stage, &resolved.fingerprint)?;
+                if anew && work == resolved.fingerprint {
                     // Only now: until we hold the lease it may be another run's state.
                     shared.session.cache.drop_checkpoints(&work)?;
                 }
-                return Ok(Turn::Ours(slot, lease));
+                return Ok(Turn::Ours(slot, lease, anew));
             }
             Claim::Busy(owner) => owner,
         };

@@ -58,6 +58,15 @@ impl Keeper {
         parameters: &BTreeMap<String, Tensor>,
     ) -> Option<State> {
         let folder = &self.settings.as_ref()?.folder;
+        if self.settings.as_ref().is_some_and(|it| it.anew) {
+            let all = Checkpoint::all(folder).into_iter();
+            for (_, state) in all.filter(|(step, _)| *step <= most as u64) {
+                if let Err(error) = remove(&state) {
+                    tracing::warn!(path = %state.display(), %error, "an old state stays");
+                }
+            }
+            return None;
+        }
         let states = Checkpoint::all(folder).into_iter();
         for (step, path) in states.rev().filter(|(step, _)| *step <= most as u64) {
             match load(&path, step, adam, parameters) {
@@ -208,6 +217,7 @@ mod tests {
     struct Interrupted {
         folder: PathBuf,
         after: usize,
+        anew: bool,
         began_at: Option<usize>,
     }
 
@@ -221,7 +231,8 @@ mod tests {
 
         fn checkpoints(&self) -> Option<Checkpoints> {
             let folder = self.folder.clone();
-            Some(Checkpoints { folder, every_steps: Some(3), every_seconds: 1e9, keep_last: true })
+            let (every_steps, every_seconds, anew) = (Some(3), 1e9, self.anew);
+            Some(Checkpoints { folder, every_steps, every_seconds, keep_last: true, anew })
         }
     }
 
@@ -238,7 +249,8 @@ mod tests {
 
     fn with_steps(folder: &Path, steps: usize, after: usize) -> (usize, Option<String>, Vec<u8>) {
         let model = Model::fresh(tiny(), 1, tch::Device::Cpu).trainable();
-        let mut observer = Interrupted { folder: folder.to_owned(), after, began_at: None };
+        let anew = folder.join("anew").exists();
+        let mut observer = Interrupted { folder: folder.to_owned(), after, anew, began_at: None };
         let schedule = Decay::Constant;
         let training = Training { steps: Some(steps), schedule, ..training(4, 4) };
         let curve = train(&model, &objective(), &training, 9, &mut observer);
@@ -289,6 +301,16 @@ mod tests {
         let (began_at, again, same) = with_steps(both.path(), 5, usize::MAX);
         assert_eq!((began_at, kept(both.path())), (0, vec![5, 8]));
         assert!(weights == same && curve == again);
+    }
+
+    #[test]
+    fn who_is_to_begin_anew_takes_away_what_is_not_ahead() {
+        let place = tempfile::tempdir().unwrap();
+        with_steps(place.path(), 8, usize::MAX);
+        with_steps(place.path(), 5, usize::MAX);
+        fs::write(place.path().join("anew"), "").unwrap();
+        assert_eq!(with_steps(place.path(), 6, 1).0, 0);
+        assert_eq!(kept(place.path()), [8]);
     }
 
     #[test]
