@@ -41,6 +41,6 @@ fn are_of_one_line(one: &Stage, other: &Stage) -> bool {
 
 /// Comparable where the same parameter says it.
 fn length(stage: &Stage) -> Option<(&str, f64)> {
-    let names = stage.kind.length.iter().flat_map(|length| &length.params);
-    names.filter_map(|name| Some((name.as_str(), stage.params[name].as_f64()?))).next()
+    let mut names = stage.kind.length.iter().flat_map(|length| &length.params);
+    names.find_map(|name| Some((name.as_str(), stage.params[name].as_f64()?)))
 }

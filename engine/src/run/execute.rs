@@ -210,13 +210,12 @@ async fn run(
 ) -> Result<Action, RunError> {
     let stage = &shared.plan.stages[index];
     let cache = &shared.session.cache;
-    let forced = shared.session.forces(stage);
     let secrets = Secrets::of(stage, &resolved.facts)?;
     shared.send(Event::Started {
         stage: stage.id.clone(),
         fingerprint: resolved.fingerprint,
         device: device.to_owned(),
-        why: resolve::why(&shared.session, &shared.plan, stage, resolved, forced)?,
+        why: resolve::why(&shared.session, &shared.plan, stage, resolved, anew)?,
     });
     let began = Instant::now();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

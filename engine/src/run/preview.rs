@@ -124,13 +124,13 @@ impl Session {
         stage: &Stage,
         resolved: &Resolved,
     ) -> Result<(State, Option<Arc<Action>>), CacheError> {
-        let forced = self.forces(stage);
         if !self.runs_anyway(stage)
             && let Some(action) = self.cache.recall(&resolved.fingerprint)?
         {
             return Ok((State::Cached, Some(Arc::new(action))));
         }
-        Ok((State::WouldRun(resolve::why(self, plan, stage, resolved, forced)?), None))
+        let anew = self.begins_anew(stage, &resolved.fingerprint)?;
+        Ok((State::WouldRun(resolve::why(self, plan, stage, resolved, anew)?), None))
     }
 
     /// Whether this stage runs although it may be cached: it is forced, or says `cache: false`.

@@ -100,21 +100,20 @@ fn goes_on_from(session: &Session, stage: &Stage, resolved: &Resolved) -> Option
     usable.next().map(|state| state.step)
 }
 
-/// Why a stage runs that is `forced`, or else is not in the cache.
+/// Why a stage runs that is forced, or else is not in the cache; `anew` if with nothing of what it did before.
 pub(super) fn why(
     session: &Session,
     plan: &Plan,
     stage: &Stage,
     resolved: &Resolved,
-    forced: bool,
+    anew: bool,
 ) -> Result<Why, CacheError> {
-    let anew = session.begins_anew(stage, &resolved.fingerprint)?;
     let goes_on_from = if anew { None } else { goes_on_from(session, stage, resolved) };
     let because = |cause, reasons| Ok(Why { cause, reasons, goes_on_from });
     if stage.conduct.always {
         return because(Cause::Always, Vec::new());
     }
-    if forced && session.cache.recall(&resolved.fingerprint)?.is_some() {
+    if session.forces(stage) && session.cache.recall(&resolved.fingerprint)?.is_some() {
         return because(Cause::Forced, Vec::new());
     }
     match last(&session.cache, plan, stage) {

@@ -431,11 +431,14 @@ async fn drive(
             }
         }
     }
-    let outcome = match (*stop.borrow(), counts.failed) {
+    Ok((outcome(*stop.borrow(), &counts), counts))
+}
+
+fn outcome(stop: Stop, counts: &Counts) -> Outcome {
+    match (stop, counts.failed) {
         (Stop::Gently | Stop::Now, _) => Outcome::Cancelled,
         (Stop::No, 0) => Outcome::Done,
         (Stop::No, _) if counts.broken => Outcome::Broken,
         (Stop::No, _) => Outcome::Failed,
-    };
-    Ok((outcome, counts))
+    }
 }

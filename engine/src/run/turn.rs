@@ -47,20 +47,22 @@ pub(super) async fn turn(
             return Ok(Turn::Cached(action));
         }
         if asks {
-            // Under the lease, so that nobody fetches it beside us; without a slot, for others to use.
-            match claim(shared, stage, work).await? {
+            // Under a lease, so that nobody fetches it beside us, but not on the work: who is at that may need
+            // hours. And without a slot, for others to use.
+            let fetched = resolved.fingerprint;
+            match claim(shared, stage, fetched).await? {
                 Claim::Held(_lease) => {
                     asks = false;
                     if let Some(action) = recall(shared, resolved).await? {
                         return Ok(Turn::Cached(action));
                     }
-                    if let Some(action) = fetch(shared, stage, resolved.fingerprint, stop).await? {
+                    if let Some(action) = fetch(shared, stage, fetched, stop).await? {
                         return Ok(Turn::Fetched(action));
                     }
                 }
                 Claim::Busy(owner) => {
                     tell(shared, stage, &owner, &mut told);
-                    until_free(shared, work, stop).await?;
+                    until_free(shared, fetched, stop).await?;
                     continue;
                 }
             }
