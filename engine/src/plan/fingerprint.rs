@@ -47,7 +47,7 @@ pub struct Table(pub Value);
 
 impl Table {
     pub fn of(stage: &Stage, known: &Known) -> Self {
-        let mut params = stage.params.clone();
+        let mut params = sorted(&stage.params);
         let mut files = BTreeMap::new();
         for (pointer, artifact) in &known.files {
             if let Some(value) = params.pointer_mut(pointer) {
@@ -67,21 +67,23 @@ impl Table {
                 (port, rows.collect())
             })
             .collect();
-        let mut table = json!({
-            "schema": SCHEMA,
-            "kind": stage.kind.kind,
-            "revision": stage.kind.revision,
-            "params": params,
-            "seed": stage.seed,
-            "files": files,
-            "inputs": inputs,
-            "device": if stage.kind.uses_device { known.device.as_str() } else { "any" },
-        });
-        if !known.program.is_empty() {
-            let digests = known.program.iter().map(|it| it.digest.to_string());
-            table["program"] = digests.collect();
-        }
-        Self(sorted(&table))
+        let device = if stage.kind.uses_device { known.device.as_str() } else { "any" };
+        let program = known.program.iter().map(|it| it.digest.to_string());
+        let program = Some(program.collect()).filter(|_| !known.program.is_empty());
+        // In the order of their names, as all maps inside are.
+        let rows = [
+            ("device", Some(json!(device))),
+            ("files", Some(json!(files))),
+            ("inputs", Some(json!(inputs))),
+            ("kind", Some(json!(stage.kind.kind))),
+            ("params", Some(params)),
+            ("program", program),
+            ("revision", Some(json!(stage.kind.revision))),
+            ("schema", Some(json!(SCHEMA))),
+            ("seed", Some(json!(stage.seed))),
+        ];
+        let rows = rows.into_iter().filter_map(|(name, row)| Some((name.to_owned(), row?)));
+        Self(Value::Object(rows.collect()))
     }
 
     pub fn fingerprint(&self) -> Fingerprint {
