@@ -107,7 +107,7 @@ impl Cache {
         &self.0.root
     }
 
-    /// The quick and forgetful part: explanations, history, stats of input files.
+    /// The quick and forgetful part: explanations, stats of input files.
     pub fn index(&self) -> &Index {
         &self.0.index
     }

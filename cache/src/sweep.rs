@@ -26,7 +26,7 @@ const ABANDONED: Duration = Duration::from_hours(24);
 pub struct Limits {
     /// Results that nobody used for so long go, checkpoints and damaged files too.
     pub unused_for: Option<Duration>,
-    /// Results go, the longest unused first, until the others take no more.
+    /// Results go, the longest unused first, until the others take no more; then checkpoints, until both do.
     pub keep_bytes: Option<u64>,
     /// What is younger stays in any case.
     pub grace: Duration,
