@@ -13,7 +13,10 @@ use gradus_protocol::{Checkpoints, Reply};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{nn::random, stage::StageError};
+use crate::{
+    error::StageError,
+    nn::{random, trainer::Observer},
+};
 
 /// Reports at most this often; a step can take a millisecond.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -104,6 +107,24 @@ impl Context {
     fn send_metric(&mut self, name: &str, step: Option<u64>, value: f64) {
         let value = value.is_finite().then_some(value);
         (self.send)(Reply::Metric { name: name.to_owned(), step, value });
+    }
+}
+
+impl Observer for Context {
+    fn progress(&mut self, done: usize, total: usize, note: &str) -> Result<(), StageError> {
+        Self::progress(self, done, total, "steps", note)
+    }
+
+    fn metric(&mut self, name: &str, step: usize, value: f64) {
+        Self::metric(self, name, step, value);
+    }
+
+    fn note(&mut self, words: String) {
+        Self::note(self, words);
+    }
+
+    fn checkpoints(&self) -> Option<Checkpoints> {
+        self.checkpoints.clone()
     }
 }
 

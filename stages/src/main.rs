@@ -10,6 +10,7 @@ mod data;
 mod device;
 #[cfg(test)]
 mod end_to_end;
+mod error;
 mod evaluate;
 mod families;
 mod feedback;
@@ -17,8 +18,12 @@ mod model;
 mod nn;
 #[cfg(test)]
 mod oracle_tests;
+#[cfg(test)]
+mod oracles;
 mod policy;
+mod port;
 mod prepare;
+mod schema;
 mod serve;
 mod stage;
 mod train;

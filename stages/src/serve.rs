@@ -26,8 +26,8 @@ use crate::{
     catalog::catalog,
     context::Context,
     device::{self, Opened},
+    error::StageError,
     families,
-    stage::StageError,
 };
 
 const ALIVE_EVERY: Duration = Duration::from_secs(5);

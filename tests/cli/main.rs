@@ -18,6 +18,7 @@ mod failure;
 mod faults;
 mod graph;
 mod hostile;
+mod imports;
 mod lineage;
 mod orphans;
 mod plan;

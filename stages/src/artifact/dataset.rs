@@ -10,7 +10,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::stage::StageError;
+use crate::error::StageError;
 
 const VERSION: u32 = 1;
 /// The header is padded to this, so that the count can be filled in at the end.

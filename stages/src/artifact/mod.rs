@@ -2,8 +2,9 @@
 
 pub(crate) mod dataset;
 pub(crate) mod tokenizer;
+pub(crate) mod true_reward;
 
-use crate::stage::artifact;
+use crate::port::artifact;
 
 artifact!(
     /// A Hugging Face folder: `config.json`, `model.safetensors`, and the tokenizer's files.

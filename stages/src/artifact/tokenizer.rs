@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use gradus_protocol::Source;
 use serde_json::Value;
 
-use crate::stage::StageError;
+use crate::error::StageError;
 
 pub(crate) const FILE: &str = "tokenizer.json";
 pub(crate) const CONFIG_FILE: &str = "tokenizer_config.json";
@@ -125,7 +125,7 @@ fn read(path: &Path) -> Result<Vec<u8>, StageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prepare::oracles;
+    use crate::oracles;
 
     #[test]
     fn oracle_ids_and_texts() {

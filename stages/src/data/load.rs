@@ -22,8 +22,10 @@ use crate::{
         read::{self, Cell, FileFormat, Record},
         split::split,
     },
+    error::StageError,
+    port::{Out, ports},
     prepare::rows::implicit_prompt,
-    stage::{Out, Stage, StageError, ports},
+    stage::Stage,
 };
 
 /// Load rows from a file.
@@ -383,7 +385,7 @@ mod tests {
 
     #[test]
     fn oracle_parquet_holds_the_rows_of_its_jsonl() {
-        let Some(folder) = crate::prepare::oracles::folder() else { return };
+        let Some(folder) = crate::oracles::folder() else { return };
         let read = |name: &str| std::fs::read(folder.join("data/rows").join(name)).unwrap();
         // Rows that are refused must be refused alike.
         let rows = |file: &str| {

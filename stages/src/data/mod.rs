@@ -2,7 +2,6 @@
 
 pub(crate) mod load;
 pub(crate) mod read;
-pub(crate) mod reward;
 pub(crate) mod split;
 pub(crate) mod synthetic;
 pub(crate) mod tokenizer;

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{artifact::dataset::MOST_ROW_BYTES, stage::StageError};
+use crate::{artifact::dataset::MOST_ROW_BYTES, error::StageError};
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -12,7 +12,9 @@ use crate::{
         dataset::{self, Row},
     },
     context::Context,
-    stage::{Out, Stage, StageError, file_of, ports},
+    error::StageError,
+    port::{Out, file_of, ports},
+    stage::Stage,
 };
 
 /// Split rows in two.

@@ -20,7 +20,9 @@ use crate::{
         tokenizer::{CONFIG_FILE, FILE},
     },
     context::Context,
-    stage::{Out, Stage, StageError, file_of, ports},
+    error::StageError,
+    port::{Out, file_of, ports},
+    stage::Stage,
 };
 
 const EOS: &str = "<|endoftext|>";

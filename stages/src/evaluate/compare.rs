@@ -14,7 +14,9 @@ use super::{
 use crate::{
     artifact,
     context::Context,
-    stage::{Many, Out, Stage, StageError, file_of, ports},
+    error::StageError,
+    port::{Many, Out, file_of, ports},
+    stage::Stage,
 };
 
 /// Of a normal distribution, 95 % lie within this many deviations.

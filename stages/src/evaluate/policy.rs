@@ -10,21 +10,23 @@ use serde::{Deserialize, Serialize};
 
 use super::samples::{Estimate, Sample, estimate, sequence_divergences, win_rate};
 use crate::{
+    artifact::true_reward::TrueReward,
     artifact::{self, tokenizer::Codec},
     context::Context,
-    data::reward::TrueReward,
-    feedback::reward_model::scores,
+    error::StageError,
+    nn::scores::scores,
     nn::{
         batch::Example,
-        checkpoint::{files_of, load},
         config::Head,
+        decoder::Model,
         generate::{Limits, generate},
-        llama::Model,
+        likelihood::perplexity,
+        model_folder::load,
         sampling::Sampling,
     },
+    port::{Out, file_of, files_of, ports},
     prepare::examples::{completions, prompts},
-    stage::{Out, Stage, StageError, file_of, ports},
-    train::likelihood::perplexity,
+    stage::Stage,
 };
 
 /// Evaluate a policy.

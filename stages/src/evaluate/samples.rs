@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 use crate::{
+    error::StageError,
     nn::{
         batch::Example,
-        llama::Model,
+        decoder::Model,
+        likelihood::predictions,
         logprob::divergence,
         statistics::{Interval, bootstrap, mean},
     },
-    stage::StageError,
-    train::likelihood::predictions,
 };
 
 /// One completion of one prompt.

@@ -6,24 +6,28 @@
 use gradus_protocol::catalog::Length;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::{
     artifact::{self, tokenizer::Codec},
     context::Context,
+    error::StageError,
     nn::{
         batch::Batch,
-        checkpoint::{copy_tokenizer, files_of, load, save},
         config::Head,
-        llama::Model,
+        curve::write_curve,
+        decoder::Model,
+        model_folder::{copy_tokenizer, load, save},
+        scores::scores,
         statistics::{Ranking, calibration_error},
-        trainer::{Loss, Objective, Training, train, write_curve},
+        trainer::{Loss, Objective, Training, train},
     },
+    port::{Out, files_of, ports},
     prepare::{
         examples::{Preference, dropped, preferences},
         rows,
     },
-    stage::{Out, Stage, StageError, ports},
+    stage::Stage,
 };
 
 /// Train a reward model.
@@ -200,21 +204,6 @@ impl Objective for Comparisons {
     }
 }
 
-/// Scores of any number of texts.
-pub(crate) fn scores(model: &Model, texts: &[&[u32]]) -> Result<Vec<f64>, StageError> {
-    let _no_grad = tch::no_grad_guard();
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|text| texts[*text].len());
-    let mut scores = vec![0.0; texts.len()];
-    for part in order.chunks(64) {
-        let ids: Vec<&[u32]> = part.iter().map(|text| texts[*text]).collect();
-        let values = model.scores(&Batch::right(&ids, model.pad(), model.device()));
-        let values = Vec::<f64>::try_from(values.to_kind(Kind::Double).to_device(Device::Cpu))?;
-        part.iter().zip(values).for_each(|(text, value)| scores[*text] = value);
-    }
-    Ok(scores)
-}
-
 /// How well a reward model does on comparisons it has not seen.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quality {
@@ -237,7 +226,7 @@ pub(crate) fn quality(model: &Model, rows: &[Comparison]) -> Result<Quality, Sta
 
 #[cfg(test)]
 mod tests {
-    use tch::IndexOp;
+    use tch::{Device, IndexOp};
 
     use super::*;
     use crate::nn::config::{Config, tests::tiny};

@@ -9,13 +9,15 @@ use serde::Deserialize;
 use crate::{
     artifact::{self, tokenizer::Codec},
     context::Context,
+    error::StageError,
     nn::{
-        checkpoint::{copy_tokenizer, files_of, save},
         config::{Config, Family, Head},
-        llama::Model,
+        decoder::Model,
+        model_folder::{copy_tokenizer, save},
         rope::Rope,
     },
-    stage::{Out, Stage, StageError, ports},
+    port::{Out, files_of, ports},
+    stage::Stage,
 };
 
 /// Make a model with random weights.

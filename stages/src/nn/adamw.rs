@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use tch::{Kind, Tensor};
 
-use super::checkpoint::{read_tensors, write_tensors};
-use crate::stage::StageError;
+use super::tensors::{read_tensors, write_tensors};
+use crate::error::StageError;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamSettings {

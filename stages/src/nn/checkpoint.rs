@@ -1,252 +1,337 @@
-//! Models as Hugging Face folders: `config.json` and `model.safetensors`, or shards with an index.
+//! The state of a training stage on the disk, so that it can go on after any interruption.
 //!
-//! Files come from strangers: everything is checked against the configuration before a tensor is made.
-//! What is saved has the same bytes whenever the numbers are the same.
+//! One folder per step: weights, the optimiser's moments, the curve so far, and a [`Checkpoint`] with the digest
+//! of each. It is written aside, synced and renamed, so what stands under its name is whole; what is damaged
+//! all the same is passed over for an older one. Everything else (order of rows, rates) follows from the step.
+//!
+//! Where rates do not depend on the length, longer and shorter trainings share the folder, and the last state
+//! of one is where the next begins.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    fs::File,
-    path::{Path, PathBuf},
+    collections::BTreeMap,
+    fs::{self, File},
+    path::Path,
+    time::Instant,
 };
 
-use gradus_protocol::Source;
-use memmap2::Mmap;
-use safetensors::{Dtype, tensor::TensorView};
-use tch::{Device, Kind, Tensor};
+use gradus_protocol::{Checkpoint, Checkpoints};
+use tch::Tensor;
 
-use super::{config::Config, header, llama::Model};
-use crate::stage::StageError;
+use super::{
+    adamw::{AdamSettings, AdamW},
+    curve::{Point, write_curve},
+    tensors::{read_tensors, write_tensors},
+};
+use crate::error::StageError;
 
-const LARGEST_JSON: u64 = 16 << 20;
+/// Kept at once: were the newest damaged, the one before it is still there.
+const KEPT: usize = 2;
+const WEIGHTS: &str = "weights.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const CURVE: &str = "curve.jsonl";
+const FILES: [&str; 3] = [WEIGHTS, OPTIMIZER, CURVE];
 
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-const TOKENIZER: [&str; 4] =
-    ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"];
-
-/// Relative name → where that file's bytes lie.
-pub(crate) type Files = BTreeMap<String, PathBuf>;
-
-/// The files of an artifact that is a folder.
-pub(crate) fn files_of(source: &Source) -> Result<&Files, StageError> {
-    match source {
-        Source::Tree(files) => Ok(files),
-        Source::File(_) => Err(StageError::refused("a file came in where a folder was expected")),
-    }
+/// Decides when the state is written, and writes it.
+pub(crate) struct Keeper {
+    settings: Option<Checkpoints>,
+    written: Instant,
 }
 
-/// Loads a model in float32, whatever it is stored as.
-pub(crate) fn load(files: &Files, device: Device) -> Result<Model, StageError> {
-    let config = Config::parse(&read_json(files, "config.json")?)?;
-    let wanted = config.shapes();
-    let mut parameters = BTreeMap::new();
-    for (file, names) in shards(files)? {
-        let tensors = read_tensors(at(files, &file)?, |name, shape| match wanted.get(name) {
-            Some(expected) if *expected == shape => Ok(true),
-            Some(expected) => Err(format!("`{name}` has shape {shape:?}, not {expected:?}")),
-            None if is_redundant(name, &config) => Ok(false),
-            None => Err(format!("`{name}` is no tensor of this architecture")),
-        })?;
-        for (name, tensor) in tensors {
-            if names.as_ref().is_some_and(|names| !names.contains(&name)) {
-                return Err(refused(&file, &format!("the index puts `{name}` elsewhere")));
+/// Where training stood.
+pub(crate) struct State {
+    pub(crate) step: usize,
+    pub(crate) optimizer: AdamW,
+    pub(crate) curve: Vec<Point>,
+}
+
+impl Keeper {
+    /// Without `settings` nothing is kept.
+    pub(crate) fn new(settings: Option<Checkpoints>) -> Self {
+        Self { settings, written: Instant::now() }
+    }
+
+    /// Loads the newest sound state up to step `most` into `parameters`, if there is one.
+    pub(crate) fn newest(
+        &self,
+        most: usize,
+        adam: AdamSettings,
+        parameters: &BTreeMap<String, Tensor>,
+    ) -> Option<State> {
+        let folder = &self.settings.as_ref()?.folder;
+        if self.settings.as_ref().is_some_and(|it| it.anew) {
+            let all = Checkpoint::all(folder).into_iter();
+            for (_, state) in all.filter(|(step, _)| *step <= most as u64) {
+                if let Err(error) = remove(&state) {
+                    tracing::warn!(path = %state.display(), %error, "an old state stays");
+                }
             }
-            parameters.insert(name, tensor.to_device(device));
+            return None;
         }
-    }
-    match wanted.keys().find(|name| !parameters.contains_key(*name)) {
-        Some(name) => {
-            Err(StageError::refused(format!("the model's files lack the tensor `{name}`")))
+        let states = Checkpoint::all(folder).into_iter();
+        for (step, path) in states.rev().filter(|(step, _)| *step <= most as u64) {
+            match load(&path, step, adam, parameters) {
+                Ok(state) => return Some(state),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "checkpoint passed over");
+                }
+            }
         }
-        None => Ok(Model { config, parameters }),
+        None
     }
-}
 
-/// Writes `config.json` and `model.safetensors` into `folder`, which it makes.
-pub(crate) fn save(model: &Model, folder: &Path) -> Result<(), StageError> {
-    std::fs::create_dir_all(folder).map_err(StageError::file(folder))?;
-    let mut config = serde_json::to_vec_pretty(&model.config.to_json()).expect("a value is JSON");
-    config.push(b'\n');
-    let path = folder.join("config.json");
-    std::fs::write(&path, config).map_err(StageError::file(&path))?;
-    write_tensors(&model.parameters, &folder.join(WEIGHTS))
-}
-
-/// Copies the tokenizer's files from one model to the next.
-pub(crate) fn copy_tokenizer(files: &Files, folder: &Path) -> Result<(), StageError> {
-    for (name, from) in files.iter().filter(|(name, _)| TOKENIZER.contains(&name.as_str())) {
-        let to = folder.join(name);
-        // Bytes only: an object of the cache is read-only, and its copy must not be.
-        let bytes = std::fs::read(from).map_err(StageError::file(from))?;
-        std::fs::write(&to, bytes).map_err(StageError::file(&to))?;
+    /// True when enough steps or enough time went by since the last one.
+    pub(crate) fn is_due(&self, step: usize) -> bool {
+        self.settings.as_ref().is_some_and(|it| {
+            let by_steps = it
+                .every_steps
+                .is_some_and(|every| every > 0 && (step as u64).is_multiple_of(every));
+            by_steps || self.written.elapsed().as_secs_f64() >= it.every_seconds
+        })
     }
-    Ok(())
-}
 
-/// Tensors that some checkpoints carry though nothing reads them.
-fn is_redundant(name: &str, config: &Config) -> bool {
-    name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight" && config.tie_embeddings
-}
-
-#[derive(serde::Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
-type Shards = Vec<(String, Option<BTreeSet<String>>)>;
-
-/// The files that hold tensors and, where an index says so, which.
-fn shards(files: &Files) -> Result<Shards, StageError> {
-    if files.contains_key(WEIGHTS) {
-        return Ok(vec![(WEIGHTS.to_owned(), None)]);
+    /// True when the state at the end is to stay for a longer training.
+    pub(crate) fn keeps_last(&self) -> bool {
+        self.settings.as_ref().is_some_and(|it| it.keep_last)
     }
-    let index: Index = serde_json::from_slice(&read_json(files, INDEX)?)
-        .map_err(|error| refused(INDEX, &error.to_string()))?;
-    let mut shards = BTreeMap::<_, BTreeSet<_>>::new();
-    for (tensor, file) in index.weight_map {
-        if file.contains(['/', '\\']) || !file.ends_with(".safetensors") {
-            return Err(refused(
-                INDEX,
-                &format!("`{file}` is no plain name of a safetensors file"),
-            ));
+
+    /// Writes the state after `step` steps, and lets older ones go; at the `end` all of them.
+    pub(crate) fn keep(
+        &mut self,
+        step: usize,
+        end: bool,
+        reached: BTreeMap<String, f64>,
+        parameters: &BTreeMap<String, Tensor>,
+        optimizer: &AdamW,
+        curve: &[Point],
+    ) -> Result<(), StageError> {
+        let Some(settings) = &self.settings else { return Ok(()) };
+        // Also after a failure: the next try has time.
+        self.written = Instant::now();
+        let folder = &settings.folder;
+        fs::create_dir_all(folder).map_err(StageError::file(folder))?;
+        // Only one worker at a time is at this work, so whatever lies aside is of a dead one.
+        let aside = folder.join("new");
+        remove(&aside)?;
+        fs::create_dir(&aside).map_err(StageError::file(&aside))?;
+        write_tensors(parameters, &aside.join(WEIGHTS))?;
+        optimizer.save(&aside.join(OPTIMIZER))?;
+        write_curve(curve, &aside.join(CURVE))?;
+        let mut files = BTreeMap::new();
+        for name in FILES {
+            files.insert(name.to_owned(), digest(&aside.join(name))?);
+            sync(&aside.join(name))?;
         }
-        shards.entry(file).or_default().insert(tensor);
-    }
-    Ok(shards.into_iter().map(|(file, names)| (file, Some(names))).collect())
-}
-
-fn at<'files>(files: &'files Files, name: &str) -> Result<&'files Path, StageError> {
-    let path = files.get(name).map(PathBuf::as_path);
-    path.ok_or_else(|| StageError::refused(format!("the model's folder has no `{name}`")))
-}
-
-fn read_json(files: &Files, name: &str) -> Result<Vec<u8>, StageError> {
-    let path = at(files, name)?;
-    let length = std::fs::metadata(path).map_err(StageError::file(path))?.len();
-    if length > LARGEST_JSON {
-        return Err(refused(name, &format!("{length} bytes are too many")));
-    }
-    std::fs::read(path).map_err(StageError::file(path))
-}
-
-fn refused(file: &str, why: &str) -> StageError {
-    StageError::refused(format!("`{file}`: {why}"))
-}
-
-/// Reads those tensors of a safetensors file that `wanted` (name, shape) lets through. Floats become
-/// float32, integers and booleans int64.
-pub(crate) fn read_tensors(
-    path: &Path,
-    wanted: impl Fn(&str, &[i64]) -> Result<bool, String>,
-) -> Result<Vec<(String, Tensor)>, StageError> {
-    let file = File::open(path).map_err(StageError::file(path))?;
-    // SAFETY: objects of the cache and files of a fetched model are never written in place.
-    let bytes = unsafe { Mmap::map(&file) }.map_err(StageError::file(path))?;
-    let shown = path.display().to_string();
-    let stored = header::open(&bytes).map_err(|why| refused(&shown, &why))?;
-    let mut tensors = Vec::with_capacity(stored.len());
-    for (name, view) in stored.tensors() {
-        let shape: Option<Vec<i64>> = view.shape().iter().map(|n| i64::try_from(*n).ok()).collect();
-        let shape = shape.ok_or_else(|| refused(&shown, &format!("`{name}` is too large")))?;
-        if wanted(&name, &shape).map_err(|why| refused(&shown, &why))? {
-            let tensor = to_tensor(&view, &shape)
-                .map_err(|why| refused(&shown, &format!("`{name}`: {why}")))?;
-            tensors.push((name, tensor));
+        let written = Checkpoint::new(step as u64, reached, files).write(&aside);
+        sync(&written.map_err(StageError::file(&aside))?)?;
+        sync(&aside)?;
+        let place = Checkpoint::place(folder, step as u64);
+        remove(&place)?;
+        fs::rename(&aside, &place).map_err(StageError::file(&place))?;
+        sync(folder)?;
+        let mut all = Checkpoint::all(folder);
+        // What lies ahead is of a longer training.
+        all.retain(|(known, _)| *known <= step as u64);
+        for (_, old) in &all[..all.len().saturating_sub(if end { 1 } else { KEPT })] {
+            remove(old)?;
         }
+        Ok(())
     }
-    tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(tensors)
 }
 
-fn to_tensor(view: &TensorView, shape: &[i64]) -> Result<Tensor, String> {
-    let (kind, target) = match view.dtype() {
-        Dtype::F32 => (Kind::Float, Kind::Float),
-        Dtype::F16 => (Kind::Half, Kind::Float),
-        Dtype::BF16 => (Kind::BFloat16, Kind::Float),
-        Dtype::F64 => (Kind::Double, Kind::Float),
-        Dtype::I64 => (Kind::Int64, Kind::Int64),
-        Dtype::I32 => (Kind::Int, Kind::Int64),
-        Dtype::U8 | Dtype::BOOL => (Kind::Uint8, Kind::Int64),
-        other => return Err(format!("the type {other:?} cannot be read")),
+fn load(
+    folder: &Path,
+    step: u64,
+    adam: AdamSettings,
+    parameters: &BTreeMap<String, Tensor>,
+) -> Result<State, StageError> {
+    let wrong = |why: &str| StageError::refused(why.to_owned());
+    let read = |name: &str| {
+        let path = folder.join(name);
+        fs::read(&path).map_err(StageError::file(&path))
     };
-    let tensor = Tensor::f_from_data_size(view.data(), shape, kind);
-    tensor.and_then(|tensor| tensor.f_to_kind(target)).map_err(|error| error.to_string())
+    let checkpoint = Checkpoint::read(folder).map_err(StageError::file(folder))?;
+    if checkpoint.step != step {
+        return Err(wrong("it is of another step"));
+    }
+    for name in FILES {
+        if checkpoint.files.get(name) != Some(&digest(&folder.join(name))?) {
+            return Err(wrong(&format!("`{name}` is damaged")));
+        }
+    }
+    let optimizer = AdamW::load(adam, parameters, &folder.join(OPTIMIZER))?;
+    let curve: Vec<Point> = String::from_utf8(read(CURVE)?)
+        .map_err(|error| wrong(&error.to_string()))?
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .map_err(|error| wrong(&error.to_string()))?;
+    let weights = read_tensors(&folder.join(WEIGHTS), |name, shape| match parameters.get(name) {
+        Some(parameter) if parameter.size() == shape => Ok(true),
+        _ => Err(format!("`{name}` is not of this model")),
+    })?;
+    if weights.len() != parameters.len() || curve.len() as u64 != step {
+        return Err(wrong("it lacks tensors or steps"));
+    }
+    // Last, when nothing can fail any more: half of a state must not get into the model.
+    let _no_grad = tch::no_grad_guard();
+    for (name, value) in weights {
+        parameters[&name].shallow_clone().copy_(&value);
+    }
+    Ok(State { step: curve.len(), optimizer, curve })
 }
 
-/// Writes float32 tensors in the order of their names.
-pub(crate) fn write_tensors(
-    tensors: &BTreeMap<String, Tensor>,
-    path: &Path,
-) -> Result<(), StageError> {
-    let mut stored = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
-        let tensor = tensor.f_contiguous()?;
-        let mut bytes = vec![0; tensor.numel() * 4];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        let shape: Vec<usize> =
-            tensor.size().iter().map(|n| usize::try_from(*n).unwrap_or(0)).collect();
-        stored.push((name.as_str(), shape, bytes));
+fn digest(path: &Path) -> Result<String, StageError> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_mmap(path).map_err(StageError::file(path))?;
+    Ok(hasher.finalize().to_string())
+}
+
+fn sync(path: &Path) -> Result<(), StageError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(StageError::file(path))
+}
+
+fn remove(path: &Path) -> Result<(), StageError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StageError::file(path)(error))
+        }
+        _ => Ok(()),
     }
-    let views = stored.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-        (*name, view.expect("the bytes are as many as the shape says"))
-    });
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(views, Some(metadata), path)
-        .map_err(|error| refused(&path.display().to_string(), &error.to_string()))
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::nn::config::tests::tiny;
+mod tests {
+    use std::path::PathBuf;
 
-    /// A folder's files by name.
-    pub(crate) fn folder(path: &Path) -> Files {
-        let entries = std::fs::read_dir(path).unwrap().map(Result::unwrap);
-        entries.map(|e| (e.file_name().into_string().unwrap(), e.path())).collect()
+    use super::*;
+    use crate::nn::{
+        batch::Example,
+        config::tests::tiny,
+        decoder::Model,
+        likelihood::Likelihood,
+        schedule::Decay,
+        trainer::{Observer, Training, tests::training, train},
+    };
+
+    /// Keeps every third step, and interrupts after a number of steps.
+    struct Interrupted {
+        folder: PathBuf,
+        after: usize,
+        anew: bool,
+        began_at: Option<usize>,
+    }
+
+    impl Observer for Interrupted {
+        fn progress(&mut self, done: usize, _: usize, _: &str) -> Result<(), StageError> {
+            self.began_at.get_or_insert(done - 1);
+            if done == self.after { Err(StageError::refused("cut off")) } else { Ok(()) }
+        }
+
+        fn metric(&mut self, _: &str, _: usize, _: f64) {}
+
+        fn checkpoints(&self) -> Option<Checkpoints> {
+            let folder = self.folder.clone();
+            let (every_steps, every_seconds, anew) = (Some(3), 1e9, self.anew);
+            Some(Checkpoints { folder, every_steps, every_seconds, keep_last: true, anew })
+        }
+    }
+
+    fn objective() -> Likelihood {
+        let row =
+            |i: u32| Example::after_prompt((0..4 + i % 5).map(|j| 2 + (i + j) % 9).collect(), 1);
+        Likelihood::plain((0..16).map(row).collect())
+    }
+
+    /// Trains 8 steps, or up to the interruption; gives where it began, the curve and the weights.
+    fn trained(folder: &Path, after: usize) -> (usize, Option<String>, Vec<u8>) {
+        with_steps(folder, 8, after)
+    }
+
+    fn with_steps(folder: &Path, steps: usize, after: usize) -> (usize, Option<String>, Vec<u8>) {
+        let model = Model::fresh(tiny(), 1, tch::Device::Cpu).trainable();
+        let anew = folder.join("anew").exists();
+        let mut observer = Interrupted { folder: folder.to_owned(), after, anew, began_at: None };
+        let schedule = Decay::Constant;
+        let training = Training { steps: Some(steps), schedule, ..training(4, 4) };
+        let curve = train(&model, &objective(), &training, 9, &mut observer);
+        let curve = curve.ok().map(|curve| serde_json::to_string(&curve).unwrap());
+        let path = folder.join("weights");
+        write_tensors(&model.parameters, &path).unwrap();
+        (observer.began_at.unwrap_or(steps), curve, fs::read(path).unwrap())
+    }
+
+    fn kept(folder: &Path) -> Vec<u64> {
+        Checkpoint::all(folder).into_iter().map(|(step, _)| step).collect()
+    }
+
+    fn damage(path: &Path) {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).unwrap();
     }
 
     #[test]
-    fn a_saved_model_loads_and_saves_to_the_same_bytes() {
-        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        save(&Model::fresh(tiny(), 3, Device::Cpu), one.path()).unwrap();
-        save(&load(&folder(one.path()), Device::Cpu).unwrap(), two.path()).unwrap();
-        for name in ["config.json", WEIGHTS] {
-            let bytes = |at: &Path| std::fs::read(at.join(name)).unwrap();
-            assert_eq!(bytes(one.path()), bytes(two.path()), "{name}");
+    fn an_interrupted_training_goes_on_to_the_same_bytes() {
+        let [whole, broken] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+        let (_, curve, weights) = trained(whole.path(), usize::MAX);
+        assert!(trained(broken.path(), 5).1.is_none());
+        let (began_at, again, same) = trained(broken.path(), usize::MAX);
+        assert_eq!(began_at, 3);
+        assert!(weights == same && curve == again);
+    }
+
+    #[test]
+    fn a_longer_training_goes_on_from_a_shorter_one_to_the_same_bytes() {
+        let [whole, grown] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+        let (_, curve, weights) = with_steps(whole.path(), 11, usize::MAX);
+        for (steps, began) in [(5, 0), (5, 5), (8, 5), (11, 8)] {
+            let (began_at, again, same) = with_steps(grown.path(), steps, usize::MAX);
+            assert_eq!(began_at, began);
+            assert_eq!(kept(grown.path()), [steps as u64]);
+            assert_eq!(weights == same && curve == again, steps == 11);
         }
     }
 
     #[test]
-    fn a_missing_or_misshapen_tensor_is_named() {
-        let place = tempfile::tempdir().unwrap();
-        let mut model = Model::fresh(tiny(), 3, Device::Cpu);
-        let norm = model.parameters.remove("model.norm.weight").unwrap();
-        save(&model, place.path()).unwrap();
-        let problem = || load(&folder(place.path()), Device::Cpu).err().unwrap().to_string();
-        assert!(problem().contains("lack the tensor `model.norm.weight`"));
-        model.parameters.insert("model.norm.weight".to_owned(), norm.repeat([2]));
-        save(&model, place.path()).unwrap();
-        assert!(problem().contains("shape [16], not [8]"));
+    fn a_shorter_training_begins_anew_and_leaves_the_longer_ones_state() {
+        let [whole, both] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+        let (_, curve, weights) = with_steps(whole.path(), 5, usize::MAX);
+        with_steps(both.path(), 8, usize::MAX);
+        let (began_at, again, same) = with_steps(both.path(), 5, usize::MAX);
+        assert_eq!((began_at, kept(both.path())), (0, vec![5, 8]));
+        assert!(weights == same && curve == again);
     }
 
     #[test]
-    fn an_index_names_files_of_its_folder_and_all_they_hold() {
+    fn who_is_to_begin_anew_takes_away_what_is_not_ahead() {
         let place = tempfile::tempdir().unwrap();
-        save(&Model::fresh(tiny(), 3, Device::Cpu), place.path()).unwrap();
-        let path = |name: &str| place.path().join(name);
-        std::fs::rename(path(WEIGHTS), path("a.safetensors")).unwrap();
-        let problem = |file: &str, tensors: &[&str]| {
-            let map: BTreeMap<_, _> = tensors.iter().map(|tensor| (*tensor, file)).collect();
-            let index = serde_json::json!({ "weight_map": map });
-            std::fs::write(path(INDEX), index.to_string()).unwrap();
-            load(&folder(place.path()), Device::Cpu).err().unwrap().to_string()
-        };
-        let one = ["model.norm.weight"];
-        assert!(problem("../a.safetensors", &one).contains("no plain name"));
-        assert!(problem("b.safetensors", &one).contains("has no `b.safetensors`"));
-        assert!(problem("a.safetensors", &one).contains("elsewhere"));
+        with_steps(place.path(), 8, usize::MAX);
+        with_steps(place.path(), 5, usize::MAX);
+        fs::write(place.path().join("anew"), "").unwrap();
+        assert_eq!(with_steps(place.path(), 6, 1).0, 0);
+        assert_eq!(kept(place.path()), [8]);
+    }
+
+    #[test]
+    fn a_damaged_state_is_passed_over_for_the_one_before() {
+        for name in [WEIGHTS, OPTIMIZER, CURVE, "checkpoint.json"] {
+            let [whole, broken] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+            let (_, _, weights) = trained(whole.path(), usize::MAX);
+            trained(broken.path(), 7);
+            assert_eq!(kept(broken.path()), [3, 6]);
+            damage(&Checkpoint::place(broken.path(), 6).join(name));
+            let (began_at, _, same) = trained(broken.path(), usize::MAX);
+            assert_eq!(began_at, 3, "{name}");
+            assert!(weights == same, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_half_written_is_not_read() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir(place.path().join("new")).unwrap();
+        fs::write(place.path().join("new").join(WEIGHTS), "half").unwrap();
+        assert_eq!(trained(place.path(), usize::MAX).0, 0);
     }
 }

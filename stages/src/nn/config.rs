@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::rope::Rope;
-use crate::stage::StageError;
+use crate::error::StageError;
 
 /// Guards against a `config.json` that asks for absurd amounts of memory.
 const LARGEST_SIZE: u64 = 1 << 20;

@@ -6,11 +6,11 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     batch::{Batch, as_i64},
-    llama::{Cache, Model},
+    decoder::{Cache, Model},
     logprob, random,
     sampling::{Sampling, draw},
 };
-use crate::stage::StageError;
+use crate::error::StageError;
 
 /// Rows that ended are dropped at most this often: each time, the host waits for the device.
 const DROP_EVERY: usize = 8;

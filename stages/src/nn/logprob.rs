@@ -4,7 +4,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{batch::Batch, llama::Model};
+use super::{batch::Batch, decoder::Model};
 
 /// log p of each next token: [rows, width − 1].
 pub(crate) fn next_token(model: &Model, batch: &Batch) -> Tensor {

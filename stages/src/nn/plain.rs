@@ -1,13 +1,13 @@
 //! The decoder once more, as loops over numbers, to hold the tensor code to its papers' formulas.
 //!
-//! One sequence, float64, nothing shared with `llama.rs` but the names of the parameters.
+//! One sequence, float64, nothing shared with `decoder.rs` but the names of the parameters.
 
 use tch::{Device, Kind};
 
 use super::{
     batch::Batch,
     config::{Config, Family, tests::tiny},
-    llama::Model,
+    decoder::Model,
     rope::{Rope, Scaling},
 };
 

@@ -7,18 +7,19 @@ use std::{collections::BTreeMap, time::Instant};
 
 use gradus_protocol::{Checkpoints, catalog::Length};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::{
     adamw::{AdamSettings, AdamW, gradient_norm},
-    llama::Model,
+    checkpoint::{Keeper, State},
+    curve::Point,
+    decoder::Model,
     random,
-    resume::{Keeper, State},
     schedule::{Decay, Schedule},
 };
-use crate::stage::StageError;
+use crate::error::StageError;
 
 /// How a model is trained. Kinds flatten this into their own parameters.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -94,17 +95,6 @@ fn default_decay() -> Decay {
     Decay::Linear
 }
 
-/// A line of the training curve.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Point {
-    pub(crate) step: usize,
-    pub(crate) loss: f64,
-    pub(crate) grad_norm: f64,
-    pub(crate) learning_rate: f64,
-    #[serde(flatten)]
-    pub(crate) metrics: serde_json::Map<String, serde_json::Value>,
-}
-
 /// What rows cost. Everything is a sum over the rows given.
 pub(crate) struct Loss {
     pub(crate) sum: Tensor,
@@ -121,7 +111,7 @@ pub(crate) trait Objective {
     fn loss(&self, model: &Model, rows: &[usize]) -> Result<Loss, StageError>;
 }
 
-/// Hears about training; [`crate::context::Context`] is one.
+/// Hears about training; a stage's context is one.
 pub(crate) trait Observer {
     fn progress(&mut self, done: usize, total: usize, note: &str) -> Result<(), StageError>;
     fn metric(&mut self, name: &str, step: usize, value: f64);
@@ -132,24 +122,6 @@ pub(crate) trait Observer {
     /// Where and how often the state is kept, if at all.
     fn checkpoints(&self) -> Option<Checkpoints> {
         None
-    }
-}
-
-impl Observer for crate::context::Context {
-    fn progress(&mut self, done: usize, total: usize, note: &str) -> Result<(), StageError> {
-        Self::progress(self, done, total, "steps", note)
-    }
-
-    fn metric(&mut self, name: &str, step: usize, value: f64) {
-        Self::metric(self, name, step, value);
-    }
-
-    fn note(&mut self, words: String) {
-        Self::note(self, words);
-    }
-
-    fn checkpoints(&self) -> Option<Checkpoints> {
-        self.checkpoints.clone()
     }
 }
 
@@ -303,16 +275,6 @@ fn with_rows(error: StageError, rows: &[usize]) -> StageError {
         }
         other => other,
     }
-}
-
-/// Writes the curve as JSON lines.
-pub(crate) fn write_curve(curve: &[Point], path: &std::path::Path) -> Result<(), StageError> {
-    let mut text = String::new();
-    for point in curve {
-        text += &serde_json::to_string(point).expect("a point is JSON");
-        text.push('\n');
-    }
-    std::fs::write(path, text).map_err(StageError::file(path))
 }
 
 #[cfg(test)]

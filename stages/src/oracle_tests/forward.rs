@@ -6,12 +6,12 @@ use super::{Fixture, LOG_PROBS, all_close};
 use crate::{
     nn::{
         batch::{Batch, as_i64},
+        decoder::Model,
         generate::{Limits, generate},
-        llama::Model,
         logprob,
         sampling::Sampling,
     },
-    prepare::oracles,
+    oracles,
 };
 
 /// Fixtures in `forward/` whose model can be loaded.

@@ -9,11 +9,11 @@ use crate::{
     nn::{
         adamw::gradient_norm,
         batch::{Batch, Example},
-        llama::Model,
+        decoder::Model,
+        likelihood::{TokenLoss, predictions, token_losses},
         logprob,
     },
     policy::losses::{DpoLoss, DpoSettings, Ratios, metrics},
-    train::likelihood::{TokenLoss, predictions, token_losses},
 };
 
 const NORM: Within = Within { relative: 2e-4, absolute: 1e-9 };

@@ -18,10 +18,11 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     nn::{
-        checkpoint::{self, read_tensors, tests::folder},
-        llama::Model,
+        decoder::Model,
+        model_folder::{self, tests::folder},
+        tensors::read_tensors,
     },
-    prepare::oracles,
+    oracles,
 };
 
 /// One fixture: `NAME.json` and `NAME.safetensors`.
@@ -66,7 +67,7 @@ fn all(path: &Path) -> BTreeMap<String, Tensor> {
 }
 
 fn load(root: &Path, name: &str) -> Option<Model> {
-    match checkpoint::load(&folder(&root.join(name)), Device::Cpu) {
+    match model_folder::load(&folder(&root.join(name)), Device::Cpu) {
         Ok(model) => Some(model.trainable()),
         Err(error) if error.to_string().contains("`model_type`") => {
             println!("skipped: {name}: {error}");

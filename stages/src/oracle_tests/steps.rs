@@ -7,16 +7,16 @@ use tch::{Kind, Tensor};
 
 use super::{Fixture, LOSS, Within, all_close, close, number};
 use crate::{
+    error::StageError,
     nn::{
         adamw::{AdamSettings, decays},
         batch::Batch,
-        llama::Model,
+        decoder::Model,
         logprob,
         schedule::{Decay, Schedule},
         trainer::{Loss, Stepper},
     },
     policy::losses::{DpoLoss, DpoSettings, Ratios, metrics},
-    stage::StageError,
 };
 
 const WEIGHTS: Within = Within { relative: 2e-4, absolute: 2e-4 };

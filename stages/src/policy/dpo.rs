@@ -11,20 +11,23 @@ use tch::{Kind, Tensor};
 use crate::{
     artifact::{self, tokenizer::Codec},
     context::Context,
+    error::StageError,
     nn::{
         batch::Example,
-        checkpoint::{copy_tokenizer, files_of, load, save},
         config::Head,
-        llama::Model,
+        curve::write_curve,
+        decoder::Model,
+        model_folder::{copy_tokenizer, load, save},
         statistics::Ranking,
-        trainer::{Loss, Objective, Training, train, write_curve},
+        trainer::{Loss, Objective, Training, train},
     },
     policy::{
         losses::{DpoLoss, DpoSettings, Ratios, metrics},
         pairs::{Pair, read_pairs, reference_log_probs, sequence_log_probs},
     },
+    port::{Out, files_of, ports},
     prepare::examples::dropped,
-    stage::{Out, Stage, StageError, ports},
+    stage::Stage,
 };
 
 /// Direct preference optimisation.

@@ -7,17 +7,17 @@ use tch::Tensor;
 
 use crate::{
     artifact::tokenizer::Codec,
+    error::StageError,
     nn::{
         batch::{Batch, Example, learn_mask},
-        llama::Model,
+        decoder::Model,
         logprob,
     },
     prepare::{
-        Truncation,
         examples::{Preference, preferences},
         rows,
+        truncation::Truncation,
     },
-    stage::StageError,
 };
 
 /// A better and a worse row; what is learnt in both is the completion.

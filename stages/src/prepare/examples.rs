@@ -3,8 +3,8 @@
 use gradus_protocol::Source;
 
 use super::{
-    Truncation,
     rows::{self, IGNORED, Labelled},
+    truncation::Truncation,
 };
 pub(crate) use crate::artifact::dataset::PreferenceRow as Preference;
 use crate::{
@@ -12,8 +12,9 @@ use crate::{
         dataset::{CompletionRow, Reader, Row},
         tokenizer::Codec,
     },
+    error::StageError,
     nn::batch::Example,
-    stage::{StageError, file_of},
+    port::file_of,
 };
 
 impl From<Labelled> for Example {

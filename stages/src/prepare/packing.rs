@@ -102,7 +102,7 @@ impl Strategy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prepare::oracles;
+    use crate::oracles;
 
     fn row(ids: &[u32]) -> Labelled {
         Labelled { ids: ids.to_vec(), labels: ids.iter().map(|&id| i64::from(id)).collect() }

@@ -6,8 +6,8 @@ use crate::{
         dataset::{CompletionRow, PreferenceRow},
         tokenizer::Codec,
     },
-    prepare::Truncation,
-    stage::StageError,
+    error::StageError,
+    prepare::truncation::Truncation,
 };
 
 /// The label of a token that no loss counts.
@@ -154,9 +154,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::prepare::{
+    use crate::{
         oracles::{self, Case},
-        packing,
+        prepare::packing,
     };
 
     #[test]
@@ -221,6 +221,11 @@ mod tests {
         assert_eq!(pair.rejected, [1, 3, 0]);
     }
 
+    fn prepared(trainer: &str) -> Option<(Codec, Vec<Case>)> {
+        let (folder, cases) = oracles::prepared(trainer)?;
+        Some((Codec::open(&folder.join("tokenizer")).unwrap(), cases))
+    }
+
     fn labelled(case: &Case, codec: &Codec) -> Vec<Labelled> {
         let completion_only = case.options["completion_only_loss"].as_bool().unwrap_or(true);
         let rows = case.rows.iter().map(|row| {
@@ -263,7 +268,7 @@ mod tests {
 
     #[test]
     fn oracle_sft_rows() {
-        let Some((codec, cases)) = oracles::prepared("sft") else { return };
+        let Some((codec, cases)) = prepared("sft") else { return };
         for case in cases {
             let mut rows = labelled(&case, &codec);
             let most = case.max_length();
@@ -294,7 +299,7 @@ mod tests {
 
     #[test]
     fn oracle_dpo_rows() {
-        let Some((codec, cases)) = oracles::prepared("dpo") else { return };
+        let Some((codec, cases)) = prepared("dpo") else { return };
         for case in cases {
             let (most, keep) = (case.max_length(), truncation(&case));
             let pairs = preferences(&case).into_iter().map(|row| pair(&codec, &row).unwrap());
@@ -321,7 +326,7 @@ mod tests {
 
     #[test]
     fn oracle_reward_rows() {
-        let Some((codec, cases)) = oracles::prepared("reward") else { return };
+        let Some((codec, cases)) = prepared("reward") else { return };
         for case in cases {
             let most = Some(case.max_length());
             let rows = preferences(&case);

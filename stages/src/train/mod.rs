@@ -1,6 +1,5 @@
 //! Learning from examples: what comes before any feedback.
 
-pub(crate) mod likelihood;
 pub(crate) mod pretrain;
 pub(crate) mod sft;
 

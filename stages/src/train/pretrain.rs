@@ -6,21 +6,24 @@ use gradus_protocol::catalog::Length;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::likelihood::{Likelihood, TokenLoss};
 use crate::{
     artifact::{self, tokenizer::Codec},
     context::Context,
+    error::StageError,
     nn::{
         batch::Example,
-        checkpoint::{copy_tokenizer, files_of, load, save},
         config::Head,
-        trainer::{Training, train, write_curve},
+        curve::write_curve,
+        likelihood::{Likelihood, TokenLoss},
+        model_folder::{copy_tokenizer, load, save},
+        trainer::{Training, train},
     },
+    port::{Out, files_of, ports},
     prepare::{
         examples::texts,
         packing::{Packed, Strategy, pack},
     },
-    stage::{Out, Stage, StageError, ports},
+    stage::Stage,
 };
 
 /// Learn a language from plain text.

@@ -6,17 +6,20 @@ use gradus_protocol::catalog::Length;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::likelihood::{Likelihood, TokenLoss, perplexity};
 use crate::{
     artifact::{self, tokenizer::Codec},
     context::Context,
+    error::StageError,
     nn::{
-        checkpoint::{copy_tokenizer, files_of, load, save},
         config::Head,
-        trainer::{Training, train, write_curve},
+        curve::write_curve,
+        likelihood::{Likelihood, TokenLoss, perplexity},
+        model_folder::{copy_tokenizer, load, save},
+        trainer::{Training, train},
     },
+    port::{Out, files_of, ports},
     prepare::examples::{completions, dropped},
-    stage::{Out, Stage, StageError, ports},
+    stage::Stage,
 };
 
 /// Supervised fine-tuning.

@@ -2,14 +2,36 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use super::{Params, World};
-use crate::data::reward::TrueReward;
+use super::world::World;
+use crate::artifact::true_reward::TrueReward;
 
 const SIGNS: [&str; 3] = ["+", "-", "*"];
 
-pub(super) fn world(params: &Params) -> World {
-    let (largest, mistakes) = (params.largest, params.mistakes.clamp(0.0, 1.0));
+/// How hard the sums are.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Settings {
+    /// Arithmetic: the largest number in a sum. More make the task harder.
+    #[serde(default = "default_largest")]
+    #[schemars(range(min = 9, max = 999))]
+    pub(super) largest: u32,
+    /// Arithmetic: share of the replies that are wrong.
+    #[serde(default = "default_mistakes")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(super) mistakes: f64,
+}
+
+fn default_largest() -> u32 {
+    20
+}
+fn default_mistakes() -> f64 {
+    0.4
+}
+
+pub(super) fn world(settings: &Settings) -> World {
+    let (largest, mistakes) = (settings.largest, settings.mistakes.clamp(0.0, 1.0));
     let mut prompts = Vec::new();
     for sign in SIGNS {
         for a in 0..=largest {

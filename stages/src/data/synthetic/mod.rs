@@ -5,20 +5,24 @@
 
 mod arithmetic;
 mod reviews;
+mod world;
 
-use rand::{Rng, SeedableRng, seq::SliceRandom};
+use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::world::pick;
 use crate::{
+    artifact::true_reward::TrueReward,
     artifact::{
         self,
-        dataset::{self, CompletionRow, Format, PreferenceRow, PromptRow, Row, TextRow},
+        dataset::{self, CompletionRow, Format, PromptRow, Row, TextRow},
     },
     context::Context,
-    data::reward::TrueReward,
-    stage::{Out, Stage, StageError, ports},
+    error::StageError,
+    port::{Out, ports},
+    stage::Stage,
 };
 
 /// Make up rows.
@@ -64,27 +68,10 @@ pub(crate) struct Params {
     #[serde(default = "default_label_noise")]
     #[schemars(range(min = 0.0))]
     label_noise: f64,
-    /// Reviews: weight of kind words.
-    #[serde(default = "default_weight")]
-    w_sentiment: f64,
-    /// Reviews: weight of naming the product and the attributes asked for.
-    #[serde(default = "default_weight")]
-    w_topic: f64,
-    /// Reviews: weight against replies that are too short or too long.
-    #[serde(default = "default_w_length")]
-    w_length: f64,
-    /// Reviews: the length that costs nothing, in words.
-    #[serde(default = "default_target_words")]
-    #[schemars(range(min = 1, max = 1000))]
-    target_words: u32,
-    /// Arithmetic: the largest number in a sum. More make the task harder.
-    #[serde(default = "default_largest")]
-    #[schemars(range(min = 9, max = 999))]
-    largest: u32,
-    /// Arithmetic: share of the replies that are wrong.
-    #[serde(default = "default_mistakes")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    mistakes: f64,
+    #[serde(flatten)]
+    reviews: reviews::Settings,
+    #[serde(flatten)]
+    arithmetic: arithmetic::Settings,
     /// Decides every draw.
     #[serde(default)]
     seed: u64,
@@ -101,21 +88,6 @@ fn default_prompts() -> usize {
 }
 fn default_label_noise() -> f64 {
     0.2
-}
-fn default_weight() -> f64 {
-    1.0
-}
-fn default_w_length() -> f64 {
-    0.5
-}
-fn default_target_words() -> u32 {
-    20
-}
-fn default_largest() -> u32 {
-    20
-}
-fn default_mistakes() -> f64 {
-    0.4
 }
 
 ports!(Inputs {});
@@ -166,18 +138,6 @@ that can be checked.";
     }
 }
 
-/// Draws a reply to a prompt.
-type Reply = Box<dyn Fn(&str, &mut ChaCha8Rng) -> String>;
-
-/// What a task can say.
-struct World {
-    prompts: Vec<String>,
-    reply: Reply,
-    reward: TrueReward,
-    /// Pairs with equal rewards teach nothing where most rewards are equal.
-    seek_contrast: bool,
-}
-
 struct Made {
     text: Vec<Row>,
     demonstrations: Vec<Row>,
@@ -189,8 +149,8 @@ struct Made {
 
 fn make(params: &Params) -> Result<Made, StageError> {
     let mut world = match params.task {
-        Task::Reviews => reviews::world(params),
-        Task::Arithmetic => arithmetic::world(params),
+        Task::Reviews => reviews::world(&params.reviews),
+        Task::Arithmetic => arithmetic::world(&params.arithmetic),
     };
     let draws = |purpose: &str| draws(params.seed, purpose);
     world.prompts.shuffle(&mut draws("prompts"));
@@ -250,41 +210,6 @@ fn rows(
     row: impl Fn(&str, &mut ChaCha8Rng) -> Row,
 ) -> Vec<Row> {
     (0..count).map(|_| row(pick(draw, prompts), draw)).collect()
-}
-
-fn pick<'a, T: AsRef<str>>(draw: &mut ChaCha8Rng, from: &'a [T]) -> &'a str {
-    from[draw.random_range(0..from.len())].as_ref()
-}
-
-impl World {
-    /// Two different replies, the better one chosen with probability σ(Δ reward / noise).
-    fn pair(&self, prompt: &str, noise: f64, draw: &mut ChaCha8Rng) -> Row {
-        let score = |reply: &str| self.reward.score(prompt, reply);
-        let one = (self.reply)(prompt, draw);
-        let mut other = (self.reply)(prompt, draw);
-        for _ in 0..20 {
-            let equal = (score(&one) - score(&other)).abs() < 1e-9;
-            if one != other && !(equal && self.seek_contrast) {
-                break;
-            }
-            other = (self.reply)(prompt, draw);
-        }
-        let better = preferred(score(&one) - score(&other), noise);
-        let (chosen, rejected) =
-            if draw.random::<f64>() < better { (one, other) } else { (other, one) };
-        Row::Preference(PreferenceRow { prompt: prompt.to_owned(), chosen, rejected, margin: None })
-    }
-}
-
-/// Bradley-Terry: the probability that the first of two is preferred.
-fn preferred(difference: f64, noise: f64) -> f64 {
-    if difference == 0.0 {
-        0.5
-    } else if noise > 0.0 {
-        1.0 / (1.0 + (-difference / noise).exp())
-    } else {
-        f64::from(difference > 0.0)
-    }
 }
 
 fn mean_reward(reward: &TrueReward, rows: &[Row]) -> f64 {

@@ -3,9 +3,11 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use super::{Params, World, pick};
-use crate::data::reward::{ReviewReward, TrueReward};
+use super::world::{World, pick};
+use crate::artifact::true_reward::{ReviewReward, TrueReward};
 
 const PRODUCTS: [&str; 16] = [
     "kettle", "lamp", "radio", "chair", "phone", "camera", "backpack", "blender", "clock", "desk",
@@ -28,16 +30,44 @@ const FILLERS: [&str; 8] = [
     " I had another one for many years before that.",
 ];
 
-pub(super) fn world(params: &Params) -> World {
+/// What decides the true reward of a review.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Settings {
+    /// Reviews: weight of kind words.
+    #[serde(default = "default_weight")]
+    pub(super) w_sentiment: f64,
+    /// Reviews: weight of naming the product and the attributes asked for.
+    #[serde(default = "default_weight")]
+    pub(super) w_topic: f64,
+    /// Reviews: weight against replies that are too short or too long.
+    #[serde(default = "default_w_length")]
+    pub(super) w_length: f64,
+    /// Reviews: the length that costs nothing, in words.
+    #[serde(default = "default_target_words")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) target_words: u32,
+}
+
+fn default_weight() -> f64 {
+    1.0
+}
+fn default_w_length() -> f64 {
+    0.5
+}
+fn default_target_words() -> u32 {
+    20
+}
+
+pub(super) fn world(settings: &Settings) -> World {
     let own = |words: &[&str]| words.iter().map(ToString::to_string).collect();
     World {
         prompts: prompts(),
         reply: Box::new(reply),
         reward: TrueReward::Reviews(ReviewReward {
-            w_sentiment: params.w_sentiment,
-            w_topic: params.w_topic,
-            w_length: params.w_length,
-            target_words: params.target_words,
+            w_sentiment: settings.w_sentiment,
+            w_topic: settings.w_topic,
+            w_length: settings.w_length,
+            target_words: settings.target_words,
             positive: own(&POSITIVE),
             negative: own(&NEGATIVE),
         }),

@@ -8,8 +8,6 @@ use std::{
 
 use serde_json::Value;
 
-use crate::artifact::tokenizer::Codec;
-
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) options: Value,
@@ -58,10 +56,9 @@ pub(crate) fn text(row: &Value, column: &str) -> Option<String> {
     row[column].as_str().map(str::to_owned)
 }
 
-/// The tokenizer and the cases of one trainer, but those that have chats.
-pub(crate) fn prepared(trainer: &str) -> Option<(Codec, Vec<Case>)> {
+/// The folder, and the cases of one trainer but those that have chats.
+pub(crate) fn prepared(trainer: &str) -> Option<(PathBuf, Vec<Case>)> {
     let folder = folder()?;
-    let codec = Codec::open(&folder.join("tokenizer")).unwrap();
     let all = json(&folder, "data/prepared.json");
     let mut cases = Vec::new();
     for case in all["cases"].as_array().unwrap().iter().filter(|case| case["trainer"] == trainer) {
@@ -84,5 +81,5 @@ pub(crate) fn prepared(trainer: &str) -> Option<(Codec, Vec<Case>)> {
         });
     }
     assert!(!cases.is_empty(), "no case of {trainer} is ours: nothing would be compared");
-    Some((codec, cases))
+    Some((folder, cases))
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::stage::StageError;
+use crate::error::StageError;
 
 const VERSION: u32 = 1;
 

@@ -6,15 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::{
-    nn::{
-        batch::{Batch, Example, targets},
-        llama::Model,
-        logprob,
-        trainer::{Loss, Objective},
-    },
-    stage::StageError,
+use super::{
+    batch::{Batch, Example, targets},
+    decoder::Model,
+    logprob,
+    trainer::{Loss, Objective},
 };
+use crate::error::StageError;
 
 /// What a token costs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

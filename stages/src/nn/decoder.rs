@@ -13,7 +13,7 @@ use super::{
     config::{Config, Head},
     random,
 };
-use crate::stage::StageError;
+use crate::error::StageError;
 
 /// Finite, so that a row whose keys are all hidden gives numbers (which nobody reads) and not NaN.
 const HIDDEN: f64 = -1e30;
