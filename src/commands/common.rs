@@ -33,6 +33,9 @@ pub(crate) struct ParameterArgs {
     /// Take parameters from a YAML file; `--set` wins over it
     #[arg(long = "params", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// What all random choices derive from, in place of the pipeline's `seed`
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
 }
 
 /// Where to run and where to keep results
@@ -118,6 +121,7 @@ pub(crate) fn load_plan(path: &Path, parameters: &ParameterArgs) -> Result<Plan,
     let overrides = Overrides {
         files: parameters.files.clone(),
         settings: parameters.settings.clone(),
+        seed: parameters.seed,
         folder: PathBuf::from("."),
     };
     let mut mistakes = Mistakes::default();

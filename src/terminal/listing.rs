@@ -173,11 +173,10 @@ impl Terminal {
                 }
             }
         }
-        let own_seed = kind.params.iter().any(|param| param.name == "seed");
-        if kind.kind != "exec" && !own_seed {
+        if kind.uses_seed {
             self.line(&format!(
                 "\n{}",
-                self.out.dim("Every kind also takes `seed` in `with` (default 0): another seed, other random choices.")
+                self.out.dim("It also takes `seed` in `with`, by default the pipeline's: another seed, other random choices.")
             ));
         }
     }

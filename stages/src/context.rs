@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::{
     error::StageError,
-    nn::{random, trainer::Observer},
+    nn::{stream::Stream, trainer::Observer},
 };
 
 /// Reports at most this often; a step can take a millisecond.
@@ -27,12 +27,14 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 /// Given to every stage while it runs.
 pub(crate) struct Context {
     /// The only source of randomness.
-    pub(crate) seed: u64,
+    streams: Stream,
     pub(crate) device: tch::Device,
     /// Where training keeps its state while it runs.
     pub(crate) checkpoints: Option<Checkpoints>,
     cancelled: Arc<AtomicBool>,
     send: Box<dyn FnMut(Reply) + Send>,
+    /// Numbers of the summary that are none.
+    not_finite: Vec<String>,
     reported: Option<Instant>,
     logged: Option<Instant>,
 }
@@ -45,19 +47,20 @@ impl Context {
         reply: Box<dyn FnMut(Reply) + Send>,
     ) -> Self {
         Self {
-            seed,
+            streams: Stream::of(seed),
             device,
             checkpoints: None,
             cancelled,
             send: reply,
+            not_finite: Vec::new(),
             reported: None,
             logged: None,
         }
     }
 
-    /// A seed of its own for each purpose, so that adding a draw to one changes no other.
-    pub(crate) fn seed_for(&self, purpose: &str) -> u64 {
-        random::derive(self.seed, purpose)
+    /// The random numbers of one purpose; a purpose has them once.
+    pub(crate) fn stream(&mut self, purpose: &'static str) -> Stream {
+        self.streams.named(purpose)
     }
 
     /// Says how far the stage is, and ends it if the person asked for that.
@@ -99,9 +102,24 @@ impl Context {
         self.send_metric(name, Some(step as u64), value);
     }
 
-    /// Reports a number of the whole stage: it is kept with the action and shown in the summary.
+    /// Reports a number of the whole stage: it is kept with the action and shown in the summary. One that is
+    /// not finite fails the stage when it ends.
     pub(crate) fn summary(&mut self, name: &str, value: f64) {
+        if !value.is_finite() {
+            self.not_finite.push(name.to_owned());
+        }
         self.send_metric(name, None, value);
+    }
+
+    /// Refuses a stage that has reported numbers that are none.
+    pub(crate) fn check_summary(&self) -> Result<(), StageError> {
+        if self.not_finite.is_empty() {
+            return Ok(());
+        }
+        Err(StageError::refused(format!(
+            "{} came out as NaN or infinity: the training went astray, or its rows hold what cannot be measured",
+            self.not_finite.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        )))
     }
 
     fn send_metric(&mut self, name: &str, step: Option<u64>, value: f64) {

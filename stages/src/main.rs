@@ -23,6 +23,7 @@ mod oracles;
 mod policy;
 mod port;
 mod prepare;
+mod rules;
 mod schema;
 mod serve;
 mod stage;

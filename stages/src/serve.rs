@@ -26,7 +26,7 @@ use crate::{
     catalog::catalog,
     context::Context,
     device::{self, Opened},
-    error::StageError,
+    error::{StageError, without_frames},
     families,
 };
 
@@ -78,6 +78,11 @@ pub(crate) fn serve(wanted: &str) -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();
+    // The log is shown to people when a stage fails.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!("panicked at {place}: {}", words_of(panic.payload()));
+    }));
     let opened = match device::open(wanted) {
         Ok(opened) => opened,
         Err(message) => {
@@ -168,12 +173,12 @@ fn answer(
     }
 }
 
-/// What a panic said; of a C++ exception that tch passed on, only the first line.
+/// What a panic said; of a C++ exception that tch passed on, no stack.
 fn words_of(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("a panic without words");
-    text.lines().next().unwrap_or_default().to_owned()
+    without_frames(text)
 }

@@ -5,7 +5,7 @@
 
 use gradus_protocol::{
     Job,
-    catalog::{Kind, Length, Port},
+    catalog::{Kind, Length, Port, Rule},
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -21,9 +21,16 @@ pub(crate) trait Stage {
     const DOC: &'static str;
     /// False for kinds whose outputs are the same on every device.
     const USES_DEVICE: bool = true;
+    /// False for kinds that draw nothing at random.
+    const USES_SEED: bool = true;
     type Params: DeserializeOwned + JsonSchema;
     type Inputs: Ports;
     type Outputs: Ports;
+
+    /// What its parameters must not say together, so that it is said before anything runs.
+    fn rules() -> Vec<Rule> {
+        Vec::new()
+    }
 
     /// Which parameters say how long the stage works, for kinds that work in steps.
     fn length() -> Option<Length> {
@@ -63,8 +70,10 @@ fn describe<S: Stage>() -> Kind {
         revision: S::REVISION,
         doc: schema::plain(S::DOC),
         uses_device: S::USES_DEVICE,
+        uses_seed: S::USES_SEED,
         length: S::length(),
         params: schema::params::<S::Params>(),
+        rules: S::rules(),
         inputs: S::Inputs::describe(),
         outputs,
     }
@@ -74,5 +83,6 @@ fn run<S: Stage>(job: &Job, context: &mut Context) -> Result<(), StageError> {
     let params = serde_json::from_value(job.params.clone()).map_err(|error| {
         StageError::refused(format!("the parameters of `{}`: {error}", S::KIND))
     })?;
-    S::run(params, S::Inputs::bind(job)?, S::Outputs::bind(job)?, context)
+    S::run(params, S::Inputs::bind(job)?, S::Outputs::bind(job)?, context)?;
+    context.check_summary()
 }

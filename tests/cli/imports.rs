@@ -7,8 +7,8 @@ use std::{
 };
 
 /// A room imports from those before it and, but for families, from itself.
-const ORDER: [&str; 8] =
-    ["error", "schema", "port", "artifact", "nn", "prepare", "context", "stage"];
+const ORDER: [&str; 9] =
+    ["error", "schema", "rules", "port", "artifact", "nn", "prepare", "context", "stage"];
 const FAMILIES: [&str; 6] = ["data", "model", "train", "feedback", "policy", "evaluate"];
 /// What joins everything.
 const TOP: [&str; 5] = ["families", "catalog", "device", "serve", "main"];
@@ -109,8 +109,9 @@ fn imports(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTree
             paths.push([own, &[child.to_owned()]].concat());
         }
     }
-    let file = |path: Module| (1..=path.len()).rev().map(|n| path[..n].to_vec());
-    let file = |path: Module| file(path).find(|path| all.contains_key(path));
+    let file = |path: Module| {
+        (1..=path.len()).rev().map(|n| path[..n].to_vec()).find(|path| all.contains_key(path))
+    };
     paths.into_iter().filter_map(file).filter(|file| file != module).collect()
 }
 
@@ -154,7 +155,9 @@ fn no_files_of_the_worker_import_each_other_in_a_circle() {
         }
         for module in free {
             graph.remove(&module);
-            graph.values_mut().for_each(|imported| drop(imported.remove(&module)));
+            for imported in graph.values_mut() {
+                imported.remove(&module);
+            }
         }
     }
     assert!(graph.is_empty(), "{graph:#?}");

@@ -29,10 +29,16 @@ pub struct Kind {
     pub doc: String,
     /// False when the outputs are the same on every device: then the device is not in the fingerprint.
     pub uses_device: bool,
+    /// False when nothing is drawn at random: then the seed is not in the fingerprint.
+    #[serde(default = "yes")]
+    pub uses_seed: bool,
     /// For kinds that work in steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<Length>,
     pub params: Vec<Param>,
+    /// What its parameters must not say together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
     pub inputs: Vec<Port>,
     /// The first one is the main output.
     pub outputs: Vec<Port>,
@@ -45,7 +51,12 @@ impl Kind {
     }
 }
 
-/// Which parameters say how long a stage works, and nothing else: seeds do not derive from them.
+/// Catalogues of others need not say that a kind draws.
+fn yes() -> bool {
+    true
+}
+
+/// Which parameters say how long a stage works, and nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Length {
     /// The first that is given counts.
@@ -58,6 +69,62 @@ impl Length {
     /// Whether a longer stage with `params` goes on from a shorter one.
     pub fn extends(&self, params: &Value) -> bool {
         self.extends_when.iter().all(|(name, value)| params.get(name) == Some(value))
+    }
+}
+
+/// Parameters that make no sense together, each sound by itself: where all conditions hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    pub when: Vec<Condition>,
+    /// What is wrong then, and what to do.
+    pub words: String,
+}
+
+impl Rule {
+    /// Whether `params`, complete, break it.
+    pub fn is_broken_by(&self, params: &Value) -> bool {
+        self.when.iter().all(|condition| condition.holds(params))
+    }
+}
+
+/// Something that holds of a parameter or does not. Of one that is `null` only `is` can hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    pub param: String,
+    #[serde(flatten)]
+    pub test: Test,
+}
+
+/// What is asked of a parameter; an operand is a number, or the name of another parameter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Test {
+    /// It is one of these.
+    Is(Vec<Value>),
+    Above(Value),
+    /// It is no whole multiple.
+    NoMultipleOf(Value),
+}
+
+impl Condition {
+    fn holds(&self, params: &Value) -> bool {
+        let value = params.get(&self.param).unwrap_or(&Value::Null);
+        let operand = |operand: &Value| match operand.as_str() {
+            Some(name) => params.get(name).and_then(Value::as_f64),
+            None => operand.as_f64(),
+        };
+        let same = |other: &Value| match (value.as_f64(), other.as_f64()) {
+            (Some(one), Some(other)) => (one - other).abs() < f64::EPSILON,
+            _ => value == other,
+        };
+        let compared = |other: &Value, holds: fn(f64, f64) -> bool| {
+            value.as_f64().zip(operand(other)).is_some_and(|(one, other)| holds(one, other))
+        };
+        match &self.test {
+            Test::Is(values) => values.iter().any(same),
+            Test::Above(other) => compared(other, |one, other| one > other),
+            Test::NoMultipleOf(other) => compared(other, |one, other| one % other != 0.0),
+        }
     }
 }
 
@@ -145,4 +212,33 @@ pub enum PortType {
     ByParameter { parameter: String, types: Vec<(String, String)> },
     /// An output of the same type as what came in at that port.
     SameAs { input: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn holds(condition: Value, params: &Value) -> bool {
+        serde_json::from_value::<Condition>(condition).is_ok_and(|it| it.holds(params))
+    }
+
+    #[test]
+    fn conditions_compare_with_values_and_with_other_parameters() {
+        let params = json!({ "steps": 10, "warmup": 20.0, "loss": "ipo", "limit": null });
+        for (condition, expected) in [
+            (json!({ "param": "loss", "is": ["ipo", "hinge"] }), true),
+            (json!({ "param": "loss", "is": ["hinge"] }), false),
+            (json!({ "param": "warmup", "is": [20] }), true),
+            (json!({ "param": "warmup", "above": "steps" }), true),
+            (json!({ "param": "steps", "above": 10 }), false),
+            (json!({ "param": "steps", "no_multiple_of": 4 }), true),
+            (json!({ "param": "warmup", "no_multiple_of": "steps" }), false),
+            (json!({ "param": "limit", "is": [null] }), true),
+            (json!({ "param": "steps", "above": "limit" }), false),
+        ] {
+            assert_eq!(holds(condition.clone(), &params), expected, "{condition}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::catalog::Catalog;
 
 /// The version of these messages.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What the engine asks of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct Job {
     pub inputs: BTreeMap<String, Vec<Input>>,
     /// Where each output is to be written: a path that does not exist yet.
     pub outputs: BTreeMap<String, PathBuf>,
-    /// Derived from the fingerprint: the only source of randomness.
+    /// Derived from the stage's `seed` and its kind, and from nothing else: the only source of randomness.
     pub seed: u64,
     /// Threads inside one operation; part of the device class, as sums depend on it.
     pub threads: u32,

@@ -71,6 +71,8 @@ pub fn documented() -> Kind {
         revision: REVISION,
         doc: DOC.to_owned(),
         uses_device: false,
+        uses_seed: false,
+        rules: Vec::new(),
         length: None,
         params: vec![
             param(

@@ -104,7 +104,9 @@ impl Facts {
         };
         plain(Group::Kind, "kind");
         plain(Group::Revision, "revision");
-        plain(Group::Seed, "seed");
+        if !table["seed"].is_null() {
+            plain(Group::Seed, "seed");
+        }
         plain(Group::Device, "device");
         plain(Group::Schema, "schema");
         self.params(&table["params"], "", &mut rows);

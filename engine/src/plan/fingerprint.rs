@@ -4,15 +4,15 @@
 //! | --- | --- |
 //! | `kind`, `revision` | the code; a kind raises its revision when the same inputs would give other outputs |
 //! | `params` | all of them, defaults filled in, so that writing a default out changes nothing |
-//! | `seed` | every random choice derives from the fingerprint |
+//! | `seed` | every random choice derives from it, for kinds that make any |
 //! | `files` | the content of files that parameters name; their paths are not in it |
 //! | `inputs` | per port the digests, in order; for a fan-in also the stages' names, which the outputs show |
 //! | `program` | the content of the files that a worker of the project's own says it depends on, if it has any |
 //! | `device` | the device class with its threads, for kinds whose bytes depend on it |
 //! | `schema` | raised when this table changes |
 //!
-//! The seed of a stage derives from the same rows, less the parameters that only say how long it works: so a
-//! longer training can go on from a shorter one, where its kind says so.
+//! What a stage draws derives from `seed` and `kind` alone: stages that differ in anything else share their noise, so
+//! that they can be compared in pairs. A longer training can go on from a shorter one where its kind says so.
 //!
 //! Left out: names of stages and pipelines, paths, comments, the order of keys, slots, log settings, the
 //! version of gradus, and the time.
@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use super::Stage;
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// What is known about a stage once its inputs are there.
 #[derive(Debug, Clone, Default)]
@@ -80,7 +80,7 @@ impl Table {
             ("program", program),
             ("revision", Some(json!(stage.kind.revision))),
             ("schema", Some(json!(SCHEMA))),
-            ("seed", Some(json!(stage.seed))),
+            ("seed", stage.kind.uses_seed.then(|| json!(stage.seed))),
         ];
         let rows = rows.into_iter().filter_map(|(name, row)| Some((name.to_owned(), row?)));
         Self(Value::Object(rows.collect()))
@@ -100,12 +100,12 @@ impl Table {
     }
 }
 
-/// The seed of every random choice in a stage; `fingerprint` is the one without its length.
-pub fn seed_of(fingerprint: &Fingerprint) -> u64 {
-    let digest =
-        blake3::derive_key("gradus 2026 seed of a stage", fingerprint.to_string().as_bytes());
+/// What every random choice of a stage derives from: its `seed` and its kind.
+pub fn seed_of(stage: &Stage) -> u64 {
+    let mut hasher = blake3::Hasher::new_derive_key("gradus 2026 seed of a stage");
+    hasher.update(&stage.seed.to_le_bytes()).update(stage.kind.kind.as_bytes());
     let mut seed = [0; 8];
-    seed.copy_from_slice(&digest[..8]);
+    seed.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     u64::from_le_bytes(seed)
 }
 
@@ -153,6 +153,9 @@ mod tests {
             { "name": "all", "doc": "", "type": { "is": ["any"] }, "optional": true, "many": true }
         ],
         "outputs": [{ "name": "out", "doc": "", "type": { "is": ["any"] } }]
+    }, {
+        "kind": "still", "revision": 1, "doc": "", "uses_device": true, "uses_seed": false,
+        "params": [], "inputs": [], "outputs": []
     }] }"#;
 
     /// The last stage of a pipeline.
@@ -332,8 +335,27 @@ mod tests {
     }
 
     #[test]
-    fn seeds_differ_as_fingerprints_do() {
-        assert_eq!(seed_of(&fingerprint("")), seed_of(&fingerprint("size: 1")));
-        assert_ne!(seed_of(&fingerprint("")), seed_of(&fingerprint("size: 2")));
+    fn what_is_drawn_follows_from_the_seed_and_the_kind_alone() {
+        let of = |kind: &str, with: &str| {
+            seed_of(&stage(&format!("stages: {{ a: {{ kind: {kind}, with: {{ {with} }} }} }}")))
+        };
+        assert_eq!(of("make", ""), of("make", "size: 2, deep: { a: 2 }, seed: 0"));
+        assert_ne!(of("make", ""), of("make", "seed: 1"));
+        assert_ne!(of("make", ""), of("still", ""));
+    }
+
+    #[test]
+    fn the_pipelines_seed_is_that_of_every_stage_which_says_none() {
+        let of = |text: &str| Table::of(&stage(text), &Known::default()).0["seed"].clone();
+        assert_eq!(of("seed: 3\nstages: { a: { kind: make } }"), json!(3));
+        assert_eq!(of("seed: 3\nstages: { a: { kind: make, with: { seed: 4 } } }"), json!(4));
+        assert_eq!(
+            of("params: { s: 5 }\nseed: '${params.s}'\nstages: { a: { kind: make } }"),
+            json!(5)
+        );
+        // A kind that draws nothing is the same whatever the seed.
+        assert_eq!(of("seed: 3\nstages: { a: { kind: still } }"), Value::Null);
+        let deep = "seed: 3\nstages: { a: { kind: make, with: { deep: { b: 's${seed}' } } } }";
+        assert_eq!(stage(deep).params["deep"]["b"], "s3");
     }
 }

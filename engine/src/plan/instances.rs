@@ -7,6 +7,7 @@ use gradus_protocol::catalog::{Catalog, Kind};
 use super::{
     exec,
     matrix::{Point, points},
+    seed,
     when::{self, LeftOut},
 };
 use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, Scope, StageSpec, nearest};
@@ -20,6 +21,7 @@ pub(super) struct Instance<'a> {
     pub(super) spec: &'a StageSpec,
     pub(super) kind: Arc<Kind>,
     pub(super) point: Vec<(String, Node)>,
+    pub(super) seed: u64,
 }
 
 impl Instance<'_> {
@@ -27,7 +29,12 @@ impl Instance<'_> {
     pub(super) fn scope<'s>(&'s self, pipeline: &'s Pipeline) -> Scope<'s> {
         // Its name in its own file: by which includes it came is nothing that its outputs may show.
         let name = self.id.strip_prefix(&self.spec.prefix).unwrap_or(&self.id);
-        Scope { matrix: &self.point, stage: Some(name), ..scope_of(self.spec, pipeline) }
+        Scope {
+            matrix: &self.point,
+            stage: Some(name),
+            seed: Some(self.seed),
+            ..scope_of(self.spec, pipeline)
+        }
     }
 }
 
@@ -58,7 +65,9 @@ pub(super) fn instances<'a>(
                 mistakes.add(&pipeline.sources, spec.at, problem);
                 return (instances, left_out);
             }
-            let instance = Instance { id, spec, kind: Arc::clone(&kind), point: values };
+            let mut instance =
+                Instance { id, spec, kind: Arc::clone(&kind), point: values, seed: 0 };
+            instance.seed = seed::of(&instance, pipeline, mistakes);
             match when::left_out(&instance, pipeline, mistakes) {
                 None => instances.push(instance),
                 Some(because) => {

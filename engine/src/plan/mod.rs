@@ -16,8 +16,10 @@ mod line;
 mod matrix;
 mod params;
 mod resources;
+mod rules;
 mod schema;
 mod secrets;
+mod seed;
 mod snapshot;
 mod typing;
 mod when;
@@ -68,7 +70,7 @@ pub struct Stage {
     pub kind: Arc<Kind>,
     /// Complete: defaults are filled in.
     pub params: Value,
-    /// Changes every random choice of this stage.
+    /// What every random choice of this stage derives from.
     pub seed: u64,
     /// Files that parameters name: where in `params` (a JSON pointer), and where on the disk.
     pub files: Vec<(String, PathBuf)>,

@@ -3,11 +3,8 @@
 use gradus_protocol::catalog::{Param, Range, Shape};
 use serde_json::{Map, Value};
 
-use super::{Stage, conduct, exec, files, instances::Instance};
+use super::{Stage, conduct, exec, files, instances::Instance, rules, seed::SEED};
 use crate::spec::{At, Data, Entry, Mistakes, Node, Pipeline, Problem, interpolate, nearest};
-
-/// The parameter that every kind has.
-const SEED: &str = "seed";
 
 /// The instance with its parameters, still without inputs.
 pub(super) fn complete(
@@ -22,7 +19,7 @@ pub(super) fn complete(
         prefix: spec.prefix.clone(),
         kind: std::sync::Arc::clone(&instance.kind),
         params: Value::Null,
-        seed: 0,
+        seed: instance.seed,
         files: Vec::new(),
         inputs: Vec::new(),
         output_types: Vec::new(),
@@ -38,28 +35,18 @@ pub(super) fn complete(
     let before = mistakes.list.len();
     let (with, unfilled) = fill(instance, pipeline, mistakes);
     let mut check = Check { pipeline, mistakes, stage: &spec.name, unfilled, files: Vec::new() };
-    // A kind may have a seed of its own, as data kinds do whose rows must not change with other parameters.
-    let own = instance.kind.params.iter().any(|param| param.name == SEED);
-    if let Some(seed) = with.get(SEED).filter(|_| !own) {
-        let range = Range { min: Some(0.0), ..Range::default() };
-        stage.seed = check
-            .value(seed, &Shape::Integer(range), "`seed`", "")
-            .and_then(|seed| seed.as_u64())
-            .unwrap_or(0);
-    }
-    let entries = with.entries().iter().filter(|entry| own || entry.key != SEED).cloned().collect();
-    let with = Node { data: Data::Map(entries), at: with.at };
     let params = check.fields(&with, &instance.kind.params, &spec.kind, "", spec.at);
     stage.files = check.files;
     if mistakes.list.len() > before {
         // The stage stays, so that mistakes in its wiring are found too.
         return stage;
     }
+    rules::check(instance, &params, pipeline, mistakes);
     stage.params = params;
     stage
 }
 
-/// `with` with every value filled in, and the names of those that could not be.
+/// `with` with every value but the seed filled in, and the names of those that could not be.
 fn fill(
     instance: &Instance<'_>,
     pipeline: &Pipeline,
@@ -67,7 +54,8 @@ fn fill(
 ) -> (Node, Vec<String>) {
     let scope = instance.scope(pipeline);
     let (mut filled, mut unfilled) = (Vec::new(), Vec::new());
-    for entry in instance.spec.with.entries() {
+    let is_seed = |entry: &&Entry| instance.kind.uses_seed && entry.key == SEED;
+    for entry in instance.spec.with.entries().iter().filter(|entry| !is_seed(entry)) {
         match interpolate(&entry.value, &scope, &pipeline.sources, mistakes) {
             Some(value) => filled.push(Entry { key: entry.key.clone(), at: entry.at, value }),
             None => unfilled.push(entry.key.clone()),

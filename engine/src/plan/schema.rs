@@ -33,6 +33,7 @@ pub fn schema(catalog: &Catalog) -> Value {
         "properties": {
             "name": { "type": "string", "description": "What runs and outputs are filed under; the file's name by default." },
             "description": { "type": "string" },
+            "seed": or_filled(json!({ "type": "integer", "minimum": 0, "default": 0, "description": "What all random choices derive from; `--seed` wins over it, and a stage may say another." })),
             "params": { "type": "object", "description": "Values that stages use as `${params.NAME}`, and that `--set` changes." },
             "env": { "type": "array", "items": { "type": "string" }, "description": "Environment variables that values may use as `${env.NAME}`." },
             "snapshot": { "type": "array", "description": "What `gradus test` compares." },
@@ -56,11 +57,14 @@ fn include() -> Value {
     let file =
         json!({ "type": "string", "description": "A pipeline file, from this one's folder." });
     let params = json!({ "type": "object", "description": "Values for its parameters; one may name a stage of this file." });
+    let seed = or_filled(
+        json!({ "type": "integer", "minimum": 0, "description": "The seed of its stages, in place of this file's." }),
+    );
     let full = json!({
         "type": "object",
         "additionalProperties": false,
         "required": ["path"],
-        "properties": { "path": file, "params": params },
+        "properties": { "path": file, "params": params, "seed": seed },
     });
     json!({
         "type": "object",
@@ -202,10 +206,11 @@ fn properties(kind: &Kind) -> Value {
         // Its ports are what the stage itself declares.
         return json!({ "with": with });
     }
-    let own = &mut with["properties"];
-    if own.get("seed").is_none() {
-        own["seed"] = or_filled(json!({ "type": "integer", "minimum": 0, "default": 0 }));
-        own["seed"]["description"] = json!("Another seed, other random choices.");
+    if kind.uses_seed {
+        let own = &mut with["properties"];
+        own["seed"] = or_filled(json!({ "type": "integer", "minimum": 0 }));
+        own["seed"]["description"] =
+            json!("What its random choices derive from; the pipeline's `seed` by default.");
     }
     let ports = kind.inputs.iter().map(|port| (port.name.clone(), input(port)));
     let required = kind.inputs.iter().filter(|port| !port.optional).map(|port| &port.name);

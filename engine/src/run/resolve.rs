@@ -85,7 +85,7 @@ pub(super) fn gather(
     let table = Table::of(stage, &known);
     let fingerprint = table.fingerprint();
     let line = stage.kind.length.as_ref().map(|length| table.line(length));
-    let seed = seed_of(line.as_ref().unwrap_or(&fingerprint));
+    let seed = seed_of(stage);
     let extends = session.settings.checkpoint.keep_last && stage.extends();
     let work = line.filter(|_| extends).unwrap_or(fingerprint);
     Ok(Some(Resolved { facts: Facts { table, origins }, fingerprint, seed, work, known, stats }))

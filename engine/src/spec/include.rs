@@ -17,7 +17,7 @@ use super::{
 };
 
 const PIPELINE_KEYS: &[&str] =
-    &["name", "description", "include", "params", "env", "templates", "stages", "snapshot"];
+    &["name", "description", "seed", "include", "params", "env", "templates", "stages", "snapshot"];
 const MOST_INCLUDES: usize = 100;
 /// Files that include each other, one in the other.
 const DEEPEST: usize = 8;
@@ -39,19 +39,28 @@ pub struct Module {
     pub sound: bool,
     /// The parameters that it was given, as they are written.
     pub given: Vec<Entry>,
+    /// What random choices derive from, where it is said: in the pipeline, or where this file is included.
+    pub seed: Option<Node>,
+}
+
+/// What a file is given by whoever includes it.
+#[derive(Default)]
+pub(super) struct Given {
+    pub(super) params: Vec<Entry>,
+    pub(super) seed: Option<Node>,
 }
 
 impl Default for Module {
     fn default() -> Self {
         let params = Node { data: Data::Map(Vec::new()), at: super::At::default() };
         let (prefix, env, given) = (String::new(), Vec::new(), Vec::new());
-        Self { prefix, params, env, file: None, sound: true, given }
+        Self { prefix, params, env, file: None, sound: true, given, seed: None }
     }
 }
 
 /// Finds what cannot be filled in among parameters that files are given, used or not.
 pub(super) fn check_given(modules: &[Module], sources: &Sources, mistakes: &mut Mistakes) {
-    let scope = Scope { modules, ..Scope::default() };
+    let scope = Scope { modules, seed: Some(0), ..Scope::default() };
     for entry in modules.iter().flat_map(|module| &module.given) {
         interpolate(&entry.value, &scope, sources, mistakes);
     }
@@ -59,7 +68,8 @@ pub(super) fn check_given(modules: &[Module], sources: &Sources, mistakes: &mut 
 
 impl Reader<'_> {
     /// Reads a whole file, those that it includes before itself.
-    pub(super) fn file(&mut self, root: &Node, place: &str, prefix: &str, given: Vec<Entry>) {
+    pub(super) fn file(&mut self, root: &Node, place: &str, prefix: &str, given: Given) {
+        let Given { params: given, seed } = given;
         self.keys(root, place, PIPELINE_KEYS);
         let own = self.modules.len();
         let empty = Node { data: Data::Map(Vec::new()), at: root.at };
@@ -75,6 +85,7 @@ impl Reader<'_> {
             file,
             sound: true,
             given,
+            seed,
         });
         for entry in self.entries(root.get("include"), "`include`") {
             if self.include(&entry, prefix).is_none() && self.modules.len() <= 2 * MOST_INCLUDES {
@@ -108,15 +119,16 @@ impl Reader<'_> {
         }
         let (path, given) = match &entry.value.data {
             Data::Map(_) => {
-                self.keys(&entry.value, &place, &["path", "params"]);
-                let given = self.entries(entry.value.get("params"), "`params`");
+                self.keys(&entry.value, &place, &["path", "params", "seed"]);
+                let params = self.entries(entry.value.get("params"), "`params`");
+                let given = Given { params, seed: entry.value.get("seed").cloned() };
                 if entry.value.get("path").is_none() {
                     self.add(entry.at, Problem::MissingKey { place, key: "path" });
                     return None;
                 }
                 (entry.value.get("path")?, given)
             }
-            _ => (&entry.value, Vec::new()),
+            _ => (&entry.value, Given::default()),
         };
         let text = self.text(Some(path), "the path of an include")?;
         if text.contains("${") {

@@ -27,6 +27,8 @@ pub struct Scope<'a> {
     pub args: &'a [Entry],
     /// The instance's own name.
     pub stage: Option<&'a str>,
+    /// The seed of the stage.
+    pub seed: Option<u64>,
     /// What all values of the pipeline may still come to.
     pub budget: Option<&'a Budget>,
     /// Further words that stand for text: an `exec` stage's `inputs.NAME` and `outputs.NAME`.
@@ -192,9 +194,13 @@ impl<'a> Filler<'a> {
                 let name = self.scope.stage.unwrap_or_default().to_owned();
                 Some(Node { data: Data::Text(name), at })
             }
+            "seed" if path.is_empty() && self.scope.seed.is_some() => {
+                let seed = self.scope.seed.unwrap_or_default();
+                Some(Node { data: Data::Number(seed.into()), at })
+            }
             _ => {
                 let words = self.scope.words.keys().map(String::as_str);
-                let near = nearest(expression, words.chain(["stage.name"])).or_else(|| {
+                let near = nearest(expression, words.chain(["stage.name", "seed"])).or_else(|| {
                     let root = nearest(root, ["params", "matrix", "env", "args"])?;
                     Some(if path.is_empty() { root } else { format!("{root}.{path}") })
                 });
@@ -202,7 +208,7 @@ impl<'a> Filler<'a> {
                     "inputs" | "outputs" => {
                         format!("`{root}.` is for what an `exec` stage itself declares")
                     }
-                    _ => "it must begin with `params.`, `matrix.`, `env.` or be `stage.name`"
+                    _ => "it must begin with `params.`, `matrix.`, `env.`, or be `stage.name` or `seed`"
                         .to_owned(),
                 };
                 self.fail(at, expression, why, near)

@@ -29,6 +29,8 @@ pub enum Problem {
     WrongType { what: String, expected: String, found: String },
     #[error("{what} must be {rule}, and this is {found}")]
     OutOfRange { what: String, rule: String, found: String, nearest: Option<String> },
+    #[error("stage `{stage}`: {words}")]
+    Rule { stage: String, words: String },
     #[error("{what} is no name")]
     BadName { what: String },
     #[error("there is no kind `{kind}`")]
@@ -100,6 +102,7 @@ impl Problem {
             Self::MissingKey { .. } => "pipeline::missing_key",
             Self::WrongType { .. } => "value::wrong_type",
             Self::OutOfRange { .. } => "value::out_of_range",
+            Self::Rule { .. } => "value::rule",
             Self::BadName { .. } => "pipeline::bad_name",
             Self::UnknownKind { .. } => "stage::unknown_kind",
             Self::UnknownParameter { .. } => "stage::unknown_parameter",
@@ -145,6 +148,7 @@ impl Problem {
             Self::MissingKey { .. } => "in this part",
             Self::WrongType { .. } | Self::PortType { .. } => "of another type",
             Self::OutOfRange { .. } => "out of range",
+            Self::Rule { .. } => "with what else is said",
             Self::BadName { .. } => "not a name",
             Self::UnknownKind { .. } => "not a kind",
             Self::UnknownParameter { .. } => "not a parameter",

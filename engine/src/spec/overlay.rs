@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
+    include::Module,
     mistake::{Mistakes, Problem, nearest},
     node::{At, Data, Node, SourceText, Sources},
     pipeline::bounded_text,
@@ -16,17 +17,26 @@ pub struct Overrides {
     pub files: Vec<PathBuf>,
     /// `a.b=value`, in order; values are YAML.
     pub settings: Vec<String>,
+    /// In place of the pipeline's own.
+    pub seed: Option<u64>,
     /// What relative paths in settings are relative to.
     pub folder: PathBuf,
 }
 
-/// Lays `overrides` over `params`. Only a parameter that the pipeline has can be set.
+/// Lays `overrides` over the parameters and the seed. Only a parameter that the pipeline has can be set.
 pub(super) fn apply(
-    params: &mut Node,
+    pipeline: &mut Module,
     overrides: &Overrides,
     sources: &mut Sources,
     mistakes: &mut Mistakes,
 ) {
+    if let Some(seed) = overrides.seed {
+        let text = seed.to_string();
+        let source = add(sources, "--seed".to_owned(), &text, overrides.folder.clone());
+        let at = At { source, start: 0, end: text.len() };
+        pipeline.seed = Some(Node { data: Data::Number(seed.into()), at });
+    }
+    let params = &mut pipeline.params;
     for file in &overrides.files {
         let text = match bounded_text(file) {
             Ok(text) => text,

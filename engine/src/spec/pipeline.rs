@@ -10,7 +10,7 @@ use std::{
 use super::{
     bounds::LARGEST_TEXT,
     budget::Budget,
-    include::{self, Module},
+    include::{self, Given, Module},
     mistake::{Mistakes, Problem},
     node::{At, Entry, Node, SourceText, Sources},
     overlay::{self, Overrides},
@@ -106,6 +106,15 @@ impl<'a> Reference<'a> {
     }
 }
 
+impl Pipeline {
+    /// The seed that is said for stages whose names begin with `prefix`, by the innermost that says one.
+    pub(crate) fn seed_below(&self, prefix: &str) -> Option<&Node> {
+        let about = self.modules.iter().filter(|module| prefix.starts_with(&module.prefix));
+        let saying = about.filter(|module| module.seed.is_some());
+        saying.max_by_key(|module| module.prefix.len())?.seed.as_ref()
+    }
+}
+
 /// Reads the pipeline at `path`. What is wrong with its keys goes to `mistakes`, and the rest is still
 /// read, so that a plan can add its own; `None` only for what is no text or no YAML at all.
 pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Option<Pipeline> {
@@ -132,13 +141,14 @@ pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Opti
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut reader = Reader::new(&folder, sources, mistakes);
     reader.open.extend(path.canonicalize().ok());
-    reader.file(&root, "the pipeline", "", Vec::new());
+    let seed = root.get("seed").cloned();
+    reader.file(&root, "the pipeline", "", Given { seed, ..Given::default() });
     let name = reader.text(root.get("name"), "`name`").unwrap_or(stem);
     let description = reader.text(root.get("description"), "`description`").unwrap_or_default();
     let snapshots = reader.snapshots(root.get("snapshot"));
     let Reader { mut sources, mut modules, stages, names, .. } = reader;
     if let Some(own) = modules.first_mut() {
-        overlay::apply(&mut own.params, overrides, &mut sources, mistakes);
+        overlay::apply(own, overrides, &mut sources, mistakes);
     }
     include::check_given(&modules, &sources, mistakes);
     let budget = Budget::default();

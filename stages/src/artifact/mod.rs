@@ -39,6 +39,10 @@ artifact!(
     Rows: "text" | "prompts" | "completions" | "preferences"
 );
 artifact!(
+    /// What a model thinks of completions: a log-probability for each, as JSON lines.
+    LogProbs: "log_probs"
+);
+artifact!(
     /// A reward in closed form, known because the data is synthetic.
     TrueReward: "true_reward"
 );

@@ -46,9 +46,6 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     test: f64,
-    /// Decides which prompts are for testing.
-    #[serde(default)]
-    seed: u64,
     /// How the file is written; left out, its extension tells.
     #[serde(default)]
     file_format: Option<FileFormat>,
@@ -129,7 +126,7 @@ A preference without a `prompt` column has it as the common beginning of `chosen
         let rows = load(&params, &params.path.0)?;
         let (train, test) = match &params.test_path {
             Some(path) => (rows, load(&params, &path.0)?),
-            None => split(rows, params.test, params.seed)?,
+            None => split(rows, params.test, context.stream("split"))?,
         };
         write_all(&outputs.train.path, params.format, &train)?;
         write_all(&outputs.test.path, params.format, &test)?;

@@ -13,6 +13,7 @@ use crate::{
     },
     context::Context,
     error::StageError,
+    nn::stream::Stream,
     port::{Out, file_of, ports},
     stage::Stage,
 };
@@ -27,9 +28,6 @@ pub(crate) struct Params {
     #[serde(default = "default_test")]
     #[schemars(range(min = 0.0))]
     test: f64,
-    /// Decides which prompts are for testing. Rows added later leave the others mostly where they are.
-    #[serde(default)]
-    seed: u64,
 }
 
 fn default_test() -> f64 {
@@ -71,7 +69,7 @@ impl Stage for Split {
         let reader = dataset::Reader::open(file_of(&inputs.rows.source)?)?;
         let format = reader.format();
         let rows: Vec<Row> = reader.collect::<Result<_, _>>()?;
-        let (train, test) = split(rows, params.test, params.seed)?;
+        let (train, test) = split(rows, params.test, context.stream("split"))?;
         dataset::write_all(&outputs.train.path, format, &train)?;
         dataset::write_all(&outputs.test.path, format, &test)?;
         context.summary("train_rows", train.len() as f64);
@@ -80,11 +78,12 @@ impl Stage for Split {
     }
 }
 
-/// Takes whole prompts for the test side, in the order of their hashes, until it has enough rows.
+/// Takes whole prompts for the test side, in the order of their hashes, until it has enough rows. So rows
+/// that are added later leave the others mostly where they are.
 pub(crate) fn split(
     rows: Vec<Row>,
     test: f64,
-    seed: u64,
+    draws: Stream,
 ) -> Result<(Vec<Row>, Vec<Row>), StageError> {
     let share = if test < 1.0 { test * rows.len() as f64 } else { test };
     let wanted = share.round();
@@ -94,12 +93,13 @@ pub(crate) fn split(
             rows.len()
         )));
     }
+    let hasher = draws.hasher();
     let mut counts: HashMap<&str, usize> = HashMap::new();
     for row in &rows {
         *counts.entry(row.prompt()).or_default() += 1;
     }
     let mut prompts: Vec<_> =
-        counts.iter().map(|(prompt, count)| (rank(prompt, seed), *prompt, *count)).collect();
+        counts.iter().map(|(prompt, count)| (rank(prompt, &hasher), *prompt, *count)).collect();
     prompts.sort_unstable();
     let mut taken = 0;
     let chosen: HashSet<String> = prompts
@@ -121,10 +121,8 @@ pub(crate) fn split(
     Ok((train, test))
 }
 
-fn rank(prompt: &str, seed: u64) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new_derive_key("gradus 2026 split by prompt");
-    hasher.update(&seed.to_le_bytes()).update(prompt.as_bytes());
-    *hasher.finalize().as_bytes()
+fn rank(prompt: &str, hasher: &blake3::Hasher) -> [u8; 32] {
+    *hasher.clone().update(prompt.as_bytes()).finalize().as_bytes()
 }
 
 #[cfg(test)]
@@ -147,7 +145,7 @@ mod tests {
     #[test]
     fn no_prompt_is_on_both_sides_and_no_row_is_lost() {
         let rows = rows(1000, 300);
-        let (train, test) = split(rows, 0.2, 1).unwrap();
+        let (train, test) = split(rows, 0.2, Stream::of(1)).unwrap();
         assert!(prompts(&train).is_disjoint(&prompts(&test)));
         assert_eq!(train.len() + test.len(), 1000);
         assert!((200..=203).contains(&test.len()), "{}", test.len());
@@ -155,14 +153,14 @@ mod tests {
 
     #[test]
     fn from_one_on_test_counts_rows() {
-        assert_eq!(split(rows(50, 50), 7.0, 1).unwrap().1.len(), 7);
-        assert_eq!(split(rows(50, 50), 0.0, 1).unwrap().1.len(), 0);
+        assert_eq!(split(rows(50, 50), 7.0, Stream::of(1)).unwrap().1.len(), 7);
+        assert_eq!(split(rows(50, 50), 0.0, Stream::of(1)).unwrap().1.len(), 0);
     }
 
     #[test]
     fn the_seed_and_nothing_else_decides() {
         let rows = rows(100, 100);
-        let test = |seed| split(rows.clone(), 0.3, seed).unwrap().1;
+        let test = |seed| split(rows.clone(), 0.3, Stream::of(seed)).unwrap().1;
         assert_eq!(test(1), test(1));
         assert_ne!(test(1), test(2));
     }
@@ -170,7 +168,7 @@ mod tests {
     #[test]
     fn a_test_side_that_takes_all_is_refused() {
         for (rows, test) in [(rows(5, 5), 5.0), (rows(5, 1), 0.5), (rows(5, 5), f64::NAN)] {
-            assert!(split(rows, test, 1).is_err(), "{test}");
+            assert!(split(rows, test, Stream::of(1)).is_err(), "{test}");
         }
     }
 }

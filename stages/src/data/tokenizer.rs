@@ -62,6 +62,7 @@ impl Stage for TrainTokenizer {
     const REVISION: u32 = 1;
     const DOC: &'static str = "Learn a byte-level BPE tokenizer from rows.";
     const USES_DEVICE: bool = false;
+    const USES_SEED: bool = false;
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;

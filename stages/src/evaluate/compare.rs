@@ -66,6 +66,7 @@ impl Stage for Compare {
     const REVISION: u32 = 1;
     const DOC: &'static str = "Compare evaluations in a table and a plot of reward against KL.";
     const USES_DEVICE: bool = false;
+    const USES_SEED: bool = false;
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;

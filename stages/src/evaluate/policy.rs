@@ -10,21 +10,19 @@ use serde::{Deserialize, Serialize};
 
 use super::samples::{Estimate, Sample, estimate, sequence_divergences, win_rate};
 use crate::{
-    artifact::true_reward::TrueReward,
-    artifact::{self, tokenizer::Codec},
+    artifact::{self, true_reward::TrueReward},
     context::Context,
     error::StageError,
-    nn::scores::scores,
     nn::{
         batch::Example,
         config::Head,
-        decoder::Model,
         generate::{Limits, generate},
-        likelihood::perplexity,
-        model_folder::load,
+        likelihood::held_out,
+        pretrained::Pretrained,
         sampling::Sampling,
+        scores::scores,
     },
-    port::{Out, file_of, files_of, ports},
+    port::{Out, file_of, ports},
     prepare::examples::{completions, prompts},
     stage::Stage,
 };
@@ -153,11 +151,10 @@ no room for `max_new_tokens` in the policy's context are left out and counted.";
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let codec = Codec::load(&inputs.policy.source)?;
-        let policy = load(files_of(&inputs.policy.source)?, context.device)?;
-        let policy = policy.expecting(Head::LanguageModel)?;
+        let head = Head::LanguageModel;
+        let policy = Pretrained::open("policy", &inputs.policy.source, head, context.device)?;
         let texts = prompts(&inputs.prompts.source, params.prompts)?;
-        let (mut samples, rows) = sampled(&params, &policy, &codec, texts, context)?;
+        let (mut samples, rows) = sampled(&params, &policy, texts, context)?;
         if let Some(reward) = &inputs.true_reward {
             let reward = TrueReward::load(file_of(&reward.source)?)?;
             for sample in &mut samples {
@@ -168,19 +165,23 @@ no room for `max_new_tokens` in the policy's context are left out and counted.";
             score(&mut samples, reward_model, context)?;
         }
         if let Some(reference) = &inputs.reference {
-            let reference = load(files_of(&reference.source)?, context.device)?;
-            let reference = reference.expecting(Head::LanguageModel)?.same_vocabulary(&policy)?;
-            let divergences = sequence_divergences(&policy, &reference, &rows)?;
+            let source = &reference.source;
+            let reference = Pretrained::open("reference", source, head, context.device)?;
+            reference.same_tokens(&policy)?;
+            let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+            reference.bears(longest, "the prompts with their completions")?;
+            let report = |done, all| context.progress(done, all, "samples compared", "");
+            let divergences = sequence_divergences(&policy.model, &reference.model, &rows, report)?;
             samples.iter_mut().zip(divergences).for_each(|(sample, kl)| sample.kl = Some(kl));
         }
         let mut evaluation = Evaluation::of(params.name, samples);
-        if let Some(held_out) = &inputs.completions {
-            let rows = completions(&held_out.source, &codec, policy.longest(None)?, true)?;
-            evaluation.perplexity = Some(perplexity(&policy, &rows)?);
+        if let Some(others) = &inputs.completions {
+            let rows = completions(&others.source, &policy.codec, policy.longest(None)?, true)?;
+            let report = |done, all| context.progress(done, all, "held-out rows", "");
+            evaluation.perplexity = Some(held_out(&policy.model, &rows, report)?.loss.exp());
         }
         if let Some(baseline) = &inputs.baseline {
-            evaluation
-                .compare(&read(file_of(&baseline.source)?)?, context.seed_for("bootstrap"))?;
+            evaluation.compare(&read(file_of(&baseline.source)?)?, 0)?;
         }
         evaluation.report(context);
         write(&evaluation, &outputs.evaluation.path)
@@ -190,19 +191,19 @@ no room for `max_new_tokens` in the policy's context are left out and counted.";
 /// Completions of every prompt that leaves room for one, as text and as tokens.
 fn sampled(
     params: &Params,
-    policy: &Model,
-    codec: &Codec,
+    policy: &Pretrained,
     texts: Vec<String>,
     context: &mut Context,
 ) -> Result<(Vec<Sample>, Vec<Example>), StageError> {
     let room = policy.longest(None)?.saturating_sub(params.max_new_tokens);
     let all = texts.len();
-    let (mut fitting, mut encoded) = (Vec::new(), Vec::new());
-    for text in texts {
-        let ids = codec.encode(&text)?;
+    let (mut fitting, mut encoded, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, text) in texts.into_iter().enumerate() {
+        let ids = policy.codec.encode_open(&text)?;
         if ids.len() <= room {
             fitting.push(text);
             encoded.push(ids);
+            numbers.push(number);
         }
     }
     let texts = fitting;
@@ -225,20 +226,20 @@ fn sampled(
         min_p: params.min_p,
         repetition_penalty: params.repetition_penalty,
     };
-    let own = [codec.eos];
     let limits = Limits {
         max_new_tokens: params.max_new_tokens,
-        eos: if policy.config.eos.is_empty() { &own } else { &policy.config.eos },
+        eos: &policy.model.config.eos,
         rows: params.batch,
-        seed: context.seed_for("samples"),
     };
+    let mut streams = context.stream("samples");
+    let draws = numbers.into_iter().flat_map(|prompt| streams.at(prompt).rows(copies)).collect();
     let report = |done| context.progress(done, prompts.len(), "samples", "");
-    let generated = generate(policy, &prompts, &sampling, &limits, report)?;
+    let generated = generate(&policy.model, &prompts, draws, &sampling, &limits, report)?;
     let (mut samples, mut rows) = (Vec::new(), Vec::new());
     for (i, completion) in generated.into_iter().enumerate() {
         samples.push(Sample {
             prompt: texts[i / copies].clone(),
-            completion: codec.decode(&completion.ids)?,
+            completion: policy.codec.continued(prompts[i], &completion.ids)?,
             tokens: completion.ids.len(),
             ended: completion.ids.last().is_some_and(|last| limits.eos.contains(last)),
             log_prob: completion.log_probs.iter().copied().map(f64::from).sum(),
@@ -256,17 +257,20 @@ fn sampled(
 fn score(
     samples: &mut [Sample],
     reward_model: &artifact::RewardModel,
-    context: &Context,
+    context: &mut Context,
 ) -> Result<(), StageError> {
-    let codec = Codec::load(&reward_model.source)?;
-    let model = load(files_of(&reward_model.source)?, context.device)?.expecting(Head::Score)?;
+    let source = &reward_model.source;
+    let judge = Pretrained::open("reward_model", source, Head::Score, context.device)?;
     let mut texts = Vec::with_capacity(samples.len());
     for sample in &*samples {
-        let end = if sample.ended { codec.eos_text.as_str() } else { "" };
-        texts.push(codec.encode(&format!("{}{}{end}", sample.prompt, sample.completion))?);
+        let end = if sample.ended { judge.codec.eos_text.as_str() } else { "" };
+        texts.push(judge.codec.encode(&format!("{}{}{end}", sample.prompt, sample.completion))?);
     }
     let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-    let scores = scores(&model, &texts)?;
+    let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
+    judge.bears(longest, "the prompts with their completions")?;
+    let report = |done, all| context.progress(done, all, "samples scored", "");
+    let scores = scores(&judge.model, &texts, report)?;
     samples.iter_mut().zip(scores).for_each(|(sample, score)| sample.score = Some(score));
     Ok(())
 }

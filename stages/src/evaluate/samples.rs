@@ -9,8 +9,9 @@ use crate::{
     error::StageError,
     nn::{
         batch::Example,
+        batches,
         decoder::Model,
-        likelihood::predictions,
+        likelihood::learnt,
         logprob::divergence,
         statistics::{Interval, bootstrap, mean},
     },
@@ -123,29 +124,26 @@ pub(crate) fn sequence_divergences(
     policy: &Model,
     reference: &Model,
     rows: &[Example],
+    report: impl FnMut(usize, usize) -> Result<(), StageError>,
 ) -> Result<Vec<f64>, StageError> {
-    let _no_grad = tch::no_grad_guard();
-    let mut sums = Vec::with_capacity(rows.len());
-    for part in rows.chunks(32) {
-        let bins: Vec<&[Example]> = part.iter().map(std::slice::from_ref).collect();
-        let (ours, _) = predictions(policy, &bins);
-        let (theirs, _) = predictions(reference, &bins);
+    let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
+    batches::each(&lengths, report, |part| {
+        let bins: Vec<&[Example]> =
+            part.iter().map(|row| std::slice::from_ref(&rows[*row])).collect();
+        let [ours, theirs] = [policy, reference].map(|model| {
+            let (hidden, _) = learnt(model, &bins);
+            model.logits(&hidden)
+        });
         let tokens = divergence(&ours, &theirs).to_kind(Kind::Double).to_device(tch::Device::Cpu);
         let tokens = Vec::<f64>::try_from(tokens)?;
-        let mut rest = tokens.as_slice();
-        for row in part {
-            let (own, others) = rest.split_at(row.labels());
-            sums.push(own.iter().sum());
-            rest = others;
-        }
-    }
-    Ok(sums)
+        Ok(batches::sums(&tokens, part.iter().map(|row| rows[*row].labels())))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::config::tests::tiny;
+    use crate::nn::{config::tests::tiny, stream::Stream};
 
     fn sample(prompt: &str, reward: f64) -> Sample {
         Sample {
@@ -180,10 +178,16 @@ mod tests {
 
     #[test]
     fn a_model_does_not_diverge_from_itself_but_from_another() {
-        let [one, other] = [1, 2].map(|seed| Model::fresh(tiny(), seed, tch::Device::Cpu));
+        let [one, other] =
+            [1, 2].map(|seed| Model::fresh(tiny(), Stream::of(seed), tch::Device::Cpu));
         let rows = [vec![2, 3, 4, 1], vec![5, 6]].map(|ids| Example::after_prompt(ids, 1));
-        let same = sequence_divergences(&one, &one, &rows).unwrap();
+        let same = sequence_divergences(&one, &one, &rows, |_, _| Ok(())).unwrap();
         assert!(same.len() == 2 && same.iter().all(|kl| kl.abs() < 1e-6));
-        assert!(sequence_divergences(&one, &other, &rows).unwrap().iter().all(|kl| *kl > 0.0));
+        assert!(
+            sequence_divergences(&one, &other, &rows, |_, _| Ok(()))
+                .unwrap()
+                .iter()
+                .all(|kl| *kl > 0.0)
+        );
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A row's score stands at its last token, so rows should end in the end-of-text token.
 
-use gradus_protocol::catalog::Length;
+use gradus_protocol::catalog::{Length, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -17,12 +17,12 @@ use crate::{
         config::Head,
         curve::write_curve,
         decoder::Model,
-        model_folder::{copy_tokenizer, load, save},
+        pretrained::Pretrained,
         scores::scores,
         statistics::{Ranking, calibration_error},
         trainer::{Loss, Objective, Training, train},
     },
-    port::{Out, files_of, ports},
+    port::{Out, ports},
     prepare::{
         examples::{Preference, dropped, preferences},
         rows,
@@ -78,6 +78,10 @@ Pairs with a text longer than `max_length` are dropped and counted.";
     type Inputs = Inputs;
     type Outputs = Outputs;
 
+    fn rules() -> Vec<Rule> {
+        Training::rules()
+    }
+
     fn length() -> Option<Length> {
         Some(Training::length())
     }
@@ -88,21 +92,20 @@ Pairs with a text longer than `max_length` are dropped and counted.";
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let files = files_of(&inputs.model.source)?;
-        let codec = Codec::load(&inputs.model.source)?;
-        let base = load(files, context.device)?.expecting(Head::LanguageModel)?;
-        let mut model = base.with_score_head(context.seed_for("score head"));
-        model.config.pad = Some(codec.pad);
-        let model = model.trainable();
-        let longest = model.longest(params.max_length)?;
-        let read = |source, margins| comparisons(source, &codec, longest, margins);
+        let source = &inputs.model.source;
+        let base = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
+        let base = base.with_score_head(context.stream("score head")).trainable();
+        let longest = base.longest(params.max_length)?;
+        let read = |source, margins| comparisons(source, &base.codec, longest, margins);
         let rows = read(&inputs.preferences.source, params.use_margin)?;
+        let test = inputs.test.as_ref().map(|test| read(&test.source, false)).transpose()?;
         context.summary("rows_dropped", dropped(&inputs.preferences.source, &rows)?);
         let objective = Comparisons { rows, centring: params.centring };
-        let curve = train(&model, &objective, &params.training, context.seed, context)?;
-        if let Some(test) = &inputs.test {
-            let rows = read(&test.source, false)?;
-            let found = quality(&model, &rows)?;
+        let order = context.stream("order");
+        let curve = train(&base.model, &objective, &params.training, order, context)?;
+        if let Some(rows) = test {
+            let report = |done, all| context.progress(done, all, "test texts", "");
+            let found = quality(&base.model, &rows, report)?;
             context.summary("test_rows", rows.len() as f64);
             context.summary("test_accuracy", found.ranking.accuracy);
             context.summary("test_accuracy_low", found.ranking.interval.low);
@@ -110,8 +113,7 @@ Pairs with a text longer than `max_length` are dropped and counted.";
             context.summary("test_margin", found.ranking.margin);
             context.summary("test_calibration_error", found.calibration_error);
         }
-        save(&model, &outputs.model.path)?;
-        copy_tokenizer(files, &outputs.model.path)?;
+        base.save(&outputs.model.path)?;
         write_curve(&curve, &outputs.curve.path)
     }
 }
@@ -179,6 +181,11 @@ impl Objective for Comparisons {
         1.0
     }
 
+    /// A toss for every pair.
+    fn loss_of_a_guess(&self, _: &Model) -> Option<f64> {
+        Some(std::f64::consts::LN_2)
+    }
+
     fn tokens(&self, row: usize) -> usize {
         self.rows[row].chosen.len() + self.rows[row].rejected.len()
     }
@@ -200,6 +207,7 @@ impl Objective for Comparisons {
                 ("accuracy", sum(chosen.gt_tensor(rejected).to_kind(Kind::Float))),
                 ("margin", sum(chosen - rejected)),
             ],
+            tail: None,
         })
     }
 }
@@ -213,10 +221,14 @@ pub(crate) struct Quality {
     pub(crate) calibration_error: f64,
 }
 
-pub(crate) fn quality(model: &Model, rows: &[Comparison]) -> Result<Quality, StageError> {
+pub(crate) fn quality(
+    model: &Model,
+    rows: &[Comparison],
+    report: impl FnMut(usize, usize) -> Result<(), StageError>,
+) -> Result<Quality, StageError> {
     let texts: Vec<&[u32]> =
         rows.iter().flat_map(|row| [row.chosen.as_slice(), row.rejected.as_slice()]).collect();
-    let scores = scores(model, &texts)?;
+    let scores = scores(model, &texts, report)?;
     let margins: Vec<f64> = scores.chunks(2).map(|pair| pair[0] - pair[1]).collect();
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let claims: Vec<(f64, bool)> =
@@ -229,7 +241,10 @@ mod tests {
     use tch::{Device, IndexOp};
 
     use super::*;
-    use crate::nn::config::{Config, tests::tiny};
+    use crate::nn::{
+        config::{Config, tests::tiny},
+        stream::Stream,
+    };
 
     #[test]
     fn equal_scores_cost_ln_2_and_centring_adds_the_square_of_their_sum() {
@@ -247,7 +262,7 @@ mod tests {
     /// No layers, so a text's score is that of its last token: ln 3 for token 2, else 0.
     fn fond_of_token_2() -> Model {
         let config = Config { layers: 0, head: Head::Score, pad: None, ..tiny() };
-        let mut model = Model::fresh(config, 1, Device::Cpu);
+        let mut model = Model::fresh(config, Stream::of(1), Device::Cpu);
         for parameter in model.parameters.values_mut() {
             let _ = parameter.zero_();
         }
@@ -270,12 +285,12 @@ mod tests {
         };
         let (won, lost) = (row(2, 3), row(3, 2));
         let rows = [won.clone(), won.clone(), won.clone(), lost];
-        let found = quality(&fond_of_token_2(), &rows).unwrap();
+        let found = quality(&fond_of_token_2(), &rows, |_, _| Ok(())).unwrap();
         assert!((found.ranking.accuracy - 0.75).abs() < 1e-12);
         assert!((found.ranking.margin - 3_f64.ln() / 2.0).abs() < 1e-4);
         assert!(found.calibration_error < 1e-4);
         // Those that always hold were claimed a quarter too low, and their opposites too high.
-        let found = quality(&fond_of_token_2(), &rows[..3]).unwrap();
+        let found = quality(&fond_of_token_2(), &rows[..3], |_, _| Ok(())).unwrap();
         assert!((found.calibration_error - 0.25).abs() < 1e-4);
     }
 }

@@ -3,6 +3,7 @@
 //! The weights of a tensor depend on the seed and on its name alone, so a model with one more layer
 //! starts with the same first layers.
 
+use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -13,10 +14,11 @@ use crate::{
     nn::{
         config::{Config, Family, Head},
         decoder::Model,
-        model_folder::{copy_tokenizer, save},
+        model_folder::{Companions, save},
         rope::Rope,
     },
     port::{Out, files_of, ports},
+    rules::{param, rule},
     stage::Stage,
 };
 
@@ -106,6 +108,19 @@ The architecture is Llama's, so other tools can load what comes of it.";
     type Inputs = Inputs;
     type Outputs = Outputs;
 
+    fn rules() -> Vec<Rule> {
+        vec![
+            rule(
+                "`hidden_size` cannot be shared evenly by so many `heads`",
+                [param("hidden_size").no_multiple_of("heads")],
+            ),
+            rule(
+                "`heads` cannot be shared evenly by so many `kv_heads`",
+                [param("heads").no_multiple_of("kv_heads")],
+            ),
+        ]
+    }
+
     fn run(
         params: Params,
         inputs: Inputs,
@@ -113,21 +128,17 @@ The architecture is Llama's, so other tools can load what comes of it.";
         context: &mut Context,
     ) -> Result<(), StageError> {
         let config = config(&params, &Codec::load(&inputs.tokenizer.source)?)?;
-        let model = Model::fresh(config, context.seed_for("weights"), tch::Device::Cpu);
+        let model = Model::fresh(config, context.stream("weights"), tch::Device::Cpu);
         let count: usize = model.parameters.values().map(tch::Tensor::numel).sum();
         context.summary("parameters", count as f64);
         save(&model, &outputs.model.path)?;
-        copy_tokenizer(files_of(&inputs.tokenizer.source)?, &outputs.model.path)
+        let files = files_of(&inputs.tokenizer.source)?;
+        Companions::of(files)?.save(&model, &outputs.model.path)
     }
 }
 
 fn config(params: &Params, codec: &Codec) -> Result<Config, StageError> {
     let (hidden, heads) = (params.hidden_size, params.heads);
-    if !hidden.is_multiple_of(heads) {
-        return Err(StageError::refused(format!(
-            "`hidden_size` {hidden} cannot be shared evenly by {heads} heads"
-        )));
-    }
     let vocab_size = i64::try_from(codec.vocabulary()).unwrap_or(i64::MAX);
     let inner = params.intermediate_size.unwrap_or((hidden * 8).div_ceil(24) * 8);
     let config = Config {

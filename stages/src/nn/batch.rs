@@ -102,16 +102,6 @@ impl Batch {
     }
 }
 
-/// 1 at [row, t] where token t+1 is to be learnt: [rows, width − 1], for right padding.
-pub(crate) fn learn_mask(rows: &[&Example], device: Device) -> Tensor {
-    let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(1).max(2) - 1;
-    let mut mask = vec![0_f32; rows.len() * width];
-    for (r, row) in rows.iter().enumerate() {
-        row.places().for_each(|place| mask[r * width + place] = 1.0);
-    }
-    Tensor::from_slice(&mask).view([as_i64(rows.len()), as_i64(width)]).to_device(device)
-}
-
 /// Where in the flattened [`Batch::packed`] of the same bins the next token is to be learnt, and that
 /// token: both `[labels]`.
 pub(crate) fn targets(bins: &[&[Example]], device: Device) -> (Tensor, Tensor) {
@@ -188,7 +178,8 @@ mod tests {
     fn the_completion_is_what_follows_the_prompt() {
         let (a, b) =
             (Example::after_prompt(vec![1, 2, 3, 4], 2), Example::after_prompt(vec![1, 2, 3], 0));
-        assert_eq!(values(&learn_mask(&[&a, &b], Device::Cpu)), [0, 1, 1, 1, 1, 0]);
+        let (places, _) = targets(&[&[a.clone()][..], &[b.clone()]], Device::Cpu);
+        assert_eq!(values(&places), [1, 2, 4, 5]);
         assert_eq!((a.labels(), b.labels()), (2, 2));
     }
 }

@@ -31,10 +31,15 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const CURVE: &str = "curve.jsonl";
 const FILES: [&str; 3] = [WEIGHTS, OPTIMIZER, CURVE];
 
+/// Of the time that passes between two states, writing the first may take this share at most.
+const SHARE: f64 = 0.05;
+
 /// Decides when the state is written, and writes it.
 pub(crate) struct Keeper {
     settings: Option<Checkpoints>,
     written: Instant,
+    /// What the last one took, in seconds.
+    took: f64,
 }
 
 /// Where training stood.
@@ -44,10 +49,22 @@ pub(crate) struct State {
     pub(crate) curve: Vec<Point>,
 }
 
+/// Where training stands, to be kept.
+pub(crate) struct Now<'a> {
+    pub(crate) step: usize,
+    /// Nothing comes after this step.
+    pub(crate) end: bool,
+    /// The parameters with which a training would have ended here.
+    pub(crate) reached: BTreeMap<String, f64>,
+    pub(crate) parameters: &'a BTreeMap<String, Tensor>,
+    pub(crate) optimizer: &'a AdamW,
+    pub(crate) curve: &'a [Point],
+}
+
 impl Keeper {
     /// Without `settings` nothing is kept.
     pub(crate) fn new(settings: Option<Checkpoints>) -> Self {
-        Self { settings, written: Instant::now() }
+        Self { settings, written: Instant::now(), took: 0.0 }
     }
 
     /// Loads the newest sound state up to step `most` into `parameters`, if there is one.
@@ -79,13 +96,14 @@ impl Keeper {
         None
     }
 
-    /// True when enough steps or enough time went by since the last one.
+    /// True when as many steps went by as were asked for, or enough time.
     pub(crate) fn is_due(&self, step: usize) -> bool {
         self.settings.as_ref().is_some_and(|it| {
             let by_steps = it
                 .every_steps
                 .is_some_and(|every| every > 0 && (step as u64).is_multiple_of(every));
-            by_steps || self.written.elapsed().as_secs_f64() >= it.every_seconds
+            by_steps
+                || self.written.elapsed().as_secs_f64() >= it.every_seconds.max(self.took / SHARE)
         })
     }
 
@@ -94,48 +112,47 @@ impl Keeper {
         self.settings.as_ref().is_some_and(|it| it.keep_last)
     }
 
-    /// Writes the state after `step` steps, and lets older ones go; at the `end` all of them.
-    pub(crate) fn keep(
-        &mut self,
-        step: usize,
-        end: bool,
-        reached: BTreeMap<String, f64>,
-        parameters: &BTreeMap<String, Tensor>,
-        optimizer: &AdamW,
-        curve: &[Point],
-    ) -> Result<(), StageError> {
+    /// Writes the state as it is now, and lets older ones go; at the end all of them.
+    pub(crate) fn keep(&mut self, now: &Now) -> Result<(), StageError> {
         let Some(settings) = &self.settings else { return Ok(()) };
+        let began = Instant::now();
+        let kept = write(settings, now);
         // Also after a failure: the next try has time.
         self.written = Instant::now();
-        let folder = &settings.folder;
-        fs::create_dir_all(folder).map_err(StageError::file(folder))?;
-        // Only one worker at a time is at this work, so whatever lies aside is of a dead one.
-        let aside = folder.join("new");
-        remove(&aside)?;
-        fs::create_dir(&aside).map_err(StageError::file(&aside))?;
-        write_tensors(parameters, &aside.join(WEIGHTS))?;
-        optimizer.save(&aside.join(OPTIMIZER))?;
-        write_curve(curve, &aside.join(CURVE))?;
-        let mut files = BTreeMap::new();
-        for name in FILES {
-            files.insert(name.to_owned(), digest(&aside.join(name))?);
-            sync(&aside.join(name))?;
-        }
-        let written = Checkpoint::new(step as u64, reached, files).write(&aside);
-        sync(&written.map_err(StageError::file(&aside))?)?;
-        sync(&aside)?;
-        let place = Checkpoint::place(folder, step as u64);
-        remove(&place)?;
-        fs::rename(&aside, &place).map_err(StageError::file(&place))?;
-        sync(folder)?;
-        let mut all = Checkpoint::all(folder);
-        // What lies ahead is of a longer training.
-        all.retain(|(known, _)| *known <= step as u64);
-        for (_, old) in &all[..all.len().saturating_sub(if end { 1 } else { KEPT })] {
-            remove(old)?;
-        }
-        Ok(())
+        self.took = began.elapsed().as_secs_f64();
+        kept
     }
+}
+
+fn write(settings: &Checkpoints, now: &Now) -> Result<(), StageError> {
+    let folder = &settings.folder;
+    fs::create_dir_all(folder).map_err(StageError::file(folder))?;
+    // Only one worker at a time is at this work, so whatever lies aside is of a dead one.
+    let aside = folder.join("new");
+    remove(&aside)?;
+    fs::create_dir(&aside).map_err(StageError::file(&aside))?;
+    write_tensors(now.parameters, &aside.join(WEIGHTS))?;
+    now.optimizer.save(&aside.join(OPTIMIZER))?;
+    write_curve(now.curve, &aside.join(CURVE))?;
+    let mut files = BTreeMap::new();
+    for name in FILES {
+        files.insert(name.to_owned(), digest(&aside.join(name))?);
+        sync(&aside.join(name))?;
+    }
+    let written = Checkpoint::new(now.step as u64, now.reached.clone(), files).write(&aside);
+    sync(&written.map_err(StageError::file(&aside))?)?;
+    sync(&aside)?;
+    let place = Checkpoint::place(folder, now.step as u64);
+    remove(&place)?;
+    fs::rename(&aside, &place).map_err(StageError::file(&place))?;
+    sync(folder)?;
+    let mut all = Checkpoint::all(folder);
+    // What lies ahead is of a longer training.
+    all.retain(|(known, _)| *known <= now.step as u64);
+    for (_, old) in &all[..all.len().saturating_sub(if now.end { 1 } else { KEPT })] {
+        remove(old)?;
+    }
+    Ok(())
 }
 
 fn load(
@@ -210,6 +227,7 @@ mod tests {
         decoder::Model,
         likelihood::Likelihood,
         schedule::Decay,
+        stream::Stream,
         trainer::{Observer, Training, tests::training, train},
     };
 
@@ -223,8 +241,12 @@ mod tests {
 
     impl Observer for Interrupted {
         fn progress(&mut self, done: usize, _: usize, _: &str) -> Result<(), StageError> {
-            self.began_at.get_or_insert(done - 1);
-            if done == self.after { Err(StageError::refused("cut off")) } else { Ok(()) }
+            self.began_at.get_or_insert(done);
+            if done == self.after && done > 0 {
+                Err(StageError::refused("cut off"))
+            } else {
+                Ok(())
+            }
         }
 
         fn metric(&mut self, _: &str, _: usize, _: f64) {}
@@ -248,12 +270,12 @@ mod tests {
     }
 
     fn with_steps(folder: &Path, steps: usize, after: usize) -> (usize, Option<String>, Vec<u8>) {
-        let model = Model::fresh(tiny(), 1, tch::Device::Cpu).trainable();
+        let model = Model::fresh(tiny(), Stream::of(1), tch::Device::Cpu).trainable();
         let anew = folder.join("anew").exists();
         let mut observer = Interrupted { folder: folder.to_owned(), after, anew, began_at: None };
         let schedule = Decay::Constant;
         let training = Training { steps: Some(steps), schedule, ..training(4, 4) };
-        let curve = train(&model, &objective(), &training, 9, &mut observer);
+        let curve = train(&model, &objective(), &training, Stream::of(9), &mut observer);
         let curve = curve.ok().map(|curve| serde_json::to_string(&curve).unwrap());
         let path = folder.join("weights");
         write_tensors(&model.parameters, &path).unwrap();

@@ -193,11 +193,7 @@ impl Config {
             Head::LanguageModel => "ForCausalLM",
             Head::Score => "ForSequenceClassification",
         };
-        let eos = match self.eos.as_slice() {
-            [] => Value::Null,
-            [one] => json!(one),
-            several => json!(several),
-        };
+        let eos = one_or_several(&self.eos);
         let (rope_parameters, rope_scaling) = self.rope.to_json();
         let mut value = json!({
             "architectures": [format!("{class}{task}")],
@@ -242,6 +238,14 @@ fn refuse_the_unsupported(value: &Value) -> Result<(), String> {
     if value["use_sliding_window"].as_bool() == Some(true) {
         return Err("sliding windows are not supported".to_owned());
     }
+    for key in ["attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"] {
+        if value[key].as_f64().is_some_and(|share| share > 0.0) {
+            return Err(format!(
+                "it asks for `{key}` {}, and there is no dropout here: set it to 0",
+                value[key]
+            ));
+        }
+    }
     let labels = value["id2label"].as_object().map_or(1, serde_json::Map::len);
     if value["num_labels"].as_u64().unwrap_or(1) > 1 || labels > 1 && is_classifier(value) {
         return Err("a classifier must have exactly one label".to_owned());
@@ -264,8 +268,17 @@ fn size(value: &Value, key: &str, default: Option<i64>) -> Result<i64, String> {
     }
 }
 
+/// The other way round of [`ids`].
+pub(crate) fn one_or_several(ids: &[u32]) -> Value {
+    match ids {
+        [] => Value::Null,
+        [one] => json!(one),
+        several => json!(several),
+    }
+}
+
 /// A token id, a list of them, or nothing; transformers also writes −1 for nothing.
-fn ids(value: &Value) -> Result<Vec<u32>, String> {
+pub(crate) fn ids(value: &Value) -> Result<Vec<u32>, String> {
     let several = match value {
         Value::Array(several) => several.as_slice(),
         one => std::slice::from_ref(one),

@@ -11,7 +11,7 @@ use tch::{Device, IndexOp, Kind, Tensor};
 use super::{
     batch::Batch,
     config::{Config, Head},
-    random,
+    stream::Stream,
 };
 use crate::error::StageError;
 
@@ -25,38 +25,30 @@ pub(crate) struct Model {
 
 impl Model {
     /// Fresh weights: normal with `initializer_range`, norms at one, biases at zero, as transformers does.
-    pub(crate) fn fresh(config: Config, seed: u64, device: Device) -> Self {
-        let draw = |(name, shape): (String, Vec<i64>)| {
+    pub(crate) fn fresh(config: Config, mut weights: Stream, device: Device) -> Self {
+        let mut draw = |(name, shape): (String, Vec<i64>)| {
             let value = if name.ends_with("norm.weight") {
                 Tensor::ones(&shape, (Kind::Float, Device::Cpu))
             } else if name.ends_with("bias") {
                 Tensor::zeros(&shape, (Kind::Float, Device::Cpu))
             } else {
-                random::normal(&shape, config.initializer_range, random::derive(seed, &name))
+                weights.named(&name).normal(&shape, config.initializer_range)
             };
             (name, value.to_device(device))
         };
-        let parameters = config.shapes().into_iter().map(draw).collect();
+        let parameters = config.shapes().into_iter().map(&mut draw).collect();
         Self { config, parameters }
     }
 
     /// The same decoder with a fresh scalar head in place of the language model's.
-    pub(crate) fn with_score_head(&self, seed: u64) -> Self {
+    pub(crate) fn with_score_head(&self, weights: Stream) -> Self {
         let config = Config { head: Head::Score, ..self.config.clone() };
-        let mut parameters = self.copied();
+        let copy = |(name, value): (&String, &Tensor)| (name.clone(), value.detach().copy());
+        let mut parameters: BTreeMap<_, _> = self.parameters.iter().map(copy).collect();
         parameters.remove("lm_head.weight");
-        let head = random::normal(&[1, config.hidden_size], config.initializer_range, seed);
+        let head = weights.normal(&[1, config.hidden_size], config.initializer_range);
         parameters.insert("score.weight".to_owned(), head.to_device(self.device()));
         Self { config, parameters }
-    }
-
-    fn copied(&self) -> BTreeMap<String, Tensor> {
-        self.parameters.iter().map(|(name, value)| (name.clone(), value.detach().copy())).collect()
-    }
-
-    /// A copy that no step changes.
-    pub(crate) fn frozen(&self) -> Self {
-        Self { config: self.config.clone(), parameters: self.copied() }
     }
 
     /// Makes every parameter a leaf that collects gradients.
@@ -79,26 +71,23 @@ impl Model {
         }
     }
 
-    /// Refuses a model whose token ids cannot mean the same.
-    pub(crate) fn same_vocabulary(self, other: &Self) -> Result<Self, StageError> {
-        let (ours, theirs) = (self.config.vocab_size, other.config.vocab_size);
-        if ours == theirs {
-            return Ok(self);
-        }
-        Err(StageError::refused(format!(
-            "the models have vocabularies of {ours} and {theirs} tokens; they must share a tokenizer"
-        )))
+    /// The most tokens of a row.
+    pub(crate) fn context(&self) -> usize {
+        usize::try_from(self.config.context_length).unwrap_or(usize::MAX)
     }
 
-    /// The longest row: `wanted`, or as long as the context.
-    pub(crate) fn longest(&self, wanted: Option<usize>) -> Result<usize, StageError> {
-        let context = usize::try_from(self.config.context_length).unwrap_or(usize::MAX);
-        match wanted {
-            Some(wanted) if wanted > context => Err(StageError::refused(format!(
-                "`max_length` is {wanted}, but the model's context has {context} tokens"
-            ))),
-            wanted => Ok(wanted.unwrap_or(context)),
+    /// Refuses weights that are no numbers, by the tensor's name.
+    pub(crate) fn check_finite(&self) -> Result<(), StageError> {
+        for (name, value) in &self.parameters {
+            // A sum is finite only if all it adds up are, or else so large that nothing could be computed.
+            if !tch::no_grad(|| value.f_sum(Kind::Double))?.f_double_value(&[])?.is_finite() {
+                return Err(StageError::refused(format!(
+                    "the weights `{name}` hold NaN or infinity: the training that made them went astray, or \
+                     the file is damaged"
+                )));
+            }
         }
+        Ok(())
     }
 
     pub(crate) fn device(&self) -> Device {
@@ -318,7 +307,7 @@ mod tests {
     use crate::nn::config::tests::tiny;
 
     fn model() -> Model {
-        Model::fresh(tiny(), 7, Device::Cpu)
+        Model::fresh(tiny(), Stream::of(7), Device::Cpu)
     }
 
     fn difference(a: &Tensor, b: &Tensor) -> f64 {
@@ -353,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_row_is_scored_at_its_last_token() {
-        let model = model().with_score_head(1);
+        let model = model().with_score_head(Stream::of(1));
         let rows = [&[2_u32, 3][..], &[4, 5, 6]];
         let right = model.scores(&Batch::right(&rows, 0, Device::Cpu));
         let left = model.scores(&Batch::left(&rows, 0, Device::Cpu));

@@ -1,14 +1,15 @@
 //! Completions of many prompts at once, with a key-value cache.
 //!
-//! Each prompt has random numbers of its own, so what one row draws does not hang on its neighbours.
+//! Each row has a stream of its own, so what it draws does not hang on its neighbours.
 
 use tch::{Device, Kind, Tensor};
 
 use super::{
     batch::{Batch, as_i64},
     decoder::{Cache, Model},
-    logprob, random,
+    logprob,
     sampling::{Sampling, draw},
+    stream::Stream,
 };
 use crate::error::StageError;
 
@@ -20,7 +21,6 @@ pub(crate) struct Limits<'a> {
     pub(crate) eos: &'a [u32],
     /// Prompts that are completed side by side; more of them need more memory.
     pub(crate) rows: usize,
-    pub(crate) seed: u64,
 }
 
 /// What followed a prompt, the end token included.
@@ -31,10 +31,11 @@ pub(crate) struct Completion {
     pub(crate) log_probs: Vec<f32>,
 }
 
-/// Completes every prompt. `report` hears how many rows are done.
+/// Completes every prompt, each with what its stream draws. `report` hears how many rows are done.
 pub(crate) fn generate(
     model: &Model,
     prompts: &[&[u32]],
+    draws: Vec<Stream>,
     sampling: &Sampling,
     limits: &Limits,
     mut report: impl FnMut(usize) -> Result<(), StageError>,
@@ -55,8 +56,10 @@ pub(crate) fn generate(
         )));
     }
     let mut completions = Vec::with_capacity(prompts.len());
+    let mut draws = draws.into_iter();
     for rows in prompts.chunks(limits.rows.max(1)) {
-        completions.extend(complete(model, rows, completions.len(), sampling, limits));
+        let uniforms = uniforms(draws.by_ref().take(rows.len()), limits.max_new_tokens);
+        completions.extend(complete(model, rows, &uniforms, sampling, limits));
         report(completions.len())?;
     }
     Ok(completions)
@@ -65,7 +68,7 @@ pub(crate) fn generate(
 fn complete(
     model: &Model,
     prompts: &[&[u32]],
-    first: usize,
+    uniforms: &Tensor,
     sampling: &Sampling,
     limits: &Limits,
 ) -> Vec<Completion> {
@@ -73,7 +76,7 @@ fn complete(
     let batch = Batch::left(prompts, model.pad(), device);
     let new = limits.max_new_tokens;
     let mut cache = Cache::new(model, batch.rows(), batch.width() + as_i64(new));
-    let mut uniforms = uniforms(first, prompts.len(), new, limits.seed).to_device(device);
+    let mut uniforms = uniforms.to_device(device);
     let mut live: Vec<usize> = (0..prompts.len()).collect();
     let mut ended = Tensor::zeros([batch.rows()], (Kind::Bool, device));
     let mut position = batch.positions.narrow(1, batch.width() - 1, 1);
@@ -150,11 +153,10 @@ fn flush(
     }
 }
 
-/// A stream of uniform numbers per prompt, named by its place among all prompts: [rows, steps].
-fn uniforms(first: usize, rows: usize, steps: usize, seed: u64) -> Tensor {
-    let stream = |row: usize| random::uniforms(steps, random::derive(seed, &format!("row {row}")));
-    let values: Vec<f64> = (first..first + rows).flat_map(stream).collect();
-    Tensor::from_slice(&values).view([as_i64(rows), as_i64(steps)])
+/// A uniform number for every step of every row: [rows, steps].
+fn uniforms(rows: impl Iterator<Item = Stream>, steps: usize) -> Tensor {
+    let values: Vec<f64> = rows.flat_map(|row| row.uniforms(steps)).collect();
+    Tensor::from_slice(&values).view([-1, as_i64(steps)])
 }
 
 #[cfg(test)]
@@ -163,11 +165,12 @@ mod tests {
     use crate::nn::config::tests::tiny;
 
     fn sample(rows: usize, sampling: &Sampling) -> Vec<Vec<u32>> {
-        let model = Model::fresh(tiny(), 5, Device::Cpu);
+        let model = Model::fresh(tiny(), Stream::of(5), Device::Cpu);
         let prompts: Vec<Vec<u32>> = (0..20).map(|i| vec![2 + i % 9; 1 + i as usize % 3]).collect();
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        let limits = Limits { max_new_tokens: 20, eos: &[1], rows, seed: 4 };
-        let completions = generate(&model, &prompts, sampling, &limits, |_| Ok(())).unwrap();
+        let limits = Limits { max_new_tokens: 20, eos: &[1], rows };
+        let draws = Stream::of(4).rows(prompts.len()).collect();
+        let completions = generate(&model, &prompts, draws, sampling, &limits, |_| Ok(())).unwrap();
         completions.into_iter().map(|completion| completion.ids).collect()
     }
 

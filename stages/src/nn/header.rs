@@ -14,6 +14,10 @@ const LONGEST_NAME: usize = 256;
 
 /// What the file holds, if its header is sound and its tensors have plain names, given once.
 pub(crate) fn open(bytes: &[u8]) -> Result<SafeTensors<'_>, String> {
+    if bytes.starts_with(b"version https://git-lfs.github.com/") {
+        return Err("it is a Git LFS pointer, not the file itself: fetch that with `git lfs pull`"
+            .to_owned());
+    }
     check(bytes)?;
     SafeTensors::deserialize(bytes).map_err(|error| error.to_string())
 }

@@ -4,12 +4,13 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     batch::{Batch, Example, targets},
+    batches,
     decoder::Model,
-    logprob,
+    head::{self, Said},
     trainer::{Loss, Objective},
 };
 use crate::error::StageError;
@@ -57,58 +58,68 @@ impl Objective for Likelihood {
 
     fn loss(&self, model: &Model, rows: &[usize]) -> Result<Loss, StageError> {
         let bins: Vec<&[Example]> = rows.iter().map(|row| self.bins[*row].as_slice()).collect();
-        let (logits, ids) = predictions(model, &bins);
-        let correct = logits.argmax(1, false).eq_tensor(&ids).sum(Kind::Float);
-        let entropy = tch::no_grad(|| logprob::entropy(&logits).sum(Kind::Float));
+        let (hidden, ids) = learnt(model, &bins);
+        let (said, tail) = head::said(model, &hidden, &ids);
+        let sum = |x: &Tensor| x.sum(Kind::Float);
         Ok(Loss {
-            sum: token_losses(&logits, &ids, self.token_loss, self.smoothing).sum(Kind::Float),
-            metrics: vec![("accuracy", correct), ("entropy", entropy)],
+            sum: sum(&token_losses(&said, self.token_loss, self.smoothing)),
+            metrics: vec![("accuracy", sum(&said.correct)), ("entropy", sum(&said.entropy))],
+            tail,
         })
+    }
+
+    /// Every token equally likely: ln of the vocabulary.
+    fn loss_of_a_guess(&self, model: &Model) -> Option<f64> {
+        (self.token_loss == TokenLoss::Nll).then(|| (model.config.vocab_size as f64).ln())
     }
 }
 
-/// The logits at the places that are learnt, and the tokens that should follow: [labels, vocabulary] and
+/// The hidden states at the places that are learnt, and the tokens that should follow: [labels, hidden] and
 /// `[labels]`. Other places cost no output head.
-pub(crate) fn predictions(model: &Model, bins: &[&[Example]]) -> (Tensor, Tensor) {
+pub(crate) fn learnt(model: &Model, bins: &[&[Example]]) -> (Tensor, Tensor) {
     let batch = Batch::packed(bins, model.pad(), model.device());
     let (places, ids) = targets(bins, model.device());
-    let hidden = model.hidden(&batch).flatten(0, 1).index_select(0, &places);
-    (model.logits(&hidden), ids)
+    (model.hidden(&batch).flatten(0, 1).index_select(0, &places), ids)
 }
 
 /// `−(1 − ε) log p(y) − ε mean_v log p(v)` (Szegedy et al. 2016, section 7), or `−sg(p(y)) log p(y)` (Wu et
 /// al. 2025, eq. 9): `[labels]`.
-pub(crate) fn token_losses(
-    logits: &Tensor,
-    ids: &Tensor,
-    kind: TokenLoss,
-    smoothing: f64,
-) -> Tensor {
-    let logs = logits.log_softmax(-1, Kind::Float);
-    let nll = -logs.gather(-1, &ids.unsqueeze(-1), false).squeeze_dim(-1);
+pub(crate) fn token_losses(said: &Said, kind: TokenLoss, smoothing: f64) -> Tensor {
+    let nll = -&said.log_probs;
     let nll = match kind {
         TokenLoss::Nll => nll,
         TokenLoss::Dft => (-&nll).exp().detach() * nll,
     };
-    if smoothing > 0.0 {
-        nll * (1.0 - smoothing) - logs.mean_dim(-1, false, Kind::Float) * smoothing
-    } else {
-        nll
-    }
+    if smoothing > 0.0 { nll * (1.0 - smoothing) - &said.mean_logs * smoothing } else { nll }
 }
 
-/// exp of the mean negative log-likelihood per learnt token.
-pub(crate) fn perplexity(model: &Model, examples: &[Example]) -> Result<f64, StageError> {
-    let _no_grad = tch::no_grad_guard();
-    let (mut sum, mut count) = (0.0, 0);
-    for rows in examples.chunks(64) {
-        let bins: Vec<&[Example]> = rows.iter().map(std::slice::from_ref).collect();
-        let (logits, ids) = predictions(model, &bins);
-        let losses = token_losses(&logits, &ids, TokenLoss::Nll, 0.0);
-        sum += f64::try_from(losses.f_sum(Kind::Double)?)?;
-        count += losses.numel();
-    }
-    Ok((sum / count.max(1) as f64).exp())
+/// How likely held-out examples are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeldOut {
+    /// Mean negative log-likelihood per learnt token, in nats.
+    pub(crate) loss: f64,
+    /// Tokens that the mean is over.
+    pub(crate) tokens: usize,
+}
+
+/// The loss of examples that were not learnt from; `report` hears how many are done.
+pub(crate) fn held_out(
+    model: &Model,
+    examples: &[Example],
+    report: impl FnMut(usize, usize) -> Result<(), StageError>,
+) -> Result<HeldOut, StageError> {
+    let lengths: Vec<usize> = examples.iter().map(|example| example.ids.len()).collect();
+    let losses = batches::each(&lengths, report, |rows| {
+        let bins: Vec<&[Example]> =
+            rows.iter().map(|row| std::slice::from_ref(&examples[*row])).collect();
+        let (hidden, ids) = learnt(model, &bins);
+        let (said, _) = head::said(model, &hidden, &ids);
+        let nll =
+            Vec::<f64>::try_from((-said.log_probs).to_kind(Kind::Double).to_device(Device::Cpu))?;
+        Ok(batches::sums(&nll, rows.iter().map(|row| examples[*row].labels())))
+    })?;
+    let tokens = examples.iter().map(Example::labels).sum();
+    Ok(HeldOut { loss: losses.iter().sum::<f64>() / (tokens as f64).max(1.0), tokens })
 }
 
 #[cfg(test)]
@@ -118,6 +129,7 @@ mod tests {
     use super::*;
     use crate::nn::{
         config::tests::tiny,
+        stream::Stream,
         trainer::{
             tests::{Silent, training},
             train,
@@ -131,9 +143,9 @@ mod tests {
     }
 
     fn trained(batch: usize, micro_batch: usize) -> (Vec<f64>, Tensor) {
-        let model = Model::fresh(tiny(), 1, Device::Cpu).trainable();
+        let model = Model::fresh(tiny(), Stream::of(1), Device::Cpu).trainable();
         let training = training(batch, micro_batch);
-        let curve = train(&model, &objective(), &training, 9, &mut Silent).unwrap();
+        let curve = train(&model, &objective(), &training, Stream::of(9), &mut Silent).unwrap();
         let losses = curve.iter().map(|point| point.loss).collect();
         (losses, model.parameters["model.embed_tokens.weight"].detach())
     }
@@ -154,24 +166,28 @@ mod tests {
 
     #[test]
     fn a_token_of_odds_three_to_one_costs_what_its_loss_says() {
-        let logits = Tensor::from_slice(&[3_f32.ln(), 0.0]).view([1, 2]);
-        let found = |kind, smoothing| {
-            token_losses(&logits, &Tensor::from_slice(&[0_i64]), kind, smoothing).double_value(&[0])
-        };
         let (won, lost) = (-(0.75_f64.ln()), -(0.25_f64.ln()));
+        let one = |x: f64| Tensor::from_slice(&[x]);
+        let said = Said {
+            log_probs: one(-won),
+            mean_logs: one(-f64::midpoint(won, lost)),
+            correct: one(1.0),
+            entropy: one(0.0),
+        };
+        let found = |kind, smoothing| token_losses(&said, kind, smoothing).double_value(&[0]);
         assert!((found(TokenLoss::Nll, 0.0) - won).abs() < 1e-6);
         assert!((found(TokenLoss::Nll, 0.2) - (0.8 * won + 0.2 * (won + lost) / 2.0)).abs() < 1e-6);
         assert!((found(TokenLoss::Dft, 0.0) - 0.75 * won).abs() < 1e-6);
     }
 
     #[test]
-    fn a_fair_coin_has_perplexity_two() {
-        let logits = Tensor::zeros([3, 2], (Kind::Float, Device::Cpu));
-        let ids = Tensor::from_slice(&[0_i64, 1, 0]);
-        let losses = token_losses(&logits, &ids, TokenLoss::Nll, 0.1);
-        assert!((losses.mean(Kind::Float).exp().double_value(&[]) - 2.0).abs() < 1e-6);
-        // ½ · ln 2
-        let losses = token_losses(&logits, &ids, TokenLoss::Dft, 0.0);
-        assert!((losses.double_value(&[0]) - 0.5 * 2_f64.ln()).abs() < 1e-6);
+    fn a_model_without_opinions_loses_ln_of_its_vocabulary() {
+        let mut model = Model::fresh(tiny(), Stream::of(1), Device::Cpu);
+        let _ = model.parameters.get_mut("lm_head.weight").unwrap().zero_();
+        let rows = [vec![2, 3, 4, 1], vec![5, 6]].map(|ids| Example::after_prompt(ids, 1));
+        let found = held_out(&model, &rows, |_, _| Ok(())).unwrap();
+        assert!(found.tokens == 4 && (found.loss - 16_f64.ln()).abs() < 1e-5);
+        let guess = Likelihood::plain(rows.to_vec()).loss_of_a_guess(&model);
+        assert!((guess.unwrap() - found.loss).abs() < 1e-5);
     }
 }

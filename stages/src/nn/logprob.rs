@@ -1,16 +1,7 @@
-//! Log-probabilities of tokens, entropies and sums over completions.
-//!
-//! `[b, t]` is about token t+1 given tokens 0..=t, in float32 over the whole vocabulary.
+//! Log-probabilities of tokens under logits, and divergences between two of those; in float32 over the whole
+//! vocabulary.
 
 use tch::{Kind, Tensor};
-
-use super::{batch::Batch, decoder::Model};
-
-/// log p of each next token: [rows, width − 1].
-pub(crate) fn next_token(model: &Model, batch: &Batch) -> Tensor {
-    let hidden = model.hidden(batch).narrow(1, 0, batch.width() - 1);
-    of_tokens(&model.logits(&hidden), &batch.ids.narrow(1, 1, batch.width() - 1))
-}
 
 /// log p of `ids` under logits of one more dimension.
 pub(crate) fn of_tokens(logits: &Tensor, ids: &Tensor) -> Tensor {
@@ -18,21 +9,10 @@ pub(crate) fn of_tokens(logits: &Tensor, ids: &Tensor) -> Tensor {
     logs.gather(-1, &ids.unsqueeze(-1), false).squeeze_dim(-1)
 }
 
-/// −Σ p log p in nats.
-pub(crate) fn entropy(logits: &Tensor) -> Tensor {
-    let logs = logits.log_softmax(-1, Kind::Float);
-    -(logs.exp() * logs).sum_dim_intlist(-1, false, Kind::Float)
-}
-
 /// Σ p (log p − log q): what it costs to take q for p.
 pub(crate) fn divergence(p: &Tensor, q: &Tensor) -> Tensor {
     let (p, q) = (p.log_softmax(-1, Kind::Float), q.log_softmax(-1, Kind::Float));
     (p.exp() * (&p - q)).sum_dim_intlist(-1, false, Kind::Float)
-}
-
-/// Σ over the tokens in `mask`: `[rows]`.
-pub(crate) fn sum(log_probs: &Tensor, mask: &Tensor) -> Tensor {
-    (log_probs * mask).sum_dim_intlist(1, false, Kind::Float)
 }
 
 #[cfg(test)]
@@ -45,7 +25,6 @@ mod tests {
         let ids = Tensor::from_slice(&[1_i64]).view([1, 1]);
         let close = |x: Tensor, y: f64| assert!((x.double_value(&[0, 0]) - y).abs() < 1e-6);
         close(of_tokens(&logits, &ids), 0.25_f64.ln());
-        close(entropy(&logits), -(0.75 * 0.75_f64.ln() + 0.25 * 0.25_f64.ln()));
         close(divergence(&logits, &logits.zeros_like()), 0.75 * 1.5_f64.ln() + 0.25 * 0.5_f64.ln());
     }
 }

@@ -3,22 +3,25 @@
 
 pub(crate) mod adamw;
 pub(crate) mod batch;
+pub(crate) mod batches;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
 pub(crate) mod curve;
 pub(crate) mod decoder;
 pub(crate) mod generate;
+pub(crate) mod head;
 mod header;
 pub(crate) mod likelihood;
 pub(crate) mod logprob;
 pub(crate) mod model_folder;
 #[cfg(test)]
 mod plain;
-pub(crate) mod random;
+pub(crate) mod pretrained;
 pub(crate) mod rope;
 pub(crate) mod sampling;
 pub(crate) mod schedule;
 pub(crate) mod scores;
 pub(crate) mod statistics;
+pub(crate) mod stream;
 pub(crate) mod tensors;
 pub(crate) mod trainer;

@@ -8,10 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::Value;
 use tch::Device;
 
 use super::{
-    config::Config,
+    config::{self, Config, Head},
     decoder::Model,
     tensors::{read_tensors, write_tensors},
 };
@@ -21,8 +22,9 @@ const LARGEST_JSON: u64 = 16 << 20;
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-const TOKENIZER: [&str; 4] =
-    ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"];
+const GENERATION: &str = "generation_config.json";
+/// The largest tokenizers have some tens of megabytes.
+const LARGEST_COMPANION: u64 = 256 << 20;
 
 /// Loads a model in float32, whatever it is stored as.
 pub(crate) fn load(files: &Files, device: Device) -> Result<Model, StageError> {
@@ -61,15 +63,63 @@ pub(crate) fn save(model: &Model, folder: &Path) -> Result<(), StageError> {
     write_tensors(&model.parameters, &folder.join(WEIGHTS))
 }
 
-/// Copies the tokenizer's files from one model to the next.
-pub(crate) fn copy_tokenizer(files: &Files, folder: &Path) -> Result<(), StageError> {
-    for (name, from) in files.iter().filter(|(name, _)| TOKENIZER.contains(&name.as_str())) {
-        let to = folder.join(name);
-        // Bytes only: an object of the cache is read-only, and its copy must not be.
-        let bytes = std::fs::read(from).map_err(StageError::file(from))?;
-        std::fs::write(&to, bytes).map_err(StageError::file(&to))?;
+/// What a model's folder holds beside configuration and weights, and goes with it: the tokenizer's files, the
+/// chat template, `generation_config.json`, licences.
+pub(crate) struct Companions {
+    files: Files,
+    generation: Option<Value>,
+    /// The end tokens that `generation_config.json` names.
+    pub(crate) eos: Vec<u32>,
+}
+
+impl Companions {
+    pub(crate) fn of(files: &Files) -> Result<Self, StageError> {
+        let mut generation = None;
+        if files.contains_key(GENERATION) {
+            let found: Value = serde_json::from_slice(&read_json(files, GENERATION)?)
+                .map_err(|error| refused(GENERATION, &error.to_string()))?;
+            generation = Some(found);
+        }
+        let eos = generation.as_ref().map_or(&Value::Null, |it| &it["eos_token_id"]);
+        let eos = config::ids(eos).map_err(|why| refused(GENERATION, &why))?;
+        let mut kept = Files::new();
+        for (name, path) in files.iter().filter(|(name, _)| is_companion(name)) {
+            let length = std::fs::metadata(path).map_err(StageError::file(path))?.len();
+            if length <= LARGEST_COMPANION {
+                kept.insert(name.clone(), path.clone());
+            }
+        }
+        Ok(Self { files: kept, generation, eos })
     }
-    Ok(())
+
+    /// Writes them beside `model`, whose end tokens `generation_config.json` is to name as well.
+    pub(crate) fn save(&self, model: &Model, folder: &Path) -> Result<(), StageError> {
+        for (name, from) in &self.files {
+            let to = folder.join(name);
+            // Bytes only: an object of the cache is read-only, and its copy must not be.
+            let bytes = std::fs::read(from).map_err(StageError::file(from))?;
+            std::fs::write(&to, bytes).map_err(StageError::file(&to))?;
+        }
+        // A classifier generates nothing.
+        if let Some(generation) =
+            self.generation.as_ref().filter(|_| model.config.head == Head::LanguageModel)
+        {
+            let mut generation = generation.clone();
+            generation["eos_token_id"] = config::one_or_several(&model.config.eos);
+            let to = folder.join(GENERATION);
+            let text = format!("{generation:#}\n");
+            std::fs::write(&to, text).map_err(StageError::file(&to))?;
+        }
+        Ok(())
+    }
+}
+
+/// Small files that say something about the model; not its weights, in whatever form, nor what is written anew.
+fn is_companion(name: &str) -> bool {
+    let anew = ["config.json", GENERATION];
+    let kinds = [".json", ".txt", ".jinja", ".model"];
+    let plain = !name.contains('/') && !anew.contains(&name) && !name.ends_with(".index.json");
+    plain && (kinds.iter().any(|kind| name.ends_with(kind)) || name.starts_with("LICENSE"))
 }
 
 /// Tensors that some checkpoints carry though nothing reads them.
@@ -89,6 +139,16 @@ fn shards(files: &Files) -> Result<Shards, StageError> {
     if files.contains_key(WEIGHTS) {
         return Ok(vec![(WEIGHTS.to_owned(), None)]);
     }
+    if !files.contains_key(INDEX) {
+        let pickled = files.keys().find(|name| is_pickle(name));
+        return Err(StageError::refused(match pickled {
+            Some(name) => format!(
+                "the model's folder has `{name}` and no `{WEIGHTS}`: pickled weights can run code and are not \
+                 read; save them as safetensors"
+            ),
+            None => format!("the model's folder has neither `{WEIGHTS}` nor `{INDEX}`"),
+        }));
+    }
     let index: Index = serde_json::from_slice(&read_json(files, INDEX)?)
         .map_err(|error| refused(INDEX, &error.to_string()))?;
     let mut shards = BTreeMap::<_, BTreeSet<_>>::new();
@@ -102,6 +162,10 @@ fn shards(files: &Files) -> Result<Shards, StageError> {
         shards.entry(file).or_default().insert(tensor);
     }
     Ok(shards.into_iter().map(|(file, names)| (file, Some(names))).collect())
+}
+
+fn is_pickle(name: &str) -> bool {
+    [".bin", ".pt", ".pth", ".ckpt"].iter().any(|kind| name.ends_with(kind))
 }
 
 fn at<'files>(files: &'files Files, name: &str) -> Result<&'files Path, StageError> {
@@ -125,7 +189,7 @@ fn refused(file: &str, why: &str) -> StageError {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::nn::config::tests::tiny;
+    use crate::nn::{config::tests::tiny, stream::Stream};
 
     /// A folder's files by name.
     pub(crate) fn folder(path: &Path) -> Files {
@@ -136,7 +200,7 @@ pub(crate) mod tests {
     #[test]
     fn a_saved_model_loads_and_saves_to_the_same_bytes() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        save(&Model::fresh(tiny(), 3, Device::Cpu), one.path()).unwrap();
+        save(&Model::fresh(tiny(), Stream::of(3), Device::Cpu), one.path()).unwrap();
         save(&load(&folder(one.path()), Device::Cpu).unwrap(), two.path()).unwrap();
         for name in ["config.json", WEIGHTS] {
             let bytes = |at: &Path| std::fs::read(at.join(name)).unwrap();
@@ -147,7 +211,7 @@ pub(crate) mod tests {
     #[test]
     fn a_missing_or_misshapen_tensor_is_named() {
         let place = tempfile::tempdir().unwrap();
-        let mut model = Model::fresh(tiny(), 3, Device::Cpu);
+        let mut model = Model::fresh(tiny(), Stream::of(3), Device::Cpu);
         let norm = model.parameters.remove("model.norm.weight").unwrap();
         save(&model, place.path()).unwrap();
         let problem = || load(&folder(place.path()), Device::Cpu).err().unwrap().to_string();
@@ -160,7 +224,7 @@ pub(crate) mod tests {
     #[test]
     fn an_index_names_files_of_its_folder_and_all_they_hold() {
         let place = tempfile::tempdir().unwrap();
-        save(&Model::fresh(tiny(), 3, Device::Cpu), place.path()).unwrap();
+        save(&Model::fresh(tiny(), Stream::of(3), Device::Cpu), place.path()).unwrap();
         let path = |name: &str| place.path().join(name);
         std::fs::rename(path(WEIGHTS), path("a.safetensors")).unwrap();
         let problem = |file: &str, tensors: &[&str]| {

@@ -9,6 +9,7 @@ use super::{
     config::{Config, Family, tests::tiny},
     decoder::Model,
     rope::{Rope, Scaling},
+    stream::Stream,
 };
 
 type Vector = Vec<f64>;
@@ -142,11 +143,11 @@ fn config() -> Config {
 
 #[track_caller]
 fn same(config: Config) {
-    let mut model = Model::fresh(config, 11, Device::Cpu);
+    let mut model = Model::fresh(config, Stream::of(11), Device::Cpu);
+    let mut noise = Stream::of(5);
     for (name, parameter) in &mut model.parameters {
         if parameter.dim() == 1 {
-            let seed = super::random::derive(5, name);
-            *parameter += super::random::normal(&parameter.size(), 0.3, seed);
+            *parameter += noise.named(name).normal(&parameter.size(), 0.3);
         }
     }
     let ids = [3_u32, 9, 2, 15, 3, 7];

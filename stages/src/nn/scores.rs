@@ -2,20 +2,19 @@
 
 use tch::{Device, Kind};
 
-use super::{batch::Batch, decoder::Model};
+use super::{batch::Batch, batches, decoder::Model};
 use crate::error::StageError;
 
-/// Scores of any number of texts.
-pub(crate) fn scores(model: &Model, texts: &[&[u32]]) -> Result<Vec<f64>, StageError> {
-    let _no_grad = tch::no_grad_guard();
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|text| texts[*text].len());
-    let mut scores = vec![0.0; texts.len()];
-    for part in order.chunks(64) {
+/// Scores of any number of texts; `report` hears how many are done.
+pub(crate) fn scores(
+    model: &Model,
+    texts: &[&[u32]],
+    report: impl FnMut(usize, usize) -> Result<(), StageError>,
+) -> Result<Vec<f64>, StageError> {
+    let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
+    batches::each(&lengths, report, |part| {
         let ids: Vec<&[u32]> = part.iter().map(|text| texts[*text]).collect();
         let values = model.scores(&Batch::right(&ids, model.pad(), model.device()));
-        let values = Vec::<f64>::try_from(values.to_kind(Kind::Double).to_device(Device::Cpu))?;
-        part.iter().zip(values).for_each(|(text, value)| scores[*text] = value);
-    }
-    Ok(scores)
+        Ok(Vec::<f64>::try_from(values.to_kind(Kind::Double).to_device(Device::Cpu))?)
+    })
 }

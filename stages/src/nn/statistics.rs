@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::random;
+use super::stream::Stream;
 
 /// 97.5th percentile of the standard normal.
 const Z95: f64 = 1.959_963_984_540_054;
@@ -35,7 +35,7 @@ pub(crate) fn bootstrap(values: &[f64], seed: u64) -> Interval {
     if values.is_empty() {
         return Interval { low: f64::NAN, high: f64::NAN };
     }
-    let mut generator = random::generator(seed);
+    let mut generator = Stream::of(seed).named("bootstrap").generator();
     let mut resample = || {
         let pick = |_| values[generator.random_range(0..values.len())];
         (0..values.len()).map(pick).sum::<f64>() / values.len() as f64

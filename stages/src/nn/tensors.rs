@@ -1,13 +1,15 @@
 //! Tensors in safetensors files, read through a mapping.
 
 use std::{
+    borrow::Cow,
+    cell::RefCell,
     collections::{BTreeMap, HashMap},
     fs::File,
     path::Path,
 };
 
 use memmap2::Mmap;
-use safetensors::{Dtype, tensor::TensorView};
+use safetensors::{Dtype, View, tensor::TensorView};
 use tch::{Device, Kind, Tensor};
 
 use super::header;
@@ -53,28 +55,61 @@ fn to_tensor(view: &TensorView, shape: &[i64]) -> Result<Tensor, String> {
     tensor.and_then(|tensor| tensor.f_to_kind(target)).map_err(|error| error.to_string())
 }
 
-/// Writes float32 tensors in the order of their names.
+/// Writes float32 tensors in the order of their names, one in memory at a time.
 pub(crate) fn write_tensors(
     tensors: &BTreeMap<String, Tensor>,
     path: &Path,
 ) -> Result<(), StageError> {
-    let mut stored = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
-        let tensor = tensor.f_contiguous()?;
-        let mut bytes = vec![0; tensor.numel() * 4];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        let shape: Vec<usize> =
-            tensor.size().iter().map(|n| usize::try_from(*n).unwrap_or(0)).collect();
-        stored.push((name.as_str(), shape, bytes));
-    }
-    let views = stored.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-        (*name, view.expect("the bytes are as many as the shape says"))
+    let failed = RefCell::new(None);
+    let streamed = tensors.iter().map(|(name, tensor)| {
+        let shape = tensor.size().iter().map(|n| usize::try_from(*n).unwrap_or(0)).collect();
+        (name.as_str(), Streamed { tensor, shape, failed: &failed })
     });
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(views, Some(metadata), path)
-        .map_err(|error| refused(&path.display().to_string(), &error.to_string()))
+    let written = safetensors::serialize_to_file(streamed, Some(metadata), path);
+    if let Some(error) = failed.take() {
+        return Err(StageError::Tensor(error));
+    }
+    written.map_err(|error| refused(&path.display().to_string(), &error.to_string()))
+}
+
+/// A tensor whose bytes come from the device when they are written.
+struct Streamed<'a> {
+    tensor: &'a Tensor,
+    shape: Vec<usize>,
+    /// Where a failure goes, as a view cannot tell.
+    failed: &'a RefCell<Option<tch::TchError>>,
+}
+
+impl Streamed<'_> {
+    fn bytes(&self) -> Result<Vec<u8>, tch::TchError> {
+        let tensor = self.tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
+        let tensor = tensor.f_contiguous()?;
+        let mut bytes = vec![0; self.data_len()];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        Ok(bytes)
+    }
+}
+
+impl View for Streamed<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(self.bytes().unwrap_or_else(|error| {
+            self.failed.replace(Some(error));
+            Vec::new()
+        }))
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * 4
+    }
 }
 
 fn refused(file: &str, why: &str) -> StageError {

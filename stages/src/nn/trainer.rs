@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use gradus_protocol::{Checkpoints, catalog::Length};
+use gradus_protocol::{
+    Checkpoints,
+    catalog::{Length, Rule},
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -13,13 +16,20 @@ use tch::{Kind, Tensor};
 
 use super::{
     adamw::{AdamSettings, AdamW, gradient_norm},
-    checkpoint::{Keeper, State},
+    checkpoint::{Keeper, Now, State},
     curve::Point,
     decoder::Model,
-    random,
+    head::Tail,
     schedule::{Decay, Schedule},
+    stream::Stream,
 };
-use crate::error::StageError;
+use crate::{
+    error::StageError,
+    rules::{param, rule},
+};
+
+/// Of one training; a billion take months on anything.
+const MOST_STEPS: usize = 1_000_000_000;
 
 /// How a model is trained. Kinds flatten this into their own parameters.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -27,13 +37,13 @@ pub(crate) struct Training {
     /// The largest step size of the optimiser, Adam with decoupled decay. More learns faster, until it diverges.
     #[schemars(range(min = 0.0))]
     pub(crate) learning_rate: f64,
-    /// Passes over the rows; a fraction stops within a pass. `steps` has precedence.
+    /// Passes over the rows; a fraction stops within a pass, at the next whole step. `steps` has precedence.
     #[serde(default = "one")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1_000_000.0))]
     pub(crate) epochs: f64,
     /// Steps of the optimiser, in place of `epochs`.
     #[serde(default)]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
     pub(crate) steps: Option<usize>,
     /// Rows (or pairs) in one step. More makes steps steadier and fewer.
     #[serde(default = "default_batch")]
@@ -61,6 +71,14 @@ pub(crate) struct Training {
 }
 
 impl Training {
+    /// What its parameters must not say together.
+    pub(crate) fn rules() -> Vec<Rule> {
+        vec![rule(
+            "the warm-up is longer than the training: lower `warmup_steps`, or raise `steps`",
+            [param("warmup_steps").above("steps"), param("steps").above(0)],
+        )]
+    }
+
     /// What says how long a training is, and when a longer one begins with what a shorter one did.
     pub(crate) fn length() -> Length {
         Length {
@@ -69,11 +87,26 @@ impl Training {
         }
     }
 
-    fn total_steps(&self, per_epoch: usize) -> usize {
-        #[expect(clippy::cast_possible_truncation, reason = "far below 2^52")]
+    /// Rounded up, as in transformers.
+    fn total_steps(&self, per_epoch: usize) -> Result<usize, StageError> {
+        #[expect(clippy::cast_possible_truncation, reason = "below 2^52 where it is used")]
         #[expect(clippy::cast_sign_loss, reason = "never negative")]
-        let by_epochs = (self.epochs * per_epoch as f64).round() as usize;
-        self.steps.unwrap_or(by_epochs).max(1)
+        let by_epochs = (self.epochs * per_epoch as f64).ceil() as usize;
+        let steps = self.steps.unwrap_or(by_epochs);
+        if steps > MOST_STEPS {
+            return Err(StageError::refused(format!(
+                "`epochs: {}` is {steps} steps here, and {MOST_STEPS} are the most",
+                self.epochs
+            )));
+        }
+        if self.warmup_steps > steps && steps > 0 {
+            return Err(StageError::refused(format!(
+                "the training takes {steps} steps, so the rate would never get through its \
+                 `warmup_steps` of {}: lower them",
+                self.warmup_steps
+            )));
+        }
+        Ok(steps)
     }
 }
 
@@ -100,6 +133,8 @@ pub(crate) struct Loss {
     pub(crate) sum: Tensor,
     /// Further sums to be shown, divided like the loss.
     pub(crate) metrics: Vec<(&'static str, Tensor)>,
+    /// What is left to do on the way back, once `sum` was taken back.
+    pub(crate) tail: Option<Tail>,
 }
 
 /// What is being minimised over a list of rows.
@@ -109,6 +144,11 @@ pub(crate) trait Objective {
     fn weight(&self, row: usize) -> f64;
     fn tokens(&self, row: usize) -> usize;
     fn loss(&self, model: &Model, rows: &[usize]) -> Result<Loss, StageError>;
+
+    /// What a model loses that knows nothing, where that can be said: one that ends far above has gone astray.
+    fn loss_of_a_guess(&self, _model: &Model) -> Option<f64> {
+        None
+    }
 }
 
 /// Hears about training; a stage's context is one.
@@ -154,9 +194,12 @@ impl Stepper {
     ) -> Result<Point, StageError> {
         let mut shown: Vec<(&'static str, Tensor)> = Vec::new();
         for part in 0..parts {
-            let Loss { sum, metrics } = loss(part)?;
+            let Loss { sum, metrics, tail } = loss(part)?;
             let sum = sum / weight;
             sum.f_backward()?;
+            if let Some(tail) = tail {
+                tail.backward(model)?;
+            }
             let all = std::iter::once(("loss", sum.detach()))
                 .chain(metrics.into_iter().map(|(name, sum)| (name, sum.detach() / weight)));
             for (name, value) in all {
@@ -195,13 +238,14 @@ impl Stepper {
     }
 }
 
-/// Trains `model`, whose parameters must be [`Model::trainable`]. Goes on where an interrupted run of the
+/// Trains `model`, whose parameters must be [`Model::trainable`]; each epoch takes the rows in an order that
+/// `orders` gives. Goes on where an interrupted run of the
 /// same stage stood, or a shorter one of the same line ended, to the same bytes.
 pub(crate) fn train(
     model: &Model,
     objective: &dyn Objective,
     training: &Training,
-    seed: u64,
+    mut orders: Stream,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Point>, StageError> {
     let usable: Vec<usize> =
@@ -210,7 +254,7 @@ pub(crate) fn train(
         return Err(StageError::refused("there is no row with a token to learn"));
     }
     let per_epoch = usable.len().div_ceil(training.batch);
-    let steps = training.total_steps(per_epoch);
+    let steps = training.total_steps(per_epoch)?;
     let adam = AdamSettings { weight_decay: training.weight_decay, ..AdamSettings::default() };
     let schedule = Schedule {
         peak: training.learning_rate,
@@ -225,22 +269,24 @@ pub(crate) fn train(
             observer.note(format!("goes on from step {} of {steps}", state.step));
             stepper.resume(state)
         }
-        None => Vec::with_capacity(steps),
+        None => Vec::new(),
     };
     let (started, mut tokens_seen) = (Instant::now(), 0);
+    let mut shuffled = (usize::MAX, Vec::new());
+    observer.progress(stepper.step, steps, "")?;
     for step in stepper.step..steps {
         let (epoch, place) = (step / per_epoch, step % per_epoch);
-        // Shuffling again is cheaper than keeping the order right when an epoch ends early.
-        let order = random::order(usable.len(), random::derive(seed, &format!("epoch {epoch}")));
+        if shuffled.0 != epoch {
+            shuffled = (epoch, orders.at(epoch).order(&usable));
+        }
         let end = usable.len().min((place + 1) * training.batch);
-        let rows: Vec<usize> =
-            order[place * training.batch..end].iter().map(|i| usable[*i]).collect();
+        let rows = &shuffled.1[place * training.batch..end];
         let parts: Vec<&[usize]> =
             rows.chunks(training.micro_batch.unwrap_or(rows.len())).collect();
         let weight = rows.iter().map(|row| objective.weight(*row)).sum();
         let point = stepper
             .step(model, parts.len(), weight, |i| objective.loss(model, parts[i]))
-            .map_err(|error| with_rows(error, &rows))?;
+            .map_err(|error| with_rows(error, rows))?;
         tokens_seen += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
         observer.metric("loss", point.step, point.loss);
         observer.metric("grad_norm", point.step, point.grad_norm);
@@ -254,9 +300,14 @@ pub(crate) fn train(
         let stopped = matches!(heard, Err(StageError::Cancelled));
         let end = step + 1 == steps;
         if if end { keeper.keeps_last() } else { stopped || keeper.is_due(step + 1) } {
-            let reached = reached(step + 1, per_epoch);
-            let (parameters, optimizer) = (&model.parameters, &stepper.optimizer);
-            let kept = keeper.keep(step + 1, end, reached, parameters, optimizer, &curve);
+            let kept = keeper.keep(&Now {
+                step: step + 1,
+                end,
+                reached: reached(step + 1, per_epoch),
+                parameters: &model.parameters,
+                optimizer: &stepper.optimizer,
+                curve: &curve,
+            });
             if let Err(error) = kept {
                 // The training itself is sound, and may still end well.
                 observer.note(format!("a checkpoint cannot be written: {error}"));
@@ -264,7 +315,21 @@ pub(crate) fn train(
         }
         heard?;
     }
+    if let Some(words) = astray(&curve, objective.loss_of_a_guess(model)) {
+        observer.note(words);
+    }
     Ok(curve)
+}
+
+/// A warning, where the last losses are far above that of a guess.
+fn astray(curve: &[Point], guess: Option<f64>) -> Option<String> {
+    let last = &curve[curve.len().saturating_sub(10)..];
+    let mean = last.iter().map(|point| point.loss).sum::<f64>() / last.len().max(1) as f64;
+    let guess = guess.filter(|guess| mean > 2.0 * guess)?;
+    Some(format!(
+        "warning: the loss ended at {mean:.2}, and to guess costs {guess:.2}: the training has gone \
+         astray; a lower `learning_rate` may help"
+    ))
 }
 
 fn with_rows(error: StageError, rows: &[usize]) -> StageError {
@@ -307,7 +372,7 @@ pub(crate) mod tests {
             let loss = |_| {
                 let sum =
                     (&model.parameters["w"] * Tensor::from_slice(&[3_f32, 4.0])).sum(Kind::Float);
-                Ok(Loss { sum, metrics: Vec::new() })
+                Ok(Loss { sum, metrics: Vec::new(), tail: None })
             };
             let point = stepper.step(&model, 2, 1.0, loss).unwrap();
             assert!((point.grad_norm - 10.0).abs() < 1e-5);
@@ -320,6 +385,38 @@ pub(crate) mod tests {
         close(&steps(20.0), [-6.0 / 7.0, -8.0 / 9.0]);
         // (6, 8) · 5 / 10
         close(&steps(5.0), [-3.0 / 4.0, -4.0 / 5.0]);
+    }
+
+    #[test]
+    fn fractions_of_an_epoch_round_up_and_none_is_none() {
+        let steps = |change: &str| {
+            let mut text = serde_json::json!({ "learning_rate": 0.01 });
+            let change: serde_json::Value = serde_json::from_str(change).unwrap();
+            text.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            let training: Training = serde_json::from_value(text).unwrap();
+            training.total_steps(7).map_err(|error| error.to_string())
+        };
+        assert_eq!(steps(r#"{"epochs": 0}"#), Ok(0));
+        assert_eq!(steps(r#"{"epochs": 0.01}"#), Ok(1));
+        assert_eq!(steps(r#"{"epochs": 2.5}"#), Ok(18));
+        assert_eq!(steps(r#"{"epochs": 2, "steps": 3}"#), Ok(3));
+        assert!(steps(r#"{"epochs": 1e18}"#).unwrap_err().contains("the most"));
+        assert!(steps(r#"{"warmup_steps": 8}"#).unwrap_err().contains("`warmup_steps` of 8"));
+    }
+
+    #[test]
+    fn a_loss_far_above_that_of_a_guess_is_warned_of() {
+        let point = |loss| Point {
+            step: 1,
+            loss,
+            grad_norm: 1.0,
+            learning_rate: 1.0,
+            metrics: serde_json::Map::new(),
+        };
+        assert!(astray(&[point(1.0), point(20.0)], Some(3.0)).unwrap().contains("ended at 10.50"));
+        assert_eq!(astray(&[point(5.0)], Some(3.0)), None);
+        assert_eq!(astray(&[point(50.0)], None), None);
+        assert_eq!(astray(&[], Some(3.0)), None);
     }
 
     pub(crate) fn training(batch: usize, micro_batch: usize) -> Training {

@@ -2,14 +2,14 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Fixture, LOG_PROBS, all_close};
+use super::{Fixture, LOG_PROBS, all_close, logprob};
 use crate::{
     nn::{
         batch::{Batch, as_i64},
         decoder::Model,
         generate::{Limits, generate},
-        logprob,
         sampling::Sampling,
+        stream::Stream,
     },
     oracles,
 };
@@ -112,8 +112,10 @@ fn oracle_forward_greedy() {
         let eos: Vec<u32> = serde_json::from_value(greedy["eos_token_ids"].clone()).unwrap();
         let max_new_tokens: usize =
             serde_json::from_value(greedy["max_new_tokens"].clone()).unwrap();
-        let limits = Limits { max_new_tokens, eos: &eos, rows: prompts.len(), seed: 0 };
-        let ours = generate(&model, &prompts, &Sampling::GREEDY, &limits, |_| Ok(())).unwrap();
+        let limits = Limits { max_new_tokens, eos: &eos, rows: prompts.len() };
+        let draws = Stream::of(0).rows(prompts.len()).collect();
+        let ours =
+            generate(&model, &prompts, draws, &Sampling::GREEDY, &limits, |_| Ok(())).unwrap();
         let lengths: Vec<usize> = serde_json::from_value(greedy["lengths"].clone()).unwrap();
         let (sequences, log_probs) =
             (rows("greedy.sequences"), fixture.tensor("greedy.token_logps"));

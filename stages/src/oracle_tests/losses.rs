@@ -3,15 +3,15 @@
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use super::{Fixture, LOG_PROBS, LOSS, Within, all_close, close, number};
+use super::{Fixture, LOG_PROBS, LOSS, Within, all_close, close, logprob, number};
 use crate::{
     feedback::reward_model::comparison_losses,
     nn::{
         adamw::gradient_norm,
         batch::{Batch, Example},
         decoder::Model,
-        likelihood::{TokenLoss, predictions, token_losses},
-        logprob,
+        head,
+        likelihood::{TokenLoss, learnt, token_losses},
     },
     policy::losses::{DpoLoss, DpoSettings, Ratios, metrics},
 };
@@ -108,16 +108,16 @@ fn oracle_losses_sft() {
         }
         let rows = examples(&fixture, case["batch"].as_str().unwrap());
         let bins: Vec<&[Example]> = rows.iter().map(Vec::as_slice).collect();
-        let (logits, ids) = predictions(&model, &bins);
+        let (hidden, ids) = learnt(&model, &bins);
+        let (said, _) = head::said(&model, &hidden, &ids);
         let smoothing = case["label_smoothing_factor"].as_f64().unwrap_or(0.0);
-        let losses = token_losses(&logits, &ids, kind, smoothing);
+        let losses = token_losses(&said, kind, smoothing);
         let count = case["num_items_in_batch"].as_f64().unwrap_or(losses.numel() as f64);
         compared += 1;
         check(name, case, &model, &(losses.sum(Kind::Float) / count), LOSS);
-        let entropy = logprob::entropy(&logits).mean(Kind::Float).double_value(&[]);
+        let entropy = said.entropy.mean(Kind::Float).double_value(&[]);
         close(name, entropy, number(&case["entropy"]), LOG_PROBS);
-        let right = logits.argmax(-1, false).eq_tensor(&ids).to_kind(Kind::Float);
-        let accuracy = right.mean(Kind::Float).double_value(&[]);
+        let accuracy = said.correct.mean(Kind::Float).double_value(&[]);
         close(name, accuracy, number(&case["mean_token_accuracy"]), LOSS);
     }
     assert!(compared > 0, "none of the cases is ours: nothing was compared");

@@ -5,6 +5,7 @@
 
 mod forward;
 mod generation;
+mod logprob;
 mod losses;
 mod steps;
 

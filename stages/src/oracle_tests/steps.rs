@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use super::{Fixture, LOSS, Within, all_close, close, number};
+use super::{Fixture, LOSS, Within, all_close, close, logprob, number};
 use crate::{
     error::StageError,
     nn::{
         adamw::{AdamSettings, decays},
         batch::Batch,
         decoder::Model,
-        logprob,
         schedule::{Decay, Schedule},
         trainer::{Loss, Stepper},
     },
@@ -135,7 +134,11 @@ fn oracle_steps_sft() {
     };
     run("steps/sft", &fixture, &model, labels, |part| {
         let log_probs = logprob::next_token(&model, &batch(&fixture, part));
-        Ok(Loss { sum: -(log_probs * mask(part)).sum(Kind::Float), metrics: Vec::new() })
+        Ok(Loss {
+            sum: -(log_probs * mask(part)).sum(Kind::Float),
+            metrics: Vec::new(),
+            tail: None,
+        })
     });
 }
 
@@ -175,6 +178,6 @@ fn oracle_steps_dpo() {
         let mean = settings.losses(&ratios).mean(Kind::Float);
         let pairs = ratios.chosen.numel() as f64;
         let metrics = metrics(&ratios, beta).into_iter().map(|(name, sum)| (name, sum / pairs));
-        Ok(Loss { sum: mean, metrics: metrics.collect() })
+        Ok(Loss { sum: mean, metrics: metrics.collect(), tail: None })
     });
 }

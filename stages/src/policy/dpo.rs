@@ -1,15 +1,16 @@
 //! `policy.dpo`: direct preference optimisation (Rafailov et al. 2023, eq. 7) and its relatives.
 //!
 //! Widens the gap between chosen and rejected completions, measured against a frozen reference, so no
-//! reward model is needed. The reference's log-probabilities are computed before the first step.
+//! reward model is needed. The reference's log-probabilities are known before the first step: computed here, or
+//! once for many trainings by `policy.reference`.
 
-use gradus_protocol::catalog::Length;
+use gradus_protocol::catalog::{Length, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
 use crate::{
-    artifact::{self, tokenizer::Codec},
+    artifact,
     context::Context,
     error::StageError,
     nn::{
@@ -17,16 +18,19 @@ use crate::{
         config::Head,
         curve::write_curve,
         decoder::Model,
-        model_folder::{copy_tokenizer, load, save},
+        head::Tail,
+        pretrained::Pretrained,
         statistics::Ranking,
         trainer::{Loss, Objective, Training, train},
     },
     policy::{
+        log_probs::LogProbs,
         losses::{DpoLoss, DpoSettings, Ratios, metrics},
-        pairs::{Pair, read_pairs, reference_log_probs, sequence_log_probs},
+        pairs::{Pair, read_pairs, sequence_log_probs},
     },
-    port::{Out, files_of, ports},
+    port::{Out, file_of, ports},
     prepare::examples::dropped,
+    rules::{param, rule},
     stage::Stage,
 };
 
@@ -40,7 +44,7 @@ pub(crate) struct Params {
     training: Training,
     /// How strongly the policy is held to the reference: more keeps it closer.
     #[serde(default = "default_beta")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     beta: f64,
     /// How the log-ratios of a pair become a loss.
     #[serde(default)]
@@ -65,6 +69,9 @@ ports!(Inputs {
     policy: artifact::Model,
     /// What the policy is held to; the policy as it came in by default.
     reference: Option<artifact::Model>,
+    /// What the reference thinks of all pairs, from `policy.reference`: in place of `reference`, so that several
+    /// trainings need not compute it again.
+    log_probs: Option<artifact::LogProbs>,
     /// Pairs to learn from.
     preferences: artifact::Preferences,
     /// Pairs to measure the implicit reward's accuracy on, after training.
@@ -88,6 +95,27 @@ Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs w
     type Inputs = Inputs;
     type Outputs = Outputs;
 
+    fn rules() -> Vec<Rule> {
+        let unheeding = ["hinge", "ipo", "nca_pair", "sppo_hard", "apo_zero", "apo_down"];
+        let mut rules = Training::rules();
+        rules.extend([
+            rule(
+                "this `loss` does not heed `label_smoothing`: take it out, or choose `sigmoid`, `sigmoid_norm`, \
+                 `robust` or `exo_pair`",
+                [param("label_smoothing").above(0), param("loss").is(unheeding)],
+            ),
+            rule(
+                "`exo_pair` needs a `label_smoothing` above zero",
+                [param("loss").is(["exo_pair"]), param("label_smoothing").is([0])],
+            ),
+            rule(
+                "`robust` needs a `label_smoothing` below 0.5",
+                [param("loss").is(["robust"]), param("label_smoothing").is([0.5])],
+            ),
+        ]);
+        rules
+    }
+
     fn length() -> Option<Length> {
         Some(Training::length())
     }
@@ -98,32 +126,31 @@ Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs w
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let files = files_of(&inputs.policy.source)?;
-        let codec = Codec::load(&inputs.policy.source)?;
-        let policy = load(files, context.device)?.expecting(Head::LanguageModel)?;
-        let reference = match &inputs.reference {
-            Some(reference) => load(files_of(&reference.source)?, context.device)?,
-            None => policy.frozen(),
-        };
-        let reference = reference.expecting(Head::LanguageModel)?.same_vocabulary(&policy)?;
-        let policy = policy.trainable();
-        let longest = policy.longest(params.max_length)?;
         let settings = DpoSettings {
             loss: params.loss,
             beta: params.beta,
             label_smoothing: params.label_smoothing,
         };
-        let pairs = read_pairs(&inputs.preferences.source, &codec, longest)?;
+        let source = &inputs.policy.source;
+        let policy = Pretrained::open("policy", source, Head::LanguageModel, context.device)?;
+        let longest = policy.longest(params.max_length)?;
+        let read = |source| read_pairs(source, &policy.codec, longest);
+        let pairs = read(&inputs.preferences.source)?;
+        let test = inputs.test.as_ref().map(|test| read(&test.source)).transpose()?;
         context.summary("rows_dropped", dropped(&inputs.preferences.source, &pairs)?);
+        let all = pairs.iter().chain(test.iter().flatten());
+        let reference = reference(&inputs, &policy, all, context)?;
+        let test = test.map(|pairs| Dpo::new(settings, pairs, &reference)).transpose()?;
         let objective = Dpo::new(settings, pairs, &reference)?;
-        let curve = train(&policy, &objective, &params.training, context.seed, context)?;
-        if let Some(test) = &inputs.test {
-            let pairs = read_pairs(&test.source, &codec, longest)?;
-            context.summary("test_rows", pairs.len() as f64);
-            report(&Dpo::new(settings, pairs, &reference)?.ranking(&policy)?, context);
+        let policy = policy.trainable();
+        let order = context.stream("order");
+        let curve = train(&policy.model, &objective, &params.training, order, context)?;
+        if let Some(test) = test {
+            context.summary("test_rows", test.pairs.len() as f64);
+            let progress = |done, all| context.progress(done, all, "test completions", "");
+            report(&test.ranking(&policy.model, progress)?, context);
         }
-        save(&policy, &outputs.model.path)?;
-        copy_tokenizer(files, &outputs.model.path)?;
+        policy.save(&outputs.model.path)?;
         write_curve(&curve, &outputs.curve.path)
     }
 }
@@ -146,42 +173,75 @@ impl Dpo {
     pub(crate) fn new(
         settings: DpoSettings,
         pairs: Vec<Pair>,
-        reference: &Model,
+        reference: &LogProbs,
     ) -> Result<Self, StageError> {
-        settings.check()?;
-        let reference = reference_log_probs(reference, &pairs)?;
+        let reference = reference.of_pairs(&pairs)?;
         Ok(Self { settings, pairs, reference })
     }
 
-    fn ratios(&self, model: &Model, rows: &[usize]) -> Ratios {
+    fn ratios(&self, model: &Model, rows: &[usize]) -> (Ratios, Option<Tail>) {
         let examples: Vec<&Example> = (rows.iter().map(|row| &self.pairs[*row].chosen))
             .chain(rows.iter().map(|row| &self.pairs[*row].rejected))
             .collect();
         let side = |side: usize| rows.iter().map(move |row| self.reference[*row][side]);
         let reference: Vec<f32> = side(0).chain(side(1)).collect();
         let reference = Tensor::from_slice(&reference).to_device(model.device());
-        let ratios = (sequence_log_probs(model, &examples) - reference).chunk(2, 0);
+        let (log_probs, tail) = sequence_log_probs(model, &examples);
+        let ratios = (log_probs - reference).chunk(2, 0);
         let lengths: Vec<f32> = examples.iter().map(|row| row.marked() as f32).collect();
         let lengths = Tensor::from_slice(&lengths).to_device(model.device()).chunk(2, 0);
         let [chosen, rejected] = [0, 1].map(|i| ratios[i].shallow_clone());
         let [chosen_length, rejected_length] = [0, 1].map(|i| lengths[i].shallow_clone());
-        Ratios { chosen, rejected, chosen_length, rejected_length }
+        (Ratios { chosen, rejected, chosen_length, rejected_length }, tail)
     }
 
     /// How many pairs the implicit reward `β log π/π_ref` ranks as labelled (ties count half), and its mean
-    /// margin.
-    pub(crate) fn ranking(&self, model: &Model) -> Result<Ranking, StageError> {
-        let _no_grad = tch::no_grad_guard();
-        let rows: Vec<usize> = (0..self.pairs.len()).collect();
-        let mut margins = Vec::with_capacity(rows.len());
-        for part in rows.chunks(32) {
-            let ratios = self.ratios(model, part);
-            let gap = (ratios.chosen - ratios.rejected) * self.settings.beta;
-            margins.extend(Vec::<f64>::try_from(
-                gap.to_kind(Kind::Double).to_device(tch::Device::Cpu),
-            )?);
+    /// margin; `report` hears how many rows are done.
+    pub(crate) fn ranking(
+        &self,
+        model: &Model,
+        report: impl FnMut(usize, usize) -> Result<(), StageError>,
+    ) -> Result<Ranking, StageError> {
+        let policy = LogProbs::compute(model, self.pairs.iter(), report)?.of_pairs(&self.pairs)?;
+        let reward = |policy: f32, reference: f32| {
+            self.settings.beta * (f64::from(policy) - f64::from(reference))
+        };
+        let pairs = policy.iter().zip(&self.reference);
+        let margins = pairs.map(|(p, r)| reward(p[0], r[0]) - reward(p[1], r[1]));
+        Ok(Ranking::of(&margins.collect::<Vec<_>>()))
+    }
+}
+
+/// What the reference thinks of the pairs: as it was computed before, or computed now.
+fn reference<'a>(
+    inputs: &Inputs,
+    policy: &Pretrained,
+    pairs: impl Iterator<Item = &'a Pair>,
+    context: &mut Context,
+) -> Result<LogProbs, StageError> {
+    let (model, known) = (&inputs.reference, &inputs.log_probs);
+    if let Some(known) = known {
+        if model.is_some() {
+            return Err(StageError::refused(
+                "both `reference` and `log_probs` say what the policy is held to: give one",
+            ));
         }
-        Ok(Ranking::of(&margins))
+        return LogProbs::load(file_of(&known.source)?);
+    }
+    let device = context.device;
+    let report = |done, all| context.progress(done, all, "reference completions", "");
+    match model.as_ref().filter(|it| it.source != inputs.policy.source) {
+        None => LogProbs::compute(&policy.model, pairs, report),
+        Some(other) => {
+            let head = Head::LanguageModel;
+            let reference = Pretrained::open("reference", &other.source, head, device)?;
+            reference.same_tokens(policy)?;
+            let pairs: Vec<&Pair> = pairs.collect();
+            let rows = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
+            let longest = rows.map(|row| row.ids.len()).max().unwrap_or(0);
+            reference.bears(longest, "the pairs")?;
+            LogProbs::compute(&reference.model, pairs.into_iter(), report)
+        }
     }
 }
 
@@ -200,8 +260,8 @@ impl Objective for Dpo {
     }
 
     fn loss(&self, model: &Model, rows: &[usize]) -> Result<Loss, StageError> {
-        let ratios = self.ratios(model, rows);
+        let (ratios, tail) = self.ratios(model, rows);
         let sum = self.settings.losses(&ratios).sum(Kind::Float);
-        Ok(Loss { sum, metrics: metrics(&ratios, self.settings.beta) })
+        Ok(Loss { sum, metrics: metrics(&ratios, self.settings.beta), tail })
     }
 }

@@ -4,8 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::error::StageError;
-
 /// How a pair's log-ratios become a loss.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -87,19 +85,6 @@ impl DpoSettings {
             DpoLoss::ApoZero => -(r_c * beta).sigmoid() + (r_l * beta).sigmoid() + 1.0,
             DpoLoss::ApoDown => (r_c * beta).sigmoid() - x.sigmoid() + 1.0,
         }
-    }
-
-    /// What the loss can be computed with.
-    pub(crate) fn check(&self) -> Result<(), StageError> {
-        let wrong = match self.loss {
-            DpoLoss::ExoPair if self.label_smoothing <= 0.0 => "`exo_pair` needs `label_smoothing`",
-            DpoLoss::Robust if self.label_smoothing >= 0.5 => {
-                "`robust` needs a `label_smoothing` below 0.5"
-            }
-            _ if self.beta <= 0.0 => "`beta` must be above zero",
-            _ => return Ok(()),
-        };
-        Err(StageError::refused(wrong))
     }
 }
 

@@ -1,17 +1,16 @@
-//! Pairs of completions and their log-probabilities under a policy and its reference.
-//!
-//! The reference never changes, so its log-probabilities are computed once, before the first step.
+//! Pairs of completions and their log-probabilities under a policy.
 
 use gradus_protocol::Source;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::{
     artifact::tokenizer::Codec,
     error::StageError,
     nn::{
-        batch::{Batch, Example, learn_mask},
+        batch::{Example, as_i64},
         decoder::Model,
-        logprob,
+        head::{self, Tail},
+        likelihood::learnt,
     },
     prepare::{
         examples::{Preference, preferences},
@@ -51,40 +50,20 @@ pub(crate) fn read_pairs(
     Ok(pairs)
 }
 
-/// Σ log p over the completions: `[rows]`.
-pub(crate) fn sequence_log_probs(model: &Model, rows: &[&Example]) -> Tensor {
-    let batch = Batch::right(rows, model.pad(), model.device());
-    logprob::sum(&logprob::next_token(model, &batch), &learn_mask(rows, model.device()))
-}
-
-/// The same as numbers and without gradients, for any number of rows.
-pub(crate) fn sequence_log_probs_of(
-    model: &Model,
-    rows: &[&Example],
-) -> Result<Vec<f32>, StageError> {
-    let _no_grad = tch::no_grad_guard();
-    // Rows of like length side by side need little padding.
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|row| rows[*row].ids.len());
-    let mut log_probs = vec![0.0; rows.len()];
-    for part in order.chunks(64) {
-        let batch: Vec<&Example> = part.iter().map(|row| rows[*row]).collect();
-        let values =
-            Vec::<f32>::try_from(sequence_log_probs(model, &batch).to_device(tch::Device::Cpu))?;
-        part.iter().zip(values).for_each(|(row, value)| log_probs[*row] = value);
-    }
-    Ok(log_probs)
-}
-
-/// Log-probabilities of `[chosen, rejected]` for every pair.
-pub(crate) fn reference_log_probs(
-    reference: &Model,
-    pairs: &[Pair],
-) -> Result<Vec<[f32; 2]>, StageError> {
-    let rows: Vec<&Example> =
-        pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
-    let log_probs = sequence_log_probs_of(reference, &rows)?;
-    Ok(log_probs.chunks(2).map(|pair| [pair[0], pair[1]]).collect())
+/// Σ log p over the completions, `[rows]`, and what is left to do on the way back.
+pub(crate) fn sequence_log_probs(model: &Model, rows: &[&Example]) -> (Tensor, Option<Tail>) {
+    let bins: Vec<&[Example]> = rows.iter().map(|row| std::slice::from_ref(*row)).collect();
+    let (hidden, ids) = learnt(model, &bins);
+    let (said, tail) = head::said(model, &hidden, &ids);
+    // Each log-probability at a place of its own, so that the sums are the same every time.
+    let width = rows.iter().map(|row| row.labels()).max().unwrap_or(0);
+    let places =
+        rows.iter().enumerate().flat_map(|(r, row)| (0..row.labels()).map(move |i| r * width + i));
+    let places: Vec<i64> = places.map(as_i64).collect();
+    let places = Tensor::from_slice(&places).to_device(model.device());
+    let table = Tensor::zeros([as_i64(rows.len() * width)], (Kind::Float, model.device()));
+    let table = table.scatter(0, &places, &said.log_probs);
+    (table.view([as_i64(rows.len()), -1]).sum_dim_intlist(1, false, Kind::Float), tail)
 }
 
 #[cfg(test)]
@@ -92,15 +71,15 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::nn::config::tests::tiny;
+    use crate::nn::{config::tests::tiny, stream::Stream};
 
     #[test]
     fn a_model_without_opinions_gives_every_token_one_in_sixteen() {
-        let mut model = Model::fresh(tiny(), 1, Device::Cpu);
+        let mut model = Model::fresh(tiny(), Stream::of(1), Device::Cpu);
         let _ = model.parameters.get_mut("lm_head.weight").unwrap().zero_();
         let rows = [vec![2, 3, 4, 1], vec![5, 6]].map(|ids| Example::after_prompt(ids, 1));
-        let found = sequence_log_probs_of(&model, &[&rows[0], &rows[1]]).unwrap();
-        let by_hand = [3.0, 1.0].map(|tokens| -tokens * 16_f32.ln());
-        assert!(found.iter().zip(by_hand).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}");
+        let (found, _) = sequence_log_probs(&model, &[&rows[0], &rows[1]]);
+        let by_hand = Tensor::from_slice(&[3_f32, 1.0]) * -16_f64.ln();
+        assert!((found - by_hand).abs().max().double_value(&[]) < 1e-5);
     }
 }

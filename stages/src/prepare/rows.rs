@@ -60,7 +60,7 @@ pub(crate) fn completion(
     let mut labels: Vec<_> = ids.iter().map(|&id| i64::from(id)).collect();
     if completion_only {
         // A last token of the prompt that merges with the reply is learnt as part of it.
-        let masked = agreeing(&codec.encode(&row.prompt)?, &ids);
+        let masked = agreeing(&codec.encode_open(&row.prompt)?, &ids);
         labels[..masked].fill(IGNORED);
     }
     Ok(Labelled { ids, labels })
@@ -75,7 +75,7 @@ pub(crate) fn truncated(row: &Labelled, most: usize, keep: Truncation) -> Option
 
 /// A preference: the prompt ends where it and both whole texts stop agreeing.
 pub(crate) fn pair(codec: &Codec, row: &PreferenceRow) -> Result<Pair, StageError> {
-    let alone = codec.encode(&row.prompt)?;
+    let alone = codec.encode_open(&row.prompt)?;
     let chosen = whole(codec, &row.prompt, &row.chosen)?;
     let rejected = whole(codec, &row.prompt, &row.rejected)?;
     let end = agreeing(&alone, &chosen).min(agreeing(&alone, &rejected));

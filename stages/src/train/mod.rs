@@ -1,5 +1,6 @@
 //! Learning from examples: what comes before any feedback.
 
+mod held_out;
 pub(crate) mod pretrain;
 pub(crate) mod sft;
 

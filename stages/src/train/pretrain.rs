@@ -2,12 +2,12 @@
 //!
 //! Texts are packed into rows of one length, so little is wasted on padding; they cannot see each other.
 
-use gradus_protocol::catalog::Length;
+use gradus_protocol::catalog::{Length, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    artifact::{self, tokenizer::Codec},
+    artifact,
     context::Context,
     error::StageError,
     nn::{
@@ -15,15 +15,16 @@ use crate::{
         config::Head,
         curve::write_curve,
         likelihood::{Likelihood, TokenLoss},
-        model_folder::{copy_tokenizer, load, save},
+        pretrained::Pretrained,
         trainer::{Training, train},
     },
-    port::{Out, files_of, ports},
+    port::{Out, ports},
     prepare::{
         examples::texts,
         packing::{Packed, Strategy, pack},
     },
     stage::Stage,
+    train::held_out::report_held_out,
 };
 
 /// Learn a language from plain text.
@@ -45,6 +46,8 @@ ports!(Inputs {
     model: artifact::Model,
     /// Texts to learn from.
     text: artifact::Text,
+    /// Texts to measure the loss on, after training; packed alike.
+    test: Option<artifact::Text>,
 });
 ports!(Outputs {
     /// The trained model.
@@ -63,6 +66,10 @@ A row of a batch is `max_length` tokens with as many texts as fit.";
     type Inputs = Inputs;
     type Outputs = Outputs;
 
+    fn rules() -> Vec<Rule> {
+        Training::rules()
+    }
+
     fn length() -> Option<Length> {
         Some(Training::length())
     }
@@ -73,16 +80,24 @@ A row of a batch is `max_length` tokens with as many texts as fit.";
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let files = files_of(&inputs.model.source)?;
-        let codec = Codec::load(&inputs.model.source)?;
-        let model = load(files, context.device)?.expecting(Head::LanguageModel)?.trainable();
-        let longest = model.longest(params.max_length)?;
-        let rows = pack(&texts(&inputs.text.source, &codec)?, longest, Strategy::BfdSplit);
-        let bins = rows.iter().map(bin).collect();
+        let source = &inputs.model.source;
+        let base = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
+        let base = base.trainable();
+        let longest = base.longest(params.max_length)?;
+        let packed = |source| {
+            let rows = pack(&texts(source, &base.codec)?, longest, Strategy::BfdSplit);
+            Ok::<Vec<_>, StageError>(rows.iter().map(bin).collect())
+        };
+        let bins = packed(&inputs.text.source)?;
+        let test = inputs.test.as_ref().map(|test| packed(&test.source)).transpose()?;
         let objective = Likelihood { bins, token_loss: TokenLoss::Nll, smoothing: 0.0 };
-        let curve = train(&model, &objective, &params.training, context.seed, context)?;
-        save(&model, &outputs.model.path)?;
-        copy_tokenizer(files, &outputs.model.path)?;
+        let order = context.stream("order");
+        let curve = train(&base.model, &objective, &params.training, order, context)?;
+        if let Some(bins) = test {
+            let rows: Vec<Example> = bins.into_iter().flatten().collect();
+            report_held_out(&base.model, &rows, context)?;
+        }
+        base.save(&outputs.model.path)?;
         write_curve(&curve, &outputs.curve.path)
     }
 }

@@ -2,24 +2,25 @@
 //!
 //! The loss is on the completion and the token that ends it; the prompt is only read.
 
-use gradus_protocol::catalog::Length;
+use gradus_protocol::catalog::{Length, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    artifact::{self, tokenizer::Codec},
+    artifact,
     context::Context,
     error::StageError,
     nn::{
         config::Head,
         curve::write_curve,
-        likelihood::{Likelihood, TokenLoss, perplexity},
-        model_folder::{copy_tokenizer, load, save},
+        likelihood::{Likelihood, TokenLoss},
+        pretrained::Pretrained,
         trainer::{Training, train},
     },
-    port::{Out, files_of, ports},
+    port::{Out, ports},
     prepare::examples::{completions, dropped},
     stage::Stage,
+    train::held_out::report_held_out,
 };
 
 /// Supervised fine-tuning.
@@ -55,7 +56,7 @@ ports!(Inputs {
     model: artifact::Model,
     /// Completions to imitate; of a preference the chosen one.
     completions: artifact::Completions,
-    /// Completions to measure perplexity on, after training.
+    /// Completions to measure the loss on, after training.
     test: Option<artifact::Completions>,
 });
 ports!(Outputs {
@@ -76,6 +77,10 @@ of their completion within `max_length` are dropped and counted.";
     type Inputs = Inputs;
     type Outputs = Outputs;
 
+    fn rules() -> Vec<Rule> {
+        Training::rules()
+    }
+
     fn length() -> Option<Length> {
         Some(Training::length())
     }
@@ -86,26 +91,26 @@ of their completion within `max_length` are dropped and counted.";
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let files = files_of(&inputs.model.source)?;
-        let codec = Codec::load(&inputs.model.source)?;
-        let model = load(files, context.device)?.expecting(Head::LanguageModel)?.trainable();
-        let longest = model.longest(params.max_length)?;
-        let rows =
-            completions(&inputs.completions.source, &codec, longest, params.completion_only)?;
+        let source = &inputs.model.source;
+        let base = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
+        let base = base.trainable();
+        let longest = base.longest(params.max_length)?;
+        let read =
+            |source, completion_only| completions(source, &base.codec, longest, completion_only);
+        let rows = read(&inputs.completions.source, params.completion_only)?;
+        let test = inputs.test.as_ref().map(|test| read(&test.source, true)).transpose()?;
         context.summary("rows_dropped", dropped(&inputs.completions.source, &rows)?);
         let objective = Likelihood {
             token_loss: params.loss,
             smoothing: params.label_smoothing,
             ..Likelihood::plain(rows)
         };
-        let curve = train(&model, &objective, &params.training, context.seed, context)?;
-        if let Some(test) = &inputs.test {
-            let rows = completions(&test.source, &codec, longest, true)?;
-            context.summary("test_perplexity", perplexity(&model, &rows)?);
-            context.summary("test_rows", rows.len() as f64);
+        let order = context.stream("order");
+        let curve = train(&base.model, &objective, &params.training, order, context)?;
+        if let Some(rows) = test {
+            report_held_out(&base.model, &rows, context)?;
         }
-        save(&model, &outputs.model.path)?;
-        copy_tokenizer(files, &outputs.model.path)?;
+        base.save(&outputs.model.path)?;
         write_curve(&curve, &outputs.curve.path)
     }
 }

@@ -1,13 +1,13 @@
 //! `data.synthetic`: rows of a small made-up world whose true reward is known.
 //!
-//! Replies are of mixed quality on purpose: who imitates them leaves room to improve. Each output
-//! draws from a seed of its own, so that asking for more of one leaves the others as they are.
+//! Replies are of mixed quality on purpose: who imitates them leaves room to improve. Each row of each
+//! output has a stream of its own, so that asking for more of one leaves all others as they are.
 
 mod arithmetic;
 mod reviews;
 mod world;
 
-use rand::{SeedableRng, seq::SliceRandom};
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,6 +21,7 @@ use crate::{
     },
     context::Context,
     error::StageError,
+    nn::stream::Stream,
     port::{Out, ports},
     stage::Stage,
 };
@@ -72,9 +73,6 @@ pub(crate) struct Params {
     reviews: reviews::Settings,
     #[serde(flatten)]
     arithmetic: arithmetic::Settings,
-    /// Decides every draw.
-    #[serde(default)]
-    seed: u64,
 }
 
 fn default_rows() -> usize {
@@ -124,7 +122,7 @@ that can be checked.";
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let made = make(&params)?;
+        let made = make(&params, context.stream("rows"))?;
         dataset::write_all(&outputs.text.path, Format::Text, &made.text)?;
         let format = Format::PromptCompletion;
         dataset::write_all(&outputs.demonstrations.path, format, &made.demonstrations)?;
@@ -147,13 +145,12 @@ struct Made {
     reward: TrueReward,
 }
 
-fn make(params: &Params) -> Result<Made, StageError> {
+fn make(params: &Params, mut draws: Stream) -> Result<Made, StageError> {
     let mut world = match params.task {
         Task::Reviews => reviews::world(&params.reviews),
         Task::Arithmetic => arithmetic::world(&params.arithmetic),
     };
-    let draws = |purpose: &str| draws(params.seed, purpose);
-    world.prompts.shuffle(&mut draws("prompts"));
+    world.prompts.shuffle(&mut draws.named("prompts").generator());
     // A tenth to evaluate on and a tenth for the test pairs; the rest is seen in training.
     let tenth = world.prompts.len() / 10;
     if params.prompts > tenth {
@@ -170,26 +167,26 @@ fn make(params: &Params) -> Result<Made, StageError> {
         .collect();
     let noise = params.label_noise;
     Ok(Made {
-        text: rows(params.text, train, &mut draws("text"), |prompt, draw| {
+        text: rows(params.text, train, draws.named("text"), |prompt, draw| {
             let reply = (world.reply)(prompt, draw);
             Row::Text(TextRow { text: format!("{prompt}{reply}") })
         }),
         demonstrations: rows(
             params.demonstrations,
             train,
-            &mut draws("demonstrations"),
+            draws.named("demonstrations"),
             |prompt, draw| {
                 let completion = (world.reply)(prompt, draw);
                 Row::PromptCompletion(CompletionRow { prompt: prompt.to_owned(), completion })
             },
         ),
-        preferences_train: rows(params.preferences, train, &mut draws("train"), |prompt, draw| {
+        preferences_train: rows(params.preferences, train, draws.named("train"), |prompt, draw| {
             world.pair(prompt, noise, draw)
         }),
         preferences_test: rows(
             params.test_preferences,
             test,
-            &mut draws("test"),
+            draws.named("test"),
             |prompt, draw| world.pair(prompt, noise, draw),
         ),
         prompts,
@@ -197,19 +194,14 @@ fn make(params: &Params) -> Result<Made, StageError> {
     })
 }
 
-fn draws(seed: u64, purpose: &str) -> ChaCha8Rng {
-    let mut hasher = blake3::Hasher::new_derive_key("gradus 2026 synthetic draws");
-    hasher.update(&seed.to_le_bytes()).update(purpose.as_bytes());
-    ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
-}
-
 fn rows(
     count: usize,
     prompts: &[String],
-    draw: &mut ChaCha8Rng,
+    draws: Stream,
     row: impl Fn(&str, &mut ChaCha8Rng) -> Row,
 ) -> Vec<Row> {
-    (0..count).map(|_| row(pick(draw, prompts), draw)).collect()
+    let row = |mut draw: ChaCha8Rng| row(pick(&mut draw, prompts), &mut draw);
+    draws.rows(count).map(|draws| row(draws.generator())).collect()
 }
 
 fn mean_reward(reward: &TrueReward, rows: &[Row]) -> f64 {
@@ -230,7 +222,7 @@ mod tests {
     }
 
     fn made(json: &str) -> Made {
-        make(&params(json)).unwrap()
+        make(&params(json), Stream::of(0)).unwrap()
     }
 
     const TASKS: [&str; 2] = [r#"{"task": "reviews"}"#, r#"{"task": "arithmetic"}"#];
@@ -274,7 +266,7 @@ mod tests {
         for task in TASKS {
             let (one, two) = (made(task), made(task));
             assert_eq!(one.preferences_train, two.preferences_train);
-            let other = made(&task.replace('}', r#", "seed": 1}"#));
+            let other = make(&params(task), Stream::of(1)).unwrap();
             assert_ne!(one.preferences_train, other.preferences_train);
         }
     }
@@ -311,7 +303,9 @@ mod tests {
 
     #[test]
     fn too_many_held_out_prompts_are_refused() {
-        let error = make(&params(r#"{"task": "arithmetic", "prompts": 1000}"#)).err().unwrap();
+        let error = make(&params(r#"{"task": "arithmetic", "prompts": 1000}"#), Stream::of(0))
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("at most"), "{error}");
     }
 
@@ -325,10 +319,10 @@ mod tests {
             lines.join("\n")
         };
         insta::assert_snapshot!(show(&made(TASKS[0])), @"
-        Review of the kettle (quality, design, manual): The kettle is bad for me. The size is superb.
-        Review of the knife (quality, size, delivery): I find the delivery excellent. There was a long box around it. The colour is blue.
-        Review of the kettle (design, delivery, manual): This kettle is superb. The delivery is great.
-        Review of the pillow (quality, design): I find the pillow superb. Its quality is really poor. The design is handy.
+        Review of the camera (manual, delivery, size): I find the camera bad. The price is flimsy.
+        Review of the clock (size, delivery, quality): I find the clock useless. I find the quality weak. I find the size bad. The delivery is awful. I had another one for many years before that.
+        Review of the backpack (manual, size, quality): I bought it last week.
+        Review of the toaster (manual, quality, design): The toaster is superb for me. Its quality is really handy. The design is excellent and weak. The manual is clever and awful.
         ");
         insta::assert_snapshot!(show(&made(TASKS[1])), @"
         4 - 15 = -12

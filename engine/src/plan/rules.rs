@@ -1,0 +1,23 @@
+//! What parameters must not say together, as the catalogue has it.
+
+use serde_json::Value;
+
+use super::instances::Instance;
+use crate::spec::{Mistakes, Pipeline, Problem};
+
+/// Adds a mistake for each rule of the kind that `params`, complete, break. It stands at the first of the rule's
+/// parameters that the stage says.
+pub(super) fn check(
+    instance: &Instance<'_>,
+    params: &Value,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) {
+    let spec = instance.spec;
+    for rule in instance.kind.rules.iter().filter(|rule| rule.is_broken_by(params)) {
+        let said = rule.when.iter().find_map(|condition| spec.with.get(&condition.param));
+        let at = said.map_or(spec.at, |node| node.at);
+        let problem = Problem::Rule { stage: instance.id.clone(), words: rule.words.clone() };
+        mistakes.add(&pipeline.sources, at, problem);
+    }
+}

@@ -1,0 +1,163 @@
+//! What the output head says of tokens, in tiles: never all places × vocabulary at once.
+//!
+//! A tile's logits live while its numbers are computed. Where gradients are wanted and there are several tiles,
+//! they are computed again on the way back ([`Tail::backward`]), as memory is dearer than one more product.
+
+use tch::{Kind, Tensor};
+
+use super::decoder::Model;
+
+/// Numbers of one tile: 64 MiB in float32.
+const TILE: i64 = 1 << 24;
+
+/// What is said of each token, all `[places]`.
+pub(crate) struct Said {
+    pub(crate) log_probs: Tensor,
+    /// Mean over the vocabulary of log p.
+    pub(crate) mean_logs: Tensor,
+    /// 1 where the token is the most likely one; without gradient.
+    pub(crate) correct: Tensor,
+    /// Nats, of the distribution that the token is drawn from; without gradient.
+    pub(crate) entropy: Tensor,
+}
+
+/// The way back through a head that was computed in several tiles.
+pub(crate) struct Tail {
+    hidden: Tensor,
+    ids: Tensor,
+    /// What the loss was computed from: log-probabilities and mean logs, `[2, places]`.
+    said: Tensor,
+    tile: i64,
+}
+
+/// What the head says of `ids` at the hidden states before them: [places, hidden] and `[places]`. With
+/// gradients the loss must be taken back through the tail, too, where there is one.
+pub(crate) fn said(model: &Model, hidden: &Tensor, ids: &Tensor) -> (Said, Option<Tail>) {
+    said_in_tiles(model, hidden, ids, (TILE / model.config.vocab_size).max(1))
+}
+
+fn said_in_tiles(model: &Model, hidden: &Tensor, ids: &Tensor, tile: i64) -> (Said, Option<Tail>) {
+    if ids.size()[0] <= tile {
+        return (one(&model.logits(hidden), ids), None);
+    }
+    let parts = tch::no_grad(|| {
+        let parts = tiles(ids.size()[0], tile);
+        let part = |(start, length)| {
+            let logits = model.logits(&hidden.narrow(0, start, length));
+            one(&logits, &ids.narrow(0, start, length))
+        };
+        parts.map(part).collect::<Vec<_>>()
+    });
+    let cat =
+        |part: fn(&Said) -> &Tensor| Tensor::cat(&parts.iter().map(part).collect::<Vec<_>>(), 0);
+    let said = Said {
+        log_probs: cat(|it| &it.log_probs),
+        mean_logs: cat(|it| &it.mean_logs),
+        correct: cat(|it| &it.correct),
+        entropy: cat(|it| &it.entropy),
+    };
+    if !hidden.requires_grad() {
+        return (said, None);
+    }
+    let leaf = Tensor::stack(&[&said.log_probs, &said.mean_logs], 0).set_requires_grad(true);
+    let said = Said { log_probs: leaf.get(0), mean_logs: leaf.get(1), ..said };
+    let (hidden, ids) = (hidden.shallow_clone(), ids.shallow_clone());
+    (said, Some(Tail { hidden, ids, said: leaf, tile }))
+}
+
+fn tiles(places: i64, tile: i64) -> impl Iterator<Item = (i64, i64)> {
+    (0..places)
+        .step_by(usize::try_from(tile).unwrap_or(1))
+        .map(move |start| (start, tile.min(places - start)))
+}
+
+fn one(logits: &Tensor, ids: &Tensor) -> Said {
+    let logs = logits.log_softmax(-1, Kind::Float);
+    let (correct, entropy) = tch::no_grad(|| {
+        let entropy = -(logs.exp() * &logs).sum_dim_intlist(-1, false, Kind::Float);
+        (logits.argmax(-1, false).eq_tensor(ids).to_kind(Kind::Float), entropy)
+    });
+    Said {
+        log_probs: logs.gather(-1, &ids.unsqueeze(-1), false).squeeze_dim(-1),
+        mean_logs: logs.mean_dim(-1, false, Kind::Float),
+        correct,
+        entropy,
+    }
+}
+
+impl Tail {
+    /// Adds to the gradients of `model` what comes back through the head, and through all below it. To be called
+    /// once the loss has been taken back to what was said.
+    pub(crate) fn backward(self, model: &Model) -> Result<(), tch::TchError> {
+        let gradient = self.said.grad();
+        if !gradient.defined() {
+            return Ok(());
+        }
+        let leaf = self.hidden.detach().set_requires_grad(true);
+        for (start, length) in tiles(self.ids.size()[0], self.tile) {
+            let logits = model.logits(&leaf.narrow(0, start, length));
+            let said = one(&logits, &self.ids.narrow(0, start, length));
+            let of = |i: i64| gradient.get(i).narrow(0, start, length);
+            let sum = (said.log_probs * of(0) + said.mean_logs * of(1)).f_sum(Kind::Float)?;
+            sum.f_backward()?;
+        }
+        (self.hidden * leaf.grad()).f_sum(Kind::Float)?.f_backward()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::nn::{config::tests::tiny, stream::Stream};
+
+    /// The loss of some tokens and the gradients of all parameters.
+    fn loss(tile: i64) -> (f64, Vec<Tensor>) {
+        let model = Model::fresh(tiny(), Stream::of(3), Device::Cpu).trainable();
+        let ids = Tensor::from_slice(&[2_i64, 5, 9, 1, 7]);
+        let embedded = Tensor::embedding(
+            &model.parameters["model.embed_tokens.weight"],
+            &ids,
+            -1,
+            false,
+            false,
+        );
+        let (said, tail) = said_in_tiles(&model, &embedded, &ids, tile);
+        assert_eq!(tail.is_some(), tile < 5);
+        let loss = (said.log_probs.square() - said.mean_logs * 0.3).sum(Kind::Float);
+        loss.backward();
+        if let Some(tail) = tail {
+            tail.backward(&model).unwrap();
+        }
+        let gradients = model.parameters.values().map(Tensor::grad).filter(Tensor::defined);
+        (loss.double_value(&[]), gradients.collect())
+    }
+
+    #[test]
+    fn tiles_give_the_loss_and_the_gradients_of_the_whole() {
+        let (whole, gradients) = loss(5);
+        assert_eq!(gradients.len(), 2);
+        for tile in [1, 2, 4] {
+            let (tiled, others) = loss(tile);
+            assert!((whole - tiled).abs() < 1e-5);
+            for (one, other) in gradients.iter().zip(&others) {
+                assert!((one - other).abs().max().double_value(&[]) < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_of_odds_three_to_one() {
+        let said = one(
+            &Tensor::from_slice(&[3_f32.ln(), 0.0]).view([1, 2]),
+            &Tensor::from_slice(&[1_i64]),
+        );
+        let close = |x: &Tensor, y: f64| assert!((x.double_value(&[0]) - y).abs() < 1e-6);
+        let (won, lost) = (0.75_f64.ln(), 0.25_f64.ln());
+        close(&said.log_probs, lost);
+        close(&said.mean_logs, f64::midpoint(won, lost));
+        close(&said.correct, 0.0);
+        close(&said.entropy, -(0.75 * won + 0.25 * lost));
+    }
+}
