@@ -325,10 +325,10 @@ mod tests {
         Review of the toaster (manual, quality, design): The toaster is superb for me. Its quality is really handy. The design is excellent and weak. The manual is clever and awful.
         ");
         insta::assert_snapshot!(show(&made(TASKS[1])), @"
-        4 - 15 = -12
-        7 - 17 = The answer is -10.
-        13 - 5 = It is 18.
-        12 + 20 = The answer is 32.
+        7 * 16 = The answer is 122.
+        11 + 12 = 24
+        17 * 18 = The answer is 35.
+        14 + 8 = The answer is 22.
         ");
     }
 }
