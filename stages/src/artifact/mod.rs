@@ -1,6 +1,8 @@
 //! What stages hand on: one type per kind of artifact.
 
 pub(crate) mod dataset;
+pub(crate) mod dataset_folder;
+pub(crate) mod json;
 pub(crate) mod tokenizer;
 pub(crate) mod true_reward;
 
@@ -37,6 +39,10 @@ artifact!(
 artifact!(
     /// Rows of any format.
     Rows: "text" | "prompts" | "completions" | "preferences"
+);
+artifact!(
+    /// A file of whatever kind, as a person or a program wrote it.
+    File: "file"
 );
 artifact!(
     /// A reward in closed form, known because the data is synthetic.

@@ -9,12 +9,12 @@ use super::{
 pub(crate) use crate::artifact::dataset::PreferenceRow as Preference;
 use crate::{
     artifact::{
-        dataset::{CompletionRow, Reader, Row},
+        dataset::{CompletionRow, Fields, Row},
+        dataset_folder::Reader,
         tokenizer::Codec,
     },
     error::StageError,
     nn::batch::Example,
-    port::file_of,
 };
 
 impl From<Labelled> for Example {
@@ -26,9 +26,9 @@ impl From<Labelled> for Example {
 
 /// Whole texts, each ended; of a row with a prompt, prompt and completion together.
 pub(crate) fn texts(source: &Source, codec: &Codec) -> Result<Vec<Labelled>, StageError> {
-    each(source, |row| match row {
-        Row::Text(row) => rows::text(codec, &row.text).map(Some),
-        row => {
+    each(source, |row| match &row.fields {
+        Fields::Text(row) => rows::text(codec, &row.text).map(Some),
+        _ => {
             let text = format!("{}{}", row.prompt(), row.completion().unwrap_or_default());
             rows::text(codec, &text).map(Some)
         }
@@ -59,7 +59,7 @@ pub(crate) fn completions(
 
 /// How many of the rows `kept` does not have.
 pub(crate) fn dropped<T>(source: &Source, kept: &[T]) -> Result<f64, StageError> {
-    let rows = Reader::open(file_of(source)?)?.rows();
+    let rows = Reader::open(source)?.rows();
     Ok(rows.saturating_sub(kept.len() as u64) as f64)
 }
 
@@ -68,8 +68,8 @@ pub(crate) fn preferences(
     source: &Source,
     mut take: impl FnMut(&Preference) -> Result<(), StageError>,
 ) -> Result<(), StageError> {
-    each(source, |row| match row {
-        Row::Preference(row) => take(&row).map(|()| None::<()>),
+    each(source, |row| match row.fields {
+        Fields::Preference(row) => take(&row).map(|()| None::<()>),
         _ => Err(wanted("preferences")),
     })?;
     Ok(())
@@ -95,7 +95,7 @@ fn each<T>(
     mut take: impl FnMut(Row) -> Result<Option<T>, StageError>,
 ) -> Result<Vec<T>, StageError> {
     let mut taken = Vec::new();
-    for row in Reader::open(file_of(source)?)? {
+    for row in Reader::open(source)? {
         taken.extend(take(row?)?);
     }
     Ok(taken)
