@@ -16,6 +16,7 @@ use serde::Deserialize;
 use crate::{
     error::StageError,
     nn::{random, trainer::Observer},
+    prepare::tally::Tally,
 };
 
 /// Reports at most this often; a step can take a millisecond.
@@ -102,6 +103,14 @@ impl Context {
     /// Reports a number of the whole stage: it is kept with the action and shown in the summary.
     pub(crate) fn summary(&mut self, name: &str, value: f64) {
         self.send_metric(name, None, value);
+    }
+
+    /// Reports how many rows there are, were dropped and were cut, and says it where they are many.
+    pub(crate) fn tally(&mut self, prefix: &str, tally: &Tally) {
+        for (name, count) in tally.counts() {
+            self.summary(&format!("{prefix}{name}"), count as f64);
+        }
+        tally.warnings().into_iter().for_each(|words| self.note(words));
     }
 
     fn send_metric(&mut self, name: &str, step: Option<u64>, value: f64) {

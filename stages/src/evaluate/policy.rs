@@ -25,7 +25,11 @@ use crate::{
         sampling::Sampling,
     },
     port::{Out, file_of, files_of, ports},
-    prepare::examples::{completions, prompts},
+    prepare::{
+        examples::{completions, prompts},
+        tally::Fit,
+        truncation::TooLong,
+    },
     stage::Stage,
 };
 
@@ -137,7 +141,7 @@ struct Evaluation {
 
 impl Stage for EvaluatePolicy {
     const KIND: &'static str = "evaluate.policy";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Sample from a policy and measure reward, KL divergence and win rate.
 
 The KL divergence is the mean over samples of the divergence between the two next-token \
@@ -156,8 +160,14 @@ no room for `max_new_tokens` in the policy's context are left out and counted.";
         let codec = Codec::load(&inputs.policy.source)?;
         let policy = load(files_of(&inputs.policy.source)?, context.device)?;
         let policy = policy.expecting(Head::LanguageModel)?;
-        let texts = prompts(&inputs.prompts.source, params.prompts)?;
-        let (mut samples, rows) = sampled(&params, &policy, &codec, texts, context)?;
+        let prompts = prompts("prompts", &inputs.prompts.source, params.prompts)?;
+        context.summary("prompts_repeated", prompts.repeated as f64);
+        let fit = Fit::new(&policy, None, TooLong::Cut)?;
+        let held_out = inputs.completions.as_ref();
+        let held_out = held_out
+            .map(|it| completions("completions", &it.source, &codec, fit, true))
+            .transpose()?;
+        let (mut samples, rows) = sampled(&params, &policy, &codec, prompts.texts, context)?;
         if let Some(reward) = &inputs.true_reward {
             let reward = TrueReward::load(file_of(&reward.source)?)?;
             for sample in &mut samples {
@@ -174,9 +184,9 @@ no room for `max_new_tokens` in the policy's context are left out and counted.";
             samples.iter_mut().zip(divergences).for_each(|(sample, kl)| sample.kl = Some(kl));
         }
         let mut evaluation = Evaluation::of(params.name, samples);
-        if let Some(held_out) = &inputs.completions {
-            let rows = completions(&held_out.source, &codec, policy.longest(None)?, true)?;
-            evaluation.perplexity = Some(perplexity(&policy, &rows)?);
+        if let Some(held_out) = held_out {
+            context.tally("completions_", &held_out.tally);
+            evaluation.perplexity = Some(perplexity(&policy, &held_out.rows)?);
         }
         if let Some(baseline) = &inputs.baseline {
             evaluation
@@ -214,7 +224,15 @@ fn sampled(
         )));
     }
     context.summary("prompts", texts.len() as f64);
-    context.summary("prompts_left_out", (all - texts.len()) as f64);
+    let left_out = all - texts.len();
+    context.summary("prompts_left_out", left_out as f64);
+    if left_out * 20 > all {
+        context.note(format!(
+            "{left_out} of {all} prompts were left out: they leave no room for {} tokens in the policy's \
+             context; lower `max_new_tokens`",
+            params.max_new_tokens
+        ));
+    }
     let copies = params.samples_per_prompt;
     let prompts: Vec<&[u32]> =
         encoded.iter().flat_map(|ids| std::iter::repeat_n(ids.as_slice(), copies)).collect();

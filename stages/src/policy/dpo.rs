@@ -26,7 +26,7 @@ use crate::{
         pairs::{Pair, read_pairs, reference_log_probs, sequence_log_probs},
     },
     port::{Out, files_of, ports},
-    prepare::examples::dropped,
+    prepare::{tally::Fit, truncation::TooLong},
     stage::Stage,
 };
 
@@ -50,10 +50,13 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 0.5))]
     label_smoothing: f64,
-    /// Tokens of prompt and completion that are kept, from the start; the model's context by default.
+    /// Tokens that a text may have, prompt included; the model's context by default.
     #[serde(default)]
     #[schemars(range(min = 2))]
     max_length: Option<usize>,
+    /// What happens to pairs with a longer text. Of cut texts nobody said which is better.
+    #[serde(default = "TooLong::drop")]
+    too_long: TooLong,
 }
 
 fn default_beta() -> f64 {
@@ -79,11 +82,12 @@ ports!(Outputs {
 
 impl Stage for TrainDpo {
     const KIND: &'static str = "policy.dpo";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Train a policy on preferences directly, without a reward model.
 
-Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs whose prompt fills \
-`max_length` are dropped and counted.";
+Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs with a text \
+longer than `max_length` are dropped, or cut as `too_long` says, and counted; those whose prompt fills it are \
+dropped.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -107,20 +111,22 @@ Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs w
         };
         let reference = reference.expecting(Head::LanguageModel)?.same_vocabulary(&policy)?;
         let policy = policy.trainable();
-        let longest = policy.longest(params.max_length)?;
+        let fit = Fit::new(&policy, params.max_length, params.too_long)?;
         let settings = DpoSettings {
             loss: params.loss,
             beta: params.beta,
             label_smoothing: params.label_smoothing,
         };
-        let pairs = read_pairs(&inputs.preferences.source, &codec, longest)?;
-        context.summary("rows_dropped", dropped(&inputs.preferences.source, &pairs)?);
-        let objective = Dpo::new(settings, pairs, &reference)?;
+        let pairs = read_pairs("preferences", &inputs.preferences.source, &codec, fit)?;
+        context.tally("", &pairs.tally);
+        // Read before training, which must not be lost to a mistake in them.
+        let test = inputs.test.as_ref();
+        let test = test.map(|it| read_pairs("test", &it.source, &codec, fit)).transpose()?;
+        let objective = Dpo::new(settings, pairs.rows, &reference)?;
         let curve = train(&policy, &objective, &params.training, context.seed, context)?;
-        if let Some(test) = &inputs.test {
-            let pairs = read_pairs(&test.source, &codec, longest)?;
-            context.summary("test_rows", pairs.len() as f64);
-            report(&Dpo::new(settings, pairs, &reference)?.ranking(&policy)?, context);
+        if let Some(test) = test {
+            context.tally("test_", &test.tally);
+            report(&Dpo::new(settings, test.rows, &reference)?.ranking(&policy)?, context);
         }
         save(&policy, &outputs.model.path)?;
         copy_tokenizer(files, &outputs.model.path)?;

@@ -55,10 +55,10 @@ ports!(Outputs {
 
 impl Stage for Pretrain {
     const KIND: &'static str = "train.pretrain";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Teach a model a language from plain text, by next-token prediction.
 
-A row of a batch is `max_length` tokens with as many texts as fit.";
+A row of a batch is `max_length` tokens with as many texts as fit; no text is cut off or dropped.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -77,7 +77,11 @@ A row of a batch is `max_length` tokens with as many texts as fit.";
         let codec = Codec::load(&inputs.model.source)?;
         let model = load(files, context.device)?.expecting(Head::LanguageModel)?.trainable();
         let longest = model.longest(params.max_length)?;
-        let rows = pack(&texts(&inputs.text.source, &codec)?, longest, Strategy::BfdSplit);
+        let texts = texts("text", &inputs.text.source, &codec)?;
+        let rows = pack(&texts, longest, Strategy::BfdSplit);
+        context.summary("rows", texts.len() as f64);
+        context.summary("packed_rows", rows.len() as f64);
+        context.summary("tokens", texts.iter().map(|text| text.ids.len()).sum::<usize>() as f64);
         let bins = rows.iter().map(bin).collect();
         let objective = Likelihood { bins, token_loss: TokenLoss::Nll, smoothing: 0.0 };
         let curve = train(&model, &objective, &params.training, context.seed, context)?;

@@ -18,7 +18,7 @@ use crate::{
         trainer::{Training, train},
     },
     port::{Out, files_of, ports},
-    prepare::examples::{completions, dropped},
+    prepare::{examples::completions, tally::Fit, truncation::TooLong},
     stage::Stage,
 };
 
@@ -40,10 +40,13 @@ pub(crate) struct Params {
     /// Leaves the prompt out of the loss.
     #[serde(default = "yes")]
     completion_only: bool,
-    /// Tokens of prompt and completion that are kept, from the start; the model's context by default.
+    /// Tokens that prompt and completion may have together; the model's context by default.
     #[serde(default)]
     #[schemars(range(min = 2))]
     max_length: Option<usize>,
+    /// What happens to rows with more. Cut ones teach what they have of the completion, but not to end it.
+    #[serde(default = "TooLong::cut")]
+    too_long: TooLong,
 }
 
 fn yes() -> bool {
@@ -67,11 +70,12 @@ ports!(Outputs {
 
 impl Stage for Sft {
     const KIND: &'static str = "train.sft";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Teach a model to reply as the completions do.
 
-Supervised fine-tuning: the loss is on the completion and the token that ends it. Rows without a token \
-of their completion within `max_length` are dropped and counted.";
+Supervised fine-tuning: the loss is on the completion and the token that ends it. Rows longer than \
+`max_length` are cut or dropped as `too_long` says, and counted; those that a cut leaves without a token of \
+their completion are dropped.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -89,20 +93,22 @@ of their completion within `max_length` are dropped and counted.";
         let files = files_of(&inputs.model.source)?;
         let codec = Codec::load(&inputs.model.source)?;
         let model = load(files, context.device)?.expecting(Head::LanguageModel)?.trainable();
-        let longest = model.longest(params.max_length)?;
-        let rows =
-            completions(&inputs.completions.source, &codec, longest, params.completion_only)?;
-        context.summary("rows_dropped", dropped(&inputs.completions.source, &rows)?);
+        let fit = Fit::new(&model, params.max_length, params.too_long)?;
+        let source = &inputs.completions.source;
+        let rows = completions("completions", source, &codec, fit, params.completion_only)?;
+        context.tally("", &rows.tally);
+        // Read before training, which must not be lost to a mistake in them.
+        let test = inputs.test.as_ref();
+        let test = test.map(|it| completions("test", &it.source, &codec, fit, true)).transpose()?;
         let objective = Likelihood {
             token_loss: params.loss,
             smoothing: params.label_smoothing,
-            ..Likelihood::plain(rows)
+            ..Likelihood::plain(rows.rows)
         };
         let curve = train(&model, &objective, &params.training, context.seed, context)?;
-        if let Some(test) = &inputs.test {
-            let rows = completions(&test.source, &codec, longest, true)?;
-            context.summary("test_perplexity", perplexity(&model, &rows)?);
-            context.summary("test_rows", rows.len() as f64);
+        if let Some(test) = test {
+            context.tally("test_", &test.tally);
+            context.summary("test_perplexity", perplexity(&model, &test.rows)?);
         }
         save(&model, &outputs.model.path)?;
         copy_tokenizer(files, &outputs.model.path)?;
