@@ -214,15 +214,15 @@ impl Shape {
             (!names.is_empty()).then(|| names.join(", "))
         };
         let here = |name: &String| cells.iter().any(|(it, _)| it == name);
-        let lost = list(self.names.iter().filter(|name| !here(name)).collect());
+        let gone = list(self.names.iter().filter(|name| !here(name)).collect());
         let there = |name: &String| self.names.contains(name);
         let new = list(cells.iter().map(|(name, _)| name).filter(|name| !there(name)).collect());
         let place = self.place;
-        let difference = match (lost, new) {
+        let difference = match (gone, new) {
             (None, None) => return Ok(()),
-            (Some(lost), None) => format!("it has no {lost}, and row {place} has"),
+            (Some(gone), None) => format!("it has no {gone}, and row {place} has"),
             (None, Some(new)) => format!("it has {new}, and row {place} has not"),
-            (Some(lost), Some(new)) => format!("it has {new}, where row {place} has {lost}"),
+            (Some(gone), Some(new)) => format!("it has {new}, where row {place} has {gone}"),
         };
         Err(format!(
             "{difference}: give all rows the same columns, or leave some out by `leave_out`"

@@ -12,14 +12,14 @@ use serde::Deserialize;
 use crate::{
     artifact::{
         self,
-        dataset::{Fields, Format, PreferenceRow, Row},
+        dataset::{Format, Row},
         dataset_folder::write_all,
     },
     context::{Context, UserFile},
     data::{
         columns::{Columns, Wanted},
         groups,
-        implicit::ends_inside_a_word,
+        loaded::Loaded,
         mistakes::Mistakes,
         read::{Cell, DataFile, FileFormat, Record},
         split::{Sides, split},
@@ -149,7 +149,9 @@ their row. A preference without a `prompt` column has it as the common beginning
                 groups::shared(train.iter().map(Row::prompt), test.iter().map(Row::prompt));
             context.summary("test_prompts_in_train", shared as f64);
         }
-        note.into_iter().for_each(|note| context.note(note));
+        if let Some(note) = note {
+            context.note(note);
+        }
         Ok(())
     }
 }
@@ -230,65 +232,10 @@ fn is_blank(document: &Record) -> bool {
     })
 }
 
-/// The rows of a file, and what a person should know of them.
-struct Loaded {
-    rows: Vec<Row>,
-    /// The prompt is what two texts have in common, and nobody said where it ends.
-    guessed_prompts: bool,
-    /// How many documents of a text file had nothing in them.
-    blank_documents: Option<u64>,
-}
-
-impl Loaded {
-    fn pairs(&self) -> impl Iterator<Item = &PreferenceRow> {
-        self.rows.iter().filter_map(|row| match &row.fields {
-            Fields::Preference(row) => Some(row),
-            _ => None,
-        })
-    }
-
-    /// How many pairs have one text twice.
-    fn identical(&self) -> usize {
-        self.pairs().filter(|row| row.chosen == row.rejected).count()
-    }
-
-    /// How many prompts break off in a word, where nobody said where prompts end.
-    fn broken(&self) -> Option<usize> {
-        let broken =
-            |row: &&PreferenceRow| ends_inside_a_word(&row.prompt, [&row.chosen, &row.rejected]);
-        self.guessed_prompts.then(|| self.pairs().filter(broken).count())
-    }
-
-    /// Counts what is odd about the rows, and says it.
-    fn report(&self, prefix: &str, context: &mut Context) {
-        if let Some(blank) = self.blank_documents {
-            context.summary(&format!("{prefix}blank_documents"), blank as f64);
-        }
-        if self.pairs().next().is_none() {
-            return;
-        }
-        let (all, same) = (self.rows.len(), self.identical());
-        context.summary(&format!("{prefix}identical_pairs"), same as f64);
-        if same > 0 {
-            context.note(format!(
-                "{same} of {all} pairs have one and the same text as `chosen` and `rejected`: they \
-                 teach nothing"
-            ));
-        }
-        let Some(broken) = self.broken() else { return };
-        context.summary(&format!("{prefix}prompts_ending_inside_a_word"), broken as f64);
-        if broken > 0 {
-            context.note(format!(
-                "{broken} of {all} prompts end inside a word, where `chosen` and `rejected` begin to \
-                 differ: say with `prompt_end` where replies begin"
-            ));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::dataset::{Fields, PreferenceRow};
 
     /// The rows of a file with this name and content.
     fn loaded(name: &str, content: &[u8], params: &str) -> Result<Vec<Row>, String> {
@@ -411,57 +358,12 @@ mod tests {
     }
 
     #[test]
-    fn a_text_file_is_one_document_or_what_a_separator_parts() {
-        let of = |content: &str, separator: &str| {
-            let params = format!(r#"{{"format": "text"{separator}}}"#);
-            let rows = loaded("a.txt", content.as_bytes(), &params)?;
-            Ok::<_, String>(rows.iter().map(|row| row.prompt().to_owned()).collect::<Vec<_>>())
-        };
-        let separator = r#", "separator": "\n\n""#;
-        assert_eq!(of("a\n\nb\n", "").unwrap(), ["a\n\nb\n"]);
-        assert_eq!(of("a\n\n \n\nb\nc\n\n", separator).unwrap(), ["a", "b\nc"]);
-        insta::assert_snapshot!(of("a\r\n\r\nb", separator).unwrap_err(), @r"`a.txt`: `separator` does not occur in it, and its lines end in `\r\n`, as Windows ends them: convert them, or write it as `\r\n\r\n`");
-        insta::assert_snapshot!(of(" \n", "").unwrap_err(), @"`a.txt`: there are no rows in it");
-        insta::assert_snapshot!(mistakes("a.txt", "x", r#"{"format": "prompt"}"#), @"`a.txt`: row 1: there is no column `prompt`; it has `text`: name the right one under `columns`");
-    }
-
-    #[test]
-    fn bytes_that_are_not_utf_8_are_refused() {
-        let error = |name: &str, content: &[u8]| loaded(name, content, TEXT).unwrap_err();
-        insta::assert_snapshot!(error("a.jsonl", b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}\n"), @"`a.jsonl`: row 2: not UTF-8 text (the byte 0xFF at 10): convert the file, from Windows-1252 say with `iconv -f WINDOWS-1252 -t UTF-8`");
-        insta::assert_snapshot!(error("a.csv", b"text\ncaf\xe9\n"), @"`a.csv`: row 2: not UTF-8 text (the byte 0xE9 at 4): convert the file, from Windows-1252 say with `iconv -f WINDOWS-1252 -t UTF-8`");
-        insta::assert_snapshot!(error("a.csv", b"\xff\xfet\0e\0x\0t\0\n\0"), @"`a.csv`: it is UTF-16 text: convert the file, with `iconv -f UTF-16 -t UTF-8` say");
-    }
-
-    #[test]
-    fn a_file_that_is_no_such_file_is_refused() {
-        let of = |name: &str, content: &str| mistakes(name, content, TEXT);
-        insta::assert_snapshot!(of("a.jsonl", ""), @"`a.jsonl`: there are no rows in it");
-        insta::assert_snapshot!(of("a.dat", "x"), @"`a.dat`: its name does not tell how it is written: say `file_format: jsonl`, `csv`, `parquet` or `text`");
-        insta::assert_snapshot!(of("a.json", "[]"), @"`a.json`: write one JSON object per line and call the file `.jsonl`, or say `file_format: jsonl` if it is so");
-        insta::assert_snapshot!(of("a.tsv", "text\tb"), @r#"`a.tsv`: say `file_format: csv` and `separator: "\t"`"#);
-        insta::assert_snapshot!(of("a.parquet", "x"), @"`a.parquet`: not a sound Parquet file (EOF: Parquet file too small. Size is 1 but need 8)");
-        insta::assert_snapshot!(of("a.jsonl", "PAR1"), @"`a.jsonl`: it is a Parquet file: say `file_format: parquet`");
-        insta::assert_snapshot!(of("a.parquet", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), @"`a.parquet`: it is a Git LFS pointer, not the file itself: fetch that with `git lfs pull`");
-        let params: Params =
-            serde_json::from_str(r#"{"path": "/", "file_format": "csv", "format": "text"}"#)
-                .unwrap();
-        let error = params.load(&params.rows(None).unwrap()).err().unwrap().to_string();
-        insta::assert_snapshot!(error, @"`/`: it is a folder: name the file in it");
-    }
-
-    #[test]
-    fn a_csv_file_that_would_be_read_as_another_is_refused() {
-        let of = |content: &str| mistakes("a.csv", content, TEXT);
-        insta::assert_snapshot!(of("text,b\nx\n"), @"`a.csv`: row 2: it has 1 values, and there are 2 columns: put values that hold `,` in quotes");
-        insta::assert_snapshot!(of("text;b\nx;y\n"), @r#"`a.csv`: its first line has no `,`, but `;`: say `separator: ";"`"#);
-        insta::assert_snapshot!(of("text,text\nx,y\n"), @"`a.csv`: the column `text` stands there twice: give one another name");
-        insta::assert_snapshot!(of("text,b\nx,y\nz,\"w\nx,y\n"), @"`a.csv`: row 3: a quote is opened and never closed");
-        insta::assert_snapshot!(of("text,b\nx,\"say \"hi\" to\"\nx\n"), @r#"`a.csv`: row 2: a quote is closed inside a value (at 9): write quotes inside quotes twice, as `""`"#);
-        let params = r#"{"format": "text", "separator": ";"}"#;
-        let rows = loaded("a.csv", b"text;n\na,b;\"c;d\"\n", params).unwrap();
-        assert_eq!((rows[0].prompt(), &rows[0].extra["n"]), ("a,b", &"c;d".into()));
-        insta::assert_snapshot!(mistakes("a.jsonl", "{}", params), @"`a.jsonl`: `separator` is for CSV and text: leave it out");
+    fn blank_documents_and_files_without_rows_are_noticed() {
+        let params = r#"{"format": "text", "separator": "\n\n"}"#;
+        let rows = loaded("a.txt", b"a\n\n \n\nb\nc\n\n", params).unwrap();
+        assert_eq!(rows.iter().map(Row::prompt).collect::<Vec<_>>(), ["a", "b\nc"]);
+        insta::assert_snapshot!(mistakes("a.txt", " \n", TEXT), @"`a.txt`: there are no rows in it");
+        insta::assert_snapshot!(mistakes("a.jsonl", "", TEXT), @"`a.jsonl`: there are no rows in it");
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub(crate) mod columns;
 pub(crate) mod groups;
 pub(crate) mod implicit;
 pub(crate) mod load;
+pub(crate) mod loaded;
 pub(crate) mod mistakes;
 pub(crate) mod read;
 pub(crate) mod split;

@@ -88,7 +88,9 @@ Prompts that begin with one and the same prompt, as the turns of a dialogue do, 
         write_all(&outputs.test.path, format, &sides.test)?;
         context.summary("train_rows", sides.train.len() as f64);
         context.summary("test_rows", sides.test.len() as f64);
-        sides.note.into_iter().for_each(|note| context.note(note));
+        if let Some(note) = sides.note {
+            context.note(note);
+        }
         Ok(())
     }
 }
@@ -100,8 +102,7 @@ pub(crate) struct Sides {
     pub(crate) note: Option<String>,
 }
 
-/// Takes whole groups for the test side, in the order of their hashes, as long as that comes nearer to the
-/// number of rows that it is to have.
+/// Takes whole groups for the test side until it has as many rows as it should.
 pub(crate) fn split(
     rows: Vec<Row>,
     test: f64,
@@ -116,50 +117,60 @@ pub(crate) fn split(
             rows.len()
         )));
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "no more than rows"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "fewer than rows")]
     let wanted = wanted as usize;
     let names = names(&rows, group)?;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    names.iter().for_each(|name| *counts.entry(name).or_default() += 1);
-    let mut groups: Vec<_> =
-        counts.iter().map(|(name, count)| (rank(name, seed), *name, *count)).collect();
-    groups.sort_unstable();
-    let (mut taken, mut chosen) = (0, HashSet::new());
-    for (_, name, count) in groups {
-        let (missing, with) = (wanted.saturating_sub(taken), taken + count);
-        if with.saturating_sub(wanted) <= missing {
-            taken = with;
-            chosen.insert(name);
-        }
+    for name in &names {
+        *counts.entry(name).or_default() += 1;
     }
-    let largest = counts.iter().max_by_key(|(_, count)| **count);
-    let largest = largest.map_or(String::new(), |(name, count)| {
-        let start: String = name.chars().take(40).collect();
-        format!(
-            "the largest group, `{}`…, has {count} of {} rows",
-            start.escape_debug(),
-            rows.len()
-        )
-    });
+    let (chosen, taken) = take(&counts, wanted, seed);
+    let asked = || format!("`test: {test}` asks for {wanted} rows");
     if wanted > 0 && (taken == 0 || taken == rows.len()) {
         return Err(StageError::refused(format!(
-            "`test: {test}` asks for {wanted} rows, and no groups of rows that must stay together come \
-             near it: {largest}"
+            "{}, and no groups of rows that must stay together come near it: {}",
+            asked(),
+            largest(&counts, rows.len())
         )));
     }
-    let note = (taken.abs_diff(wanted) * 10 > wanted).then(|| {
-        format!("`test: {test}` asks for {wanted} rows, and there are {taken}: {largest}")
-    });
+    let note = (taken.abs_diff(wanted) * 10 > wanted)
+        .then(|| format!("{}, and there are {taken}: {}", asked(), largest(&counts, rows.len())));
     let is_test: Vec<bool> = names.iter().map(|name| chosen.contains(name.as_str())).collect();
     let (mut train, mut test) = (Vec::new(), Vec::new());
     for (row, is_test) in rows.into_iter().zip(is_test) {
         if is_test { test.push(row) } else { train.push(row) }
     }
     Ok(Sides { train, test, note })
+}
+
+/// Groups in the order of their hashes, each if it brings the number of rows nearer to `wanted`; and that
+/// number.
+fn take<'a>(
+    counts: &BTreeMap<&'a str, usize>,
+    wanted: usize,
+    seed: u64,
+) -> (HashSet<&'a str>, usize) {
+    let mut groups: Vec<_> =
+        counts.iter().map(|(name, count)| (rank(name, seed), *name, *count)).collect();
+    groups.sort_unstable();
+    let (mut chosen, mut taken) = (HashSet::new(), 0);
+    for (_, name, count) in groups {
+        let missing = wanted.saturating_sub(taken);
+        if (taken + count).saturating_sub(wanted) <= missing {
+            taken += count;
+            chosen.insert(name);
+        }
+    }
+    (chosen, taken)
+}
+
+/// The group that is to blame if sides cannot have the sizes that they should.
+fn largest(counts: &BTreeMap<&str, usize>, rows: usize) -> String {
+    let largest = counts.iter().max_by_key(|(_, count)| **count);
+    largest.map_or_else(String::new, |(name, count)| {
+        let start: String = name.chars().take(40).collect();
+        format!("the largest group, `{}…`, has {count} of {rows} rows", start.escape_debug())
+    })
 }
 
 /// For each row the name of its group: the value of a column, or the prompt that its prompt begins with.
@@ -260,8 +271,8 @@ mod tests {
             assert_eq!((sides.test.len(), sides.note), (10, None));
         }
         let few = halves(giant(4), 0.2, 1).unwrap();
-        insta::assert_snapshot!(few.note.unwrap(), @"`test: 0.2` asks for 13 rows, and there are 4: the largest group, `giant`…, has 61 of 65 rows");
-        insta::assert_snapshot!(halves(giant(0), 0.2, 1).err().unwrap(), @"`test: 0.2` asks for 12 rows, and no groups of rows that must stay together come near it: the largest group, `giant`…, has 61 of 61 rows");
+        insta::assert_snapshot!(few.note.unwrap(), @"`test: 0.2` asks for 13 rows, and there are 4: the largest group, `giant…`, has 61 of 65 rows");
+        insta::assert_snapshot!(halves(giant(0), 0.2, 1).err().unwrap(), @"`test: 0.2` asks for 12 rows, and no groups of rows that must stay together come near it: the largest group, `giant…`, has 61 of 61 rows");
     }
 
     #[test]

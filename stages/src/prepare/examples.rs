@@ -39,14 +39,12 @@ pub(crate) fn texts(
     source: &Source,
     codec: &Codec,
 ) -> Result<Vec<Labelled>, StageError> {
-    let text = |row: Row| match &row.fields {
-        Fields::Text(row) => rows::text(codec, &row.text),
-        _ => {
-            let text = format!("{}{}", row.prompt(), row.completion().unwrap_or_default());
-            rows::text(codec, &text)
-        }
+    let text = |row: &Row| {
+        // Plain text is all prompt.
+        let text = format!("{}{}", row.prompt(), row.completion().unwrap_or_default());
+        rows::text(codec, &text)
     };
-    open(port, source)?.map(|row| text(row?)).collect()
+    open(port, source)?.map(|row| text(&row?)).collect()
 }
 
 /// Prompts with the completion to imitate; what has nothing left to learn is dropped.

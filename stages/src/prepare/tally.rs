@@ -108,13 +108,12 @@ impl Tally {
             ));
         }
         if cut * ONE_OF > *kept {
-            let how_many = match cut == kept {
-                true => format!("all {}", grouped(*kept)),
-                false => format!("{} of {}", grouped(*cut), grouped(*kept)),
-            };
+            let all_or_part =
+                if cut == kept { "all".to_owned() } else { format!("{} of", grouped(*cut)) };
             warnings.push(format!(
-                "{how_many} rows of `{port}` were cut at {tokens} tokens and do not learn their end: \
-                 {remedy}"
+                "{all_or_part} {} rows of `{port}` were cut at {tokens} tokens and do not learn their end: \
+                 {remedy}",
+                grouped(*kept)
             ));
         }
         warnings
@@ -126,7 +125,7 @@ fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -59,8 +59,8 @@ fn cells(
             char::from(separator)
         ));
     }
-    let named = names.iter().zip(values);
-    named.map(|(name, value)| Ok((name.clone(), Cell::Value(utf8(value)?.into())))).collect()
+    let pairs = names.iter().zip(values);
+    pairs.map(|(name, value)| Ok((name.clone(), Cell::Value(utf8(value)?.into())))).collect()
 }
 
 struct Reader {
@@ -142,8 +142,7 @@ impl Parts {
             self.state = match (self.state, byte) {
                 (State::Quoted, b'"') => State::Closed,
                 (State::Start, b'"') => State::Quoted,
-                (State::Quoted, _) => self.keep(byte, State::Quoted),
-                (State::Closed, b'"') => self.keep(byte, State::Quoted),
+                (State::Quoted, _) | (State::Closed, b'"') => self.keep(byte, State::Quoted),
                 _ if ends => return Ok(self.end()),
                 (_, byte) if byte == self.separator => {
                     self.values.push(std::mem::take(&mut self.value));

@@ -5,7 +5,9 @@ use std::fs::File;
 use parquet::{
     basic::Compression,
     file::{
-        metadata::ParquetMetaData, reader::FileReader, serialized_reader::SerializedFileReader,
+        metadata::{ParquetMetaData, RowGroupMetaData},
+        reader::FileReader,
+        serialized_reader::SerializedFileReader,
     },
     record::Field,
 };
@@ -38,8 +40,8 @@ fn sound(file: &ParquetMetaData) -> Result<(), String> {
     if let Some(name) = twice(&names) {
         return Err(format!("the column `{name}` stands there twice: give one another name"));
     }
-    let columns = file.row_groups().iter().flat_map(|group| group.columns());
-    match columns.filter_map(|column| unread(column.compression())).next() {
+    let mut columns = file.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    match columns.find_map(|column| unread(column.compression())) {
         None => Ok(()),
         Some(name) => Err(format!(
             "it is compressed with {name}, which gradus does not read: write it with zstd, snappy, \
