@@ -88,8 +88,6 @@ def pairs(path):
     with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             row = json.loads(line)
-            if "gradus_dataset" in row:
-                continue  # the first line of a data set that `data.load` made
             if not isinstance(row.get("chosen"), str) or not isinstance(row.get("rejected"), str):
                 raise Refused(f"line {number} has no texts `chosen` and `rejected`")
             yield row["chosen"], row["rejected"]
@@ -105,10 +103,12 @@ def wilson(share, count, z=1.959964):
 def length_bias(job, engine):
     measure = len if job["params"]["unit"] == "characters" else lambda text: len(text.split())
     source = job["inputs"]["preferences"][0]["source"]
-    if "file" not in source:
-        raise Refused("a folder came in where a file was expected")
+    # A data set is a folder whose rows are in one file; a person's own file is taken too.
+    rows = source.get("file") or source["tree"].get("rows.jsonl")
+    if rows is None:
+        raise Refused("there is no `rows.jsonl`: bring the file in with `data.load`")
     counts = {}
-    for chosen, rejected in pairs(source["file"]):
+    for chosen, rejected in pairs(rows):
         difference = measure(chosen) - measure(rejected)
         counts[difference] = counts.get(difference, 0) + 1
     total = sum(counts.values())

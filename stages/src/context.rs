@@ -16,6 +16,7 @@ use serde::Deserialize;
 use crate::{
     error::StageError,
     nn::{stream::Stream, trainer::Observer},
+    prepare::tally::Tally,
 };
 
 /// Reports at most this often; a step can take a millisecond.
@@ -120,6 +121,14 @@ impl Context {
             "{} came out as NaN or infinity: the training went astray, or its rows hold what cannot be measured",
             self.not_finite.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
         )))
+    }
+
+    /// Reports how many rows there are, were dropped and were cut, and says it where they are many.
+    pub(crate) fn tally(&mut self, prefix: &str, tally: &Tally) {
+        for (name, count) in tally.counts() {
+            self.summary(&format!("{prefix}{name}"), count as f64);
+        }
+        tally.warnings().into_iter().for_each(|words| self.note(words));
     }
 
     fn send_metric(&mut self, name: &str, step: Option<u64>, value: f64) {

@@ -25,6 +25,17 @@ fn source(path: &Path) -> Source {
 impl Place {
     /// Runs a stage as the engine would; gives the summary. `inputs` are `port=stage.output`.
     fn run(&self, name: &str, kind: &str, params: Value, inputs: &[&str]) -> BTreeMap<String, f64> {
+        self.tried(name, kind, params, inputs).unwrap()
+    }
+
+    /// The same; a stage that gives up says why.
+    fn tried(
+        &self,
+        name: &str,
+        kind: &str,
+        params: Value,
+        inputs: &[&str],
+    ) -> Result<BTreeMap<String, f64>, String> {
         let stage = find(kind).unwrap();
         let input = |edge: &&str| {
             let (port, from) = edge.split_once('=').unwrap();
@@ -51,10 +62,10 @@ impl Place {
         });
         let mut context = Context::new(job.seed, tch::Device::Cpu, Arc::default(), send);
         let started = std::time::Instant::now();
-        (stage.run)(&job, &mut context).unwrap();
+        (stage.run)(&job, &mut context).map_err(|error| error.to_string())?;
         let summary = heard.lock().unwrap().clone();
         println!("{name}: {:.1?} {summary:?}", started.elapsed());
-        summary
+        Ok(summary)
     }
 }
 
@@ -123,6 +134,81 @@ fn every_stage_on_the_way_gives_the_same_bytes_again() {
     }
     assert!(found["before"]["kl"].abs() < 1e-6);
     assert!(found["after"]["kl"] > 0.0);
+}
+
+/// A small model with a context of 64 tokens, which are bytes, and what `data.load` makes of `rows`.
+fn small_world(rows: &[Value], load: &Value) -> (tempfile::TempDir, Place) {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place(folder.path().to_owned());
+    let path = folder.path().join("rows.jsonl");
+    let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let mut params = json!({ "path": path, "format": "preference" });
+    params.as_object_mut().unwrap().extend(load.as_object().unwrap().clone());
+    place.run("data", "data.load", params, &[]);
+    place.run("bytes", "data.tokenizer", json!({ "vocab_size": 258 }), &["rows=data.train"]);
+    let shape = json!({ "hidden_size": 8, "layers": 1, "heads": 2, "context_length": 64 });
+    place.run("fresh", "model.init", shape, &["tokenizer=bytes.tokenizer"]);
+    (folder, place)
+}
+
+const TRAINED: [(&str, &str, &str); 3] = [
+    ("train.sft", "model=fresh.model", "completions=data.train"),
+    ("feedback.reward_model", "model=fresh.model", "preferences=data.train"),
+    ("policy.dpo", "policy=fresh.model", "preferences=data.train"),
+];
+
+#[test]
+fn rows_that_are_too_long_are_counted_and_comparisons_treat_them_alike() {
+    let reply = |letter: &str, length: usize| letter.repeat(length);
+    let row = |prompt: usize, chosen: usize, rejected: usize| {
+        let [prompt, chosen, rejected] =
+            [reply("p", prompt), reply("c", chosen), reply("r", rejected)];
+        json!({ "prompt": prompt, "chosen": chosen, "rejected": rejected })
+    };
+    // With the token that ends a text, 64 fit: the first pair just does.
+    let rows = [row(10, 53, 53), row(10, 54, 1), row(10, 1, 60), row(64, 1, 1)];
+    let (_folder, place) = small_world(&rows, &json!({}));
+    let count = |(kind, model, data): (&str, &str, &str), too_long: Option<&str>| {
+        let mut params = json!({ "learning_rate": 1e-3, "steps": 1 });
+        too_long.inspect(|word| params["too_long"] = json!(word));
+        let name = format!("{kind} {}", too_long.unwrap_or_default());
+        let summary = place.run(&name, kind, params, &[model, data, "test=data.train"]);
+        let counts = |side: &str| {
+            ["rows", "rows_dropped", "rows_cut"]
+                .map(|name| summary[&format!("{side}{name}")].to_string())
+        };
+        assert_eq!(counts(""), counts("test_"), "{kind}");
+        counts("").join(" ")
+    };
+    let [sft, reward_model, dpo] = TRAINED;
+    assert_eq!(count(sft, None), "3 1 1");
+    assert_eq!(count(sft, Some("drop")), "2 2 0");
+    assert_eq!(count(reward_model, None), "1 3 0");
+    assert_eq!(count(dpo, None), "1 3 0");
+    assert_eq!(count(reward_model, Some("cut")), "3 1 2");
+    assert_eq!(count(dpo, Some("cut")), "3 1 2");
+}
+
+#[test]
+fn rows_to_test_on_are_read_before_training_begins() {
+    let rows = [json!({ "prompt": "a", "chosen": "b", "rejected": "c" })];
+    let (_folder, place) = small_world(&rows, &json!({}));
+    for (kind, model, data) in TRAINED {
+        // So many steps that the test would not end if one were taken first.
+        let params = json!({ "learning_rate": 1e-3, "steps": 100_000_000 });
+        let error = place.tried(kind, kind, params, &[model, data, "test=data.test"]).unwrap_err();
+        insta::allow_duplicates!(
+            insta::assert_snapshot!(error, @"`test` has no rows: set `test` of `data.load`, which is 0 by default, or leave the input out")
+        );
+    }
+    let params = json!({ "learning_rate": 1e-3, "steps": 1, "use_margin": true });
+    let (kind, model, data) = TRAINED[1];
+    let error = place.tried("margins", kind, params, &[model, data]).unwrap_err();
+    insta::assert_snapshot!(error, @"`use_margin` is true, and the rows of `preferences` have no `margin`");
+    let long = json!({ "learning_rate": 1e-3, "steps": 1, "max_length": 2 });
+    let error = place.tried("long", kind, long, &[model, data]).unwrap_err();
+    insta::assert_snapshot!(error, @"no row of `preferences` fits into 2 tokens: raise `max_length`");
 }
 
 #[test]

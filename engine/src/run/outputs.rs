@@ -164,7 +164,7 @@ fn extension(port_type: &str) -> &'static str {
         "table" => ".csv",
         "plot" => ".svg",
         "comparison" | "evaluation" | "true_reward" => ".json",
-        "metrics" | "text" | "prompts" | "completions" | "preferences" => ".jsonl",
+        "metrics" => ".jsonl",
         _ => "",
     }
 }

@@ -1,6 +1,8 @@
 //! What stages hand on: one type per kind of artifact.
 
 pub(crate) mod dataset;
+pub(crate) mod dataset_folder;
+pub(crate) mod json;
 pub(crate) mod tokenizer;
 pub(crate) mod true_reward;
 
@@ -41,6 +43,10 @@ artifact!(
 artifact!(
     /// What a model thinks of completions: a log-probability for each, as JSON lines.
     LogProbs: "log_probs"
+);
+artifact!(
+    /// A file of whatever kind, as a person or a program wrote it.
+    File: "file"
 );
 artifact!(
     /// A reward in closed form, known because the data is synthetic.

@@ -3,28 +3,29 @@
 //! Nothing is guessed and nothing is dropped: a row that is not what the format says is reported
 //! with its place and what to do, several at once.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::Path,
-};
+use std::path::Path;
 
 use gradus_protocol::catalog::{Port, PortType};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     artifact::{
         self,
-        dataset::{CompletionRow, Format, PreferenceRow, PromptRow, Row, TextRow, write_all},
+        dataset::{Format, Row},
+        dataset_folder::write_all,
     },
     context::{Context, UserFile},
     data::{
-        read::{self, Cell, FileFormat, Record},
-        split::split,
+        columns::{Columns, Wanted},
+        groups,
+        loaded::Loaded,
+        mistakes::Mistakes,
+        read::{Cell, DataFile, FileFormat, Record},
+        split::{Sides, split},
     },
     error::StageError,
-    port::{Out, ports},
-    prepare::rows::implicit_prompt,
+    port::{Out, file_of, ports},
     stage::Stage,
 };
 
@@ -34,24 +35,41 @@ pub(crate) struct Load;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Params {
-    /// The file, relative to the pipeline's folder.
-    path: UserFile,
+    /// The file, relative to the pipeline's folder; left out where the input `file` has the rows.
+    #[serde(default)]
+    path: Option<UserFile>,
     /// What a row holds, which decides the columns that are read.
     format: Format,
     /// A second file, with rows to test on.
     #[serde(default)]
     test_path: Option<UserFile>,
-    /// Without a second file, how much of the first to test on, whole prompts at a time: below 1 a
+    /// Without a second file, how much of the first to test on, whole groups at a time: below 1 a
     /// share of the rows, from 1 on a number of rows.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     test: f64,
+    /// The column whose rows with one value stay on one side. Left out, rows stay together whose prompts
+    /// begin with one and the same prompt.
+    #[serde(default)]
+    group: Option<String>,
     /// How the file is written; left out, its extension tells.
     #[serde(default)]
     file_format: Option<FileFormat>,
+    /// What stands between the values of a CSV file, `,` by default, or between the documents of a text
+    /// file, which is one document by default.
+    #[serde(default)]
+    separator: Option<String>,
     /// The names of the columns where they differ from gradus' own.
     #[serde(default)]
     columns: Columns,
+    /// Columns that do not come along. All others that the format does not know stay with their row.
+    #[serde(default)]
+    leave_out: Vec<String>,
+    /// Where replies begin in preferences without a `prompt`: behind the last of these in what `chosen` and
+    /// `rejected` begin with in common, say `"\n\nAssistant:"`. Left out, all that they have in common is the
+    /// prompt, which may then end inside a word.
+    #[serde(default)]
+    prompt_end: Option<String>,
     /// Read at most this many rows of a file, from the start.
     #[serde(default)]
     #[schemars(range(min = 1))]
@@ -66,25 +84,10 @@ fn default_max_errors() -> usize {
     10
 }
 
-/// For each column its name in the file.
-#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Columns {
-    /// The column with plain text.
-    text: Option<String>,
-    /// The column with the prompt.
-    prompt: Option<String>,
-    /// The column with the reply to imitate.
-    completion: Option<String>,
-    /// The column with the better reply.
-    chosen: Option<String>,
-    /// The column with the worse reply.
-    rejected: Option<String>,
-    /// The column that says by how much the chosen reply is better; read only when named here or there.
-    margin: Option<String>,
-}
-
-ports!(Inputs {});
+ports!(Inputs {
+    /// The file that rows are read from, as another stage or a program made it; instead of `path`.
+    file: Option<artifact::File>,
+});
 ports!(Outputs {
     /// The rows to learn from, in the order of the file.
     train: Out<artifact::Rows>,
@@ -94,10 +97,11 @@ ports!(Outputs {
 
 impl Stage for Load {
     const KIND: &'static str = "data.load";
-    const REVISION: u32 = 1;
-    const DOC: &'static str = "Load rows from a JSON Lines, CSV or Parquet file.
+    const REVISION: u32 = 2;
+    const DOC: &'static str = "Load rows from a JSON Lines, CSV, Parquet or text file.
 
-A preference without a `prompt` column has it as the common beginning of `chosen` and `rejected`.";
+Every row is checked, and all must have the same columns. Columns that the format does not know stay with \
+their row. A preference without a `prompt` column has it as the common beginning of `chosen` and `rejected`.";
     const USES_DEVICE: bool = false;
     type Params = Params;
     type Inputs = Inputs;
@@ -119,176 +123,118 @@ A preference without a `prompt` column has it as the common beginning of `chosen
 
     fn run(
         params: Params,
-        _: Inputs,
+        inputs: Inputs,
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let rows = load(&params, &params.path.0)?;
-        let (train, test) = match &params.test_path {
-            Some(path) => (rows, load(&params, &path.0)?),
-            None => split(rows, params.test, context.stream("split"))?,
+        let loaded = params.load(&params.rows(inputs.file.as_ref())?)?;
+        loaded.report("", context);
+        let sides = if let Some(path) = &params.test_path {
+            let test = params.load(&params.at(path))?;
+            test.report("test_", context);
+            Sides { train: loaded.rows, test: test.rows, note: None }
+        } else {
+            split(loaded.rows, params.test, params.group.as_deref(), context.stream("split"))?
         };
+        let Sides { train, test, note } = sides;
         write_all(&outputs.train.path, params.format, &train)?;
         write_all(&outputs.test.path, params.format, &test)?;
         context.summary("train_rows", train.len() as f64);
         context.summary("test_rows", test.len() as f64);
         if params.test_path.is_some() {
-            context.summary("test_prompts_in_train", shared_prompts(&train, &test) as f64);
+            let shared =
+                groups::shared(train.iter().map(Row::prompt), test.iter().map(Row::prompt));
+            context.summary("test_prompts_in_train", shared as f64);
+        }
+        if let Some(note) = note {
+            context.note(note);
         }
         Ok(())
     }
 }
 
-/// How many prompts of `test` were seen in training: numbers measured on those flatter.
-fn shared_prompts(train: &[Row], test: &[Row]) -> usize {
-    let train: HashSet<&str> = train.iter().map(Row::prompt).collect();
-    let test: HashSet<&str> = test.iter().map(Row::prompt).collect();
-    train.intersection(&test).count()
-}
-
-/// Reads and checks all rows of a file.
-fn load(params: &Params, path: &Path) -> Result<Vec<Row>, StageError> {
-    let records = read::open(path, params.file_format)?;
-    let (mut rows, mut mistakes) = (Vec::new(), Vec::new());
-    let mut wanted = None;
-    let limit =
-        params.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    for record in records.take(limit) {
-        let row = record.and_then(|record| {
-            let wanted = wanted.get_or_insert_with(|| Wanted::new(params, &record));
-            wanted.row(&record).map_err(|why| (record.place, why))
-        });
-        match row {
-            Ok(row) => rows.push(row),
-            Err((place, why)) => mistakes.push(format!("row {place}: {why}")),
-        }
-        if mistakes.len() >= params.max_errors.max(1) {
-            mistakes.push(format!("and perhaps more: `max_errors` is {}", params.max_errors));
-            break;
-        }
-    }
-    if mistakes.is_empty() && rows.is_empty() {
-        mistakes.push("there are no rows in it".to_owned());
-    }
-    if mistakes.is_empty() {
-        return Ok(rows);
-    }
-    Err(StageError::refused(format!("`{}`: {}", path.display(), mistakes.join("\n  "))))
-}
-
-/// What is read from each record.
-struct Wanted {
-    format: Format,
-    names: BTreeMap<&'static str, String>,
-    implicit: bool,
-    margin: bool,
-}
-
-impl Wanted {
-    /// The first record decides whether there are prompts and margins at all.
-    fn new(params: &Params, first: &Record) -> Self {
-        let columns = &params.columns;
-        let given = [
-            ("text", &columns.text),
-            ("prompt", &columns.prompt),
-            ("completion", &columns.completion),
-            ("chosen", &columns.chosen),
-            ("rejected", &columns.rejected),
-            ("margin", &columns.margin),
-        ];
-        let has =
-            |own: &str, name: &Option<String>| name.is_some() || first.cells.contains_key(own);
-        let names = given.map(|(own, name)| (own, name.clone().unwrap_or_else(|| own.to_owned())));
-        Self {
-            format: params.format,
-            names: names.into(),
-            implicit: !has("prompt", &columns.prompt),
-            margin: has("margin", &columns.margin),
-        }
-    }
-
-    fn row(&self, record: &Record) -> Result<Row, String> {
-        Ok(match self.format {
-            Format::Text => Row::Text(TextRow { text: self.text(record, "text")? }),
-            Format::Prompt => Row::Prompt(PromptRow { prompt: self.text(record, "prompt")? }),
-            Format::PromptCompletion => Row::PromptCompletion(CompletionRow {
-                prompt: self.text(record, "prompt")?,
-                completion: self.text(record, "completion")?,
-            }),
-            Format::Preference => Row::Preference(self.preference(record)?),
-        })
-    }
-
-    fn preference(&self, record: &Record) -> Result<PreferenceRow, String> {
-        let chosen = self.text(record, "chosen")?;
-        let rejected = self.text(record, "rejected")?;
-        let margin = if self.margin { Some(self.number(record, "margin")?) } else { None };
-        if !self.implicit {
-            let prompt = self.text(record, "prompt")?;
-            return Ok(PreferenceRow { prompt, chosen, rejected, margin });
-        }
-        let (prompt, chosen, rejected) = implicit_prompt(&chosen, &rejected);
-        if prompt.is_empty() {
-            return Err("`chosen` and `rejected` have no beginning in common to be the prompt: \
-                 add a column `prompt`, or name it under `columns`"
-                .to_owned());
-        }
-        let [prompt, chosen, rejected] = [prompt, chosen, rejected].map(str::to_owned);
-        Ok(PreferenceRow { prompt, chosen, rejected, margin })
-    }
-
-    fn text(&self, record: &Record, column: &str) -> Result<String, String> {
-        let name = &self.names[column];
-        match self.cell(record, column)? {
-            Cell::Text(text) if text.is_empty() => {
-                Err(format!("`{name}` is empty: fill it in, or take the row out"))
+impl Params {
+    /// Where the rows are: in the file that `path` names, or in that of the input.
+    fn rows<'a>(&'a self, input: Option<&'a artifact::File>) -> Result<DataFile<'a>, StageError> {
+        match (&self.path, input) {
+            (Some(path), None) => Ok(self.at(path)),
+            (None, Some(input)) => {
+                Ok(self.file(file_of(&input.source)?, "the input `file`".to_owned()))
             }
-            Cell::Text(text) => Ok(text.clone()),
-            Cell::List => Err(format!(
-                "`{name}` is a list, perhaps of messages, and gradus does not read conversations \
-                 yet: write each as one string"
+            (None, None) => Err(StageError::refused(
+                "say where the rows are: name a file in `path`, or give one to the input `file`",
             )),
-            other => Err(format!("`{name}` is {}, not a string", other.kind())),
+            (Some(_), Some(_)) => Err(StageError::refused(
+                "`path` and the input `file` both say where the rows are: leave one of them out",
+            )),
         }
     }
 
-    fn number(&self, record: &Record, column: &str) -> Result<f64, String> {
-        let name = &self.names[column];
-        let cell = self.cell(record, column)?;
-        let number = match cell {
-            Cell::Number(number) => Some(*number),
-            Cell::Text(text) => text.trim().parse().ok(),
-            _ => None,
-        };
-        number
-            .filter(|number: &f64| number.is_finite())
-            .ok_or_else(|| format!("`{name}` is {}, not a finite number", cell.kind()))
+    fn at<'a>(&'a self, path: &'a UserFile) -> DataFile<'a> {
+        self.file(&path.0, format!("`{}`", path.0.display()))
     }
 
-    fn cell<'a>(&self, record: &'a Record, column: &str) -> Result<&'a Cell, String> {
-        let name = &self.names[column];
-        record.cells.get(name).ok_or_else(|| {
-            let there = record.cells.keys();
-            let near = there
-                .clone()
-                .map(|other| (strsim::jaro_winkler(name, other), other))
-                .filter(|(likeness, _)| *likeness > 0.7)
-                .max_by(|a, b| a.0.total_cmp(&b.0));
-            let remedy = if let Some((_, near)) = near {
-                format!("did you mean `{near}`? then say `columns: {{ {column}: {near} }}`")
-            } else {
-                let there: Vec<_> = there.take(20).map(|name| format!("`{name}`")).collect();
-                format!("it has {}: name the right one under `columns`", there.join(", "))
+    fn file<'a>(&'a self, path: &'a Path, name: String) -> DataFile<'a> {
+        DataFile { path, name, format: self.file_format, separator: self.separator.as_deref() }
+    }
+
+    /// Reads and checks all rows of a file.
+    fn load(&self, file: &DataFile) -> Result<Loaded, StageError> {
+        let (written, records) = file.open()?;
+        let prompt_end = self.prompt_end.as_deref();
+        let mut wanted = Wanted::new(self.format, &self.columns, &self.leave_out, prompt_end)
+            .map_err(StageError::refused)?;
+        let limit =
+            self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let (mut rows, mut blank_documents) = (Vec::new(), 0);
+        let mut mistakes = Mistakes::up_to(self.max_errors);
+        for record in records {
+            if rows.len() >= limit {
+                break;
+            }
+            let (place, row) = match record {
+                Ok(record) if written == FileFormat::Text && is_blank(&record) => {
+                    blank_documents += 1;
+                    continue;
+                }
+                Ok(record) => (record.place, wanted.row(record)),
+                Err((place, why)) => (place, Err(why)),
             };
-            format!("there is no column `{name}`; {remedy}")
+            let enough = match row {
+                Ok(row) => {
+                    rows.push(row);
+                    false
+                }
+                Err(why) => mistakes.add(place, why),
+            };
+            if enough {
+                break;
+            }
+        }
+        let none = || rows.is_empty().then(|| "there are no rows in it".to_owned());
+        if let Some(words) = mistakes.words().or_else(none) {
+            return Err(file.wrong(&words));
+        }
+        Ok(Loaded {
+            guessed_prompts: wanted.guesses_prompts(),
+            blank_documents: (written == FileFormat::Text).then_some(blank_documents),
+            rows,
         })
     }
+}
+
+fn is_blank(document: &Record) -> bool {
+    document.cells.iter().all(|(_, cell)| {
+        matches!(cell, Cell::Value(value) if value.as_str().is_some_and(|it| it.trim().is_empty()))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::dataset::{Fields, PreferenceRow};
 
+    /// The rows of a file with this name and content.
     fn loaded(name: &str, content: &[u8], params: &str) -> Result<Vec<Row>, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
@@ -299,7 +245,8 @@ mod tests {
         let strip = |error: StageError| {
             error.to_string().replace(&format!("{}/", folder.path().display()), "")
         };
-        load(&params, &path).map_err(strip)
+        let file = params.rows(None).map_err(strip)?;
+        params.load(&file).map(|loaded| loaded.rows).map_err(strip)
     }
 
     fn mistakes(name: &str, content: &str, params: &str) -> String {
@@ -311,7 +258,7 @@ mod tests {
 
     fn pair(prompt: &str, chosen: &str, rejected: &str, margin: Option<f64>) -> Row {
         let [prompt, chosen, rejected] = [prompt, chosen, rejected].map(str::to_owned);
-        Row::Preference(PreferenceRow { prompt, chosen, rejected, margin })
+        Fields::Preference(PreferenceRow { prompt, chosen, rejected, margin }).into()
     }
 
     #[test]
@@ -322,12 +269,6 @@ mod tests {
         let implicit = "{\"chosen\":\"a b\",\"rejected\":\"a c\"}\n\n";
         let rows = loaded("a.jsonl", implicit.as_bytes(), PREFERENCE).unwrap();
         assert_eq!(rows, [pair("a", " b", " c", None)]);
-    }
-
-    #[test]
-    fn prompts_that_are_on_both_sides_are_counted_once() {
-        let rows = ["a", "b", "b"].map(|prompt| pair(prompt, " x", " y", None));
-        assert_eq!(shared_prompts(&rows, &rows[1..]), 1);
     }
 
     #[test]
@@ -342,42 +283,133 @@ mod tests {
     #[test]
     fn every_mistake_has_its_row_and_a_remedy() {
         let content = "{\"text\":\"a\"}\n{\"txt\":\"b\"}\nnope\n{\"text\":1}\n{\"text\":\"\"}\n\
-            {\"text\":[{\"role\":\"user\",\"content\":\"hi\"}]}\n[1]\n{\"text\":null}\n";
+            {\"text\":[{\"role\":\"user\",\"content\":\"hi\"}]}\n[1]\n{\"text\":null}\n\
+            {\"text\":\"a\",\"text\":\"b\"}\n";
         insta::assert_snapshot!(mistakes("a.jsonl", content, TEXT), @r#"
-        `a.jsonl`: row 2: there is no column `text`; did you mean `txt`? then say `columns: { text: txt }`
+        `a.jsonl`: row 2: it has `txt`, where row 1 has `text`: give all rows the same columns, or leave some out by `leave_out`
           row 3: not JSON (expected ident at column 2)
           row 4: `text` is a number, not a string
           row 5: `text` is empty: fill it in, or take the row out
           row 6: `text` is a list, perhaps of messages, and gradus does not read conversations yet: write each as one string
           row 7: not a JSON object: each line is one, like `{"text": "…"}`
           row 8: `text` is null, not a string
+          row 9: the key `text` stands there twice (at column 18)
         "#);
     }
 
     #[test]
-    fn bytes_that_are_not_utf_8_are_refused() {
-        let error = loaded("a.jsonl", b"{\"text\":\"a\"}\n{\"text\":\"\xff\"}\n", TEXT);
-        insta::assert_snapshot!(error.unwrap_err(), @"`a.jsonl`: row 2: not UTF-8 text (invalid utf-8 sequence of 1 bytes from index 9): convert the file to UTF-8");
-        let error = loaded("a.csv", b"text\n\xff\n", TEXT);
-        insta::assert_snapshot!(error.unwrap_err(), @"`a.csv`: row 2: not UTF-8 text (invalid utf-8: invalid UTF-8 in field 0 near byte index 0): convert the file to UTF-8");
+    fn a_row_that_lacks_what_the_first_has_or_the_other_way_round_is_refused() {
+        let first = "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n";
+        let of = |other: &str| mistakes("a.jsonl", &format!("{first}{other}\n"), PREFERENCE);
+        insta::assert_snapshot!(of(r#"{"chosen":"a b","rejected":"a c"}"#), @"`a.jsonl`: row 2: it has no `prompt`, and row 1 has: give all rows the same columns, or leave some out by `leave_out`");
+        let margin = r#"{"prompt":"a","chosen":"b","rejected":"c","margin":1}"#;
+        insta::assert_snapshot!(of(margin), @"`a.jsonl`: row 2: it has `margin`, and row 1 has not: give all rows the same columns, or leave some out by `leave_out`");
+        insta::assert_snapshot!(of(&margin.replace("prompt", "question")), @"`a.jsonl`: row 2: it has `question`, `margin`, where row 1 has `prompt`: give all rows the same columns, or leave some out by `leave_out`");
+        // What is left out may be here and not there.
+        let leave_out = r#"{"format": "preference", "leave_out": ["margin"]}"#;
+        let rows = loaded("a.jsonl", format!("{first}{margin}\n").as_bytes(), leave_out).unwrap();
+        assert_eq!(rows, [pair("a", "b", "c", None), pair("a", "b", "c", None)]);
     }
 
     #[test]
-    fn an_empty_file_a_strange_one_and_a_lost_one_are_refused() {
+    fn what_the_format_does_not_know_stays_with_the_row() {
+        let content = "{\"question\":\"1+1?\",\"answer\":2,\"tags\":[\"sum\",{\"level\":1}]}\n";
+        let params = r#"{"format": "prompt", "columns": {"prompt": "question"}}"#;
+        let rows = loaded("a.jsonl", content.as_bytes(), params).unwrap();
+        let row = serde_json::to_string(&rows[0]).unwrap();
+        insta::assert_snapshot!(row, @r#"{"prompt":"1+1?","answer":2,"tags":["sum",{"level":1}]}"#);
+        let rows = loaded("a.csv", b"id,question\n7,a\n", params).unwrap();
+        insta::assert_snapshot!(serde_json::to_string(&rows[0]).unwrap(), @r#"{"prompt":"a","id":"7"}"#);
+    }
+
+    #[test]
+    fn two_columns_for_one_are_refused_and_so_are_names_that_nothing_reads() {
+        let content = "{\"text\":\"a\",\"body\":\"b\"}\n";
+        let of = |columns: &str, more: &str| {
+            let params = format!(r#"{{"format": "text", "columns": {columns}{more}}}"#);
+            loaded("a.jsonl", content.as_bytes(), &params)
+        };
+        let body = r#"{"text": "body"}"#;
+        insta::assert_snapshot!(of(body, "").unwrap_err(), @"`a.jsonl`: row 1: there are a `text` and a `body`, which `columns` takes for it: leave one out under `leave_out`");
+        assert_eq!(of(body, r#", "leave_out": ["text"]"#).unwrap()[0].prompt(), "b");
+        insta::assert_snapshot!(of(r#"{"prompt": "body"}"#, "").unwrap_err(), @"`columns` names `prompt`, and rows of this format have `text`");
+        let content = "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n";
+        let params = r#"{"format": "preference", "columns": {"chosen": "rejected"}}"#;
+        insta::assert_snapshot!(mistakes("a.jsonl", content, params), @"`columns` has `chosen: rejected`, and another column is `rejected` too");
+        let swapped =
+            r#"{"format": "preference", "columns": {"chosen": "rejected", "rejected": "chosen"}}"#;
+        let rows = loaded("a.jsonl", content.as_bytes(), swapped).unwrap();
+        assert_eq!(rows, [pair("a", "c", "b", None)]);
+    }
+
+    #[test]
+    fn the_prompt_ends_where_prompt_end_says() {
+        let content = "{\"chosen\":\"H: a\\nA: the\",\"rejected\":\"H: a\\nA: that\"}\n";
+        let rows = loaded("a.jsonl", content.as_bytes(), PREFERENCE).unwrap();
+        assert_eq!(rows, [pair("H: a\nA: th", "e", "at", None)]);
+        let params = r#"{"format": "preference", "prompt_end": "\nA:"}"#;
+        let rows = loaded("a.jsonl", content.as_bytes(), params).unwrap();
+        assert_eq!(rows, [pair("H: a\nA:", " the", " that", None)]);
+        let explicit = "{\"prompt\":\"a\",\"chosen\":\" b\",\"rejected\":\" c\"}\n";
+        insta::assert_snapshot!(mistakes("a.jsonl", explicit, params), @"`a.jsonl`: row 1: `prompt_end` is for rows without a prompt, and this one has it");
+    }
+
+    #[test]
+    fn blank_documents_and_files_without_rows_are_noticed() {
+        let params = r#"{"format": "text", "separator": "\n\n"}"#;
+        let rows = loaded("a.txt", b"a\n\n \n\nb\nc\n\n", params).unwrap();
+        assert_eq!(rows.iter().map(Row::prompt).collect::<Vec<_>>(), ["a", "b\nc"]);
+        insta::assert_snapshot!(mistakes("a.txt", " \n", TEXT), @"`a.txt`: there are no rows in it");
         insta::assert_snapshot!(mistakes("a.jsonl", "", TEXT), @"`a.jsonl`: there are no rows in it");
-        insta::assert_snapshot!(mistakes("a.txt", "x", TEXT), @"`a.txt`: its name does not tell how it is written: say `file_format: jsonl`, `csv` or `parquet`");
-        insta::assert_snapshot!(mistakes("a.parquet", "x", TEXT), @"`a.parquet`: not a sound Parquet file (EOF: Parquet file too small. Size is 1 but need 8)");
-        insta::assert_snapshot!(mistakes("a.csv", "text,b\nx\n", TEXT), @"`a.csv`: row 2: it has 1 values, and there are 2 columns: put values that hold commas in quotes");
+    }
+
+    #[test]
+    fn rows_come_from_one_place_alone() {
+        use gradus_protocol::Source;
+        let input = |source| artifact::File { label: "file".to_owned(), source };
+        let refused = |params: &str, input: Option<&artifact::File>| {
+            let params: Params = serde_json::from_str(params).unwrap();
+            let file = params.rows(input).map_err(|error| error.to_string());
+            file.and_then(|file| file.open().map(|_| ()).map_err(|error| error.to_string()))
+                .unwrap_err()
+        };
+        let blob = input(Source::File("/blobs/ab/cd".into()));
+        insta::assert_snapshot!(refused(TEXT, None), @"say where the rows are: name a file in `path`, or give one to the input `file`");
+        insta::assert_snapshot!(refused(r#"{"format": "text", "path": "a.txt"}"#, Some(&blob)), @"`path` and the input `file` both say where the rows are: leave one of them out");
+        insta::assert_snapshot!(refused(TEXT, Some(&blob)), @"the input `file`: its name does not tell how it is written: say `file_format: jsonl`, `csv`, `parquet` or `text`");
+        let folder = input(Source::Tree([].into()));
+        insta::assert_snapshot!(refused(TEXT, Some(&folder)), @"a folder came in where a file was expected");
     }
 
     #[test]
     fn mistakes_are_counted_out_at_the_limit_and_rows_too() {
         let content = "{}\n".repeat(5);
-        let error = mistakes("a.jsonl", &content, r#"{"format": "text", "max_errors": 2}"#);
-        assert_eq!(error.lines().count(), 3, "{error}");
+        insta::assert_snapshot!(mistakes("a.jsonl", &content, r#"{"format": "text", "max_errors": 2}"#), @"
+        `a.jsonl`: rows 1, 2: there is no column `text`; it has : name the right one under `columns`
+          and perhaps more: `max_errors` is 2
+        ");
         let content = "{\"text\":\"a\"}\n".repeat(5);
         let rows = loaded("a.jsonl", content.as_bytes(), r#"{"format": "text", "limit": 2}"#);
         assert_eq!(rows.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn dialogues_of_people_have_prompts_that_end_inside_a_word_unless_their_end_is_said() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/hh_harmless.jsonl");
+        if !path.exists() {
+            println!("skipped: there is no {}", path.display());
+            return;
+        }
+        let load = |more: &str| {
+            let path = path.display();
+            let params =
+                format!(r#"{{"format": "preference", "limit": 160, "path": "{path}"{more}}}"#);
+            let params: Params = serde_json::from_str(&params).unwrap();
+            params.load(&params.rows(None).unwrap()).unwrap()
+        };
+        assert_eq!(load("").broken(), Some(18));
+        assert_eq!(load(r#", "prompt_end": "\n\nAssistant:""#).broken(), None);
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! Where rows come from: the user's files, a split of them, or a world made up on purpose.
 
+pub(crate) mod columns;
+pub(crate) mod groups;
+pub(crate) mod implicit;
 pub(crate) mod load;
+pub(crate) mod loaded;
+pub(crate) mod mistakes;
 pub(crate) mod read;
 pub(crate) mod split;
 pub(crate) mod synthetic;

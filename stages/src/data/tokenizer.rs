@@ -16,12 +16,13 @@ use tokenizers::{
 use crate::{
     artifact::{
         self,
-        dataset::{Reader, Row},
+        dataset::{Fields, Row},
+        dataset_folder::Reader,
         tokenizer::{CONFIG_FILE, FILE},
     },
     context::Context,
     error::StageError,
-    port::{Out, file_of, ports},
+    port::{Out, ports},
     stage::Stage,
 };
 
@@ -74,7 +75,7 @@ impl Stage for TrainTokenizer {
         context: &mut Context,
     ) -> Result<(), StageError> {
         let mut texts = Vec::new();
-        for row in Reader::open(file_of(&inputs.rows.source)?)? {
+        for row in Reader::open(&inputs.rows.source)? {
             texts.extend(texts_of(row?));
         }
         let size = train(&params, &texts, &outputs.tokenizer.path)?;
@@ -84,11 +85,11 @@ impl Stage for TrainTokenizer {
 }
 
 fn texts_of(row: Row) -> Vec<String> {
-    match row {
-        Row::Text(row) => vec![row.text],
-        Row::Prompt(row) => vec![row.prompt],
-        Row::PromptCompletion(row) => vec![format!("{}{}", row.prompt, row.completion)],
-        Row::Preference(row) => {
+    match row.fields {
+        Fields::Text(row) => vec![row.text],
+        Fields::Prompt(row) => vec![row.prompt],
+        Fields::PromptCompletion(row) => vec![format!("{}{}", row.prompt, row.completion)],
+        Fields::Preference(row) => {
             vec![format!("{}{}", row.prompt, row.chosen), format!("{}{}", row.prompt, row.rejected)]
         }
     }

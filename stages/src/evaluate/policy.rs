@@ -23,7 +23,11 @@ use crate::{
         scores::scores,
     },
     port::{Out, file_of, ports},
-    prepare::examples::{completions, prompts},
+    prepare::{
+        examples::{completions, prompts},
+        tally::Fit,
+        truncation::TooLong,
+    },
     stage::Stage,
 };
 
@@ -135,7 +139,7 @@ struct Evaluation {
 
 impl Stage for EvaluatePolicy {
     const KIND: &'static str = "evaluate.policy";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Sample from a policy and measure reward, KL divergence and win rate.
 
 The KL divergence is the mean over samples of the divergence between the two next-token \
@@ -153,8 +157,14 @@ no room for `max_new_tokens` in the policy's context are left out and counted.";
     ) -> Result<(), StageError> {
         let head = Head::LanguageModel;
         let policy = Pretrained::open("policy", &inputs.policy.source, head, context.device)?;
-        let texts = prompts(&inputs.prompts.source, params.prompts)?;
-        let (mut samples, rows) = sampled(&params, &policy, texts, context)?;
+        let prompts = prompts("prompts", &inputs.prompts.source, params.prompts)?;
+        context.summary("prompts_repeated", prompts.repeated as f64);
+        let fit = Fit::new(&policy, None, TooLong::Cut)?;
+        let others = inputs.completions.as_ref();
+        let others = others
+            .map(|it| completions("completions", &it.source, &policy.codec, fit, true))
+            .transpose()?;
+        let (mut samples, rows) = sampled(&params, &policy, prompts.texts, context)?;
         if let Some(reward) = &inputs.true_reward {
             let reward = TrueReward::load(file_of(&reward.source)?)?;
             for sample in &mut samples {
@@ -175,10 +185,11 @@ no room for `max_new_tokens` in the policy's context are left out and counted.";
             samples.iter_mut().zip(divergences).for_each(|(sample, kl)| sample.kl = Some(kl));
         }
         let mut evaluation = Evaluation::of(params.name, samples);
-        if let Some(others) = &inputs.completions {
-            let rows = completions(&others.source, &policy.codec, policy.longest(None)?, true)?;
+        if let Some(others) = others {
+            context.tally("completions_", &others.tally);
             let report = |done, all| context.progress(done, all, "held-out rows", "");
-            evaluation.perplexity = Some(held_out(&policy.model, &rows, report)?.loss.exp());
+            let found = held_out(&policy.model, &others.rows, report)?;
+            evaluation.perplexity = Some(found.loss.exp());
         }
         if let Some(baseline) = &inputs.baseline {
             evaluation.compare(&read(file_of(&baseline.source)?)?, 0)?;
@@ -215,7 +226,15 @@ fn sampled(
         )));
     }
     context.summary("prompts", texts.len() as f64);
-    context.summary("prompts_left_out", (all - texts.len()) as f64);
+    let left_out = all - texts.len();
+    context.summary("prompts_left_out", left_out as f64);
+    if left_out * 20 > all {
+        context.note(format!(
+            "{left_out} of {all} prompts were left out: they leave no room for {} tokens in the policy's \
+             context; lower `max_new_tokens`",
+            params.max_new_tokens
+        ));
+    }
     let copies = params.samples_per_prompt;
     let prompts: Vec<&[u32]> =
         encoded.iter().flat_map(|ids| std::iter::repeat_n(ids.as_slice(), copies)).collect();

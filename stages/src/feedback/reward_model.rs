@@ -24,8 +24,10 @@ use crate::{
     },
     port::{Out, ports},
     prepare::{
-        examples::{Preference, dropped, preferences},
+        examples::{Preference, Prepared, preferences},
         rows,
+        tally::{Fit, Made},
+        truncation::TooLong,
     },
     stage::Stage,
 };
@@ -42,13 +44,16 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     centring: f64,
-    /// Makes pairs differ by their `margin`, where rows have one.
+    /// Makes pairs differ by their `margin`, which rows must have.
     #[serde(default)]
     use_margin: bool,
-    /// Pairs with a longer text are left out, in tokens; the model's context by default.
+    /// Tokens that a text may have, prompt included; the model's context by default.
     #[serde(default)]
     #[schemars(range(min = 2))]
     max_length: Option<usize>,
+    /// What happens to pairs with a longer text. Of cut texts nobody said which is better.
+    #[serde(default = "TooLong::drop")]
+    too_long: TooLong,
 }
 
 ports!(Inputs {
@@ -68,12 +73,13 @@ ports!(Outputs {
 
 impl Stage for TrainRewardModel {
     const KIND: &'static str = "feedback.reward_model";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Train a model that scores the preferred reply higher.
 
 The Bradley-Terry loss on a scalar head over a language model. With `test`, says how often the \
 preferred reply wins on pairs it has not seen, with a 95 % interval, and how well its odds hold. \
-Pairs with a text longer than `max_length` are dropped and counted.";
+Pairs with a text longer than `max_length` are dropped, or cut as `too_long` says, and counted; those whose \
+texts a cut leaves the same are dropped.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -95,18 +101,20 @@ Pairs with a text longer than `max_length` are dropped and counted.";
         let source = &inputs.model.source;
         let base = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
         let base = base.with_score_head(context.stream("score head")).trainable();
-        let longest = base.longest(params.max_length)?;
-        let read = |source, margins| comparisons(source, &base.codec, longest, margins);
-        let rows = read(&inputs.preferences.source, params.use_margin)?;
-        let test = inputs.test.as_ref().map(|test| read(&test.source, false)).transpose()?;
-        context.summary("rows_dropped", dropped(&inputs.preferences.source, &rows)?);
-        let objective = Comparisons { rows, centring: params.centring };
+        let fit = Fit::new(&base, params.max_length, params.too_long)?;
+        let read = |port, source, margins| comparisons(port, source, &base.codec, fit, margins);
+        let rows = read("preferences", &inputs.preferences.source, params.use_margin)?;
+        context.tally("", &rows.tally);
+        // Read before training, which must not be lost to a mistake in them.
+        let test = inputs.test.as_ref();
+        let test = test.map(|test| read("test", &test.source, false)).transpose()?;
+        let objective = Comparisons { rows: rows.rows, centring: params.centring };
         let order = context.stream("order");
         let curve = train(&base.model, &objective, &params.training, order, context)?;
-        if let Some(rows) = test {
+        if let Some(test) = test {
             let report = |done, all| context.progress(done, all, "test texts", "");
-            let found = quality(&base.model, &rows, report)?;
-            context.summary("test_rows", rows.len() as f64);
+            let found = quality(&base.model, &test.rows, report)?;
+            context.tally("test_", &test.tally);
             context.summary("test_accuracy", found.ranking.accuracy);
             context.summary("test_accuracy_low", found.ranking.interval.low);
             context.summary("test_accuracy_high", found.ranking.interval.high);
@@ -118,27 +126,34 @@ Pairs with a text longer than `max_length` are dropped and counted.";
     }
 }
 
-/// Comparisons from rows of preferences; those with a text of more than `longest` tokens are dropped.
+/// Comparisons from the rows of a port; with `margins`, all must have one.
 fn comparisons(
+    port: &'static str,
     source: &gradus_protocol::Source,
     codec: &Codec,
-    longest: usize,
+    fit: Fit,
     margins: bool,
-) -> Result<Vec<Comparison>, StageError> {
-    let mut comparisons = Vec::new();
-    preferences(source, |row: &Preference| {
-        if let Some(row) = rows::scored(codec, row, Some(longest))? {
-            let margin = row.margin.filter(|_| margins).unwrap_or(0.0);
-            comparisons.push(Comparison { chosen: row.chosen, rejected: row.rejected, margin });
-        }
-        Ok(())
-    })?;
-    if comparisons.is_empty() {
-        return Err(StageError::refused(format!(
-            "no pair is as short as {longest} tokens: raise `max_length`"
-        )));
-    }
-    Ok(comparisons)
+) -> Result<Prepared<Comparison>, StageError> {
+    let most = (fit.too_long == TooLong::Drop).then_some(fit.tokens);
+    preferences(port, source, fit, |row: &Preference| {
+        let margin = match (margins, row.margin) {
+            (false, _) => 0.0,
+            (true, Some(margin)) => margin,
+            (true, None) => {
+                return Err(StageError::refused(format!(
+                    "`use_margin` is true, and the rows of `{port}` have no `margin`"
+                )));
+            }
+        };
+        let Some(row) = rows::scored(codec, row, most)? else { return Ok(Made::Dropped) };
+        let mut pair = Comparison { chosen: row.chosen, rejected: row.rejected, margin };
+        let cut = [fit.cut(&mut pair.chosen), fit.cut(&mut pair.rejected)].contains(&true);
+        Ok(match cut {
+            true if pair.chosen == pair.rejected => Made::Dropped,
+            true => Made::Cut(pair),
+            false => Made::Whole(pair),
+        })
+    })
 }
 
 /// Two whole texts; the first is preferred, by `margin` where that is known.

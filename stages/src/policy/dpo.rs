@@ -29,7 +29,7 @@ use crate::{
         pairs::{Pair, read_pairs, sequence_log_probs},
     },
     port::{Out, file_of, ports},
-    prepare::examples::dropped,
+    prepare::{tally::Fit, truncation::TooLong},
     rules::{param, rule},
     stage::Stage,
 };
@@ -54,10 +54,13 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 0.5))]
     label_smoothing: f64,
-    /// Tokens of prompt and completion that are kept, from the start; the model's context by default.
+    /// Tokens that a text may have, prompt included; the model's context by default.
     #[serde(default)]
     #[schemars(range(min = 2))]
     max_length: Option<usize>,
+    /// What happens to pairs with a longer text. Of cut texts nobody said which is better.
+    #[serde(default = "TooLong::drop")]
+    too_long: TooLong,
 }
 
 fn default_beta() -> f64 {
@@ -86,11 +89,12 @@ ports!(Outputs {
 
 impl Stage for TrainDpo {
     const KIND: &'static str = "policy.dpo";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Train a policy on preferences directly, without a reward model.
 
-Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs whose prompt fills \
-`max_length` are dropped and counted.";
+Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs with a text \
+longer than `max_length` are dropped, or cut as `too_long` says, and counted; those whose prompt fills it are \
+dropped.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -133,20 +137,23 @@ Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs w
         };
         let source = &inputs.policy.source;
         let policy = Pretrained::open("policy", source, Head::LanguageModel, context.device)?;
-        let longest = policy.longest(params.max_length)?;
-        let read = |source| read_pairs(source, &policy.codec, longest);
-        let pairs = read(&inputs.preferences.source)?;
-        let test = inputs.test.as_ref().map(|test| read(&test.source)).transpose()?;
-        context.summary("rows_dropped", dropped(&inputs.preferences.source, &pairs)?);
-        let all = pairs.iter().chain(test.iter().flatten());
+        let fit = Fit::new(&policy, params.max_length, params.too_long)?;
+        let read = |port, source| read_pairs(port, source, &policy.codec, fit);
+        let pairs = read("preferences", &inputs.preferences.source)?;
+        context.tally("", &pairs.tally);
+        // Read before training, which must not be lost to a mistake in them.
+        let test = inputs.test.as_ref().map(|test| read("test", &test.source)).transpose()?;
+        if let Some(test) = &test {
+            context.tally("test_", &test.tally);
+        }
+        let all = pairs.rows.iter().chain(test.iter().flat_map(|test| &test.rows));
         let reference = reference(&inputs, &policy, all, context)?;
-        let test = test.map(|pairs| Dpo::new(settings, pairs, &reference)).transpose()?;
-        let objective = Dpo::new(settings, pairs, &reference)?;
+        let test = test.map(|test| Dpo::new(settings, test.rows, &reference)).transpose()?;
+        let objective = Dpo::new(settings, pairs.rows, &reference)?;
         let policy = policy.trainable();
         let order = context.stream("order");
         let curve = train(&policy.model, &objective, &params.training, order, context)?;
         if let Some(test) = test {
-            context.summary("test_rows", test.pairs.len() as f64);
             let progress = |done, all| context.progress(done, all, "test completions", "");
             report(&test.ranking(&policy.model, progress)?, context);
         }

@@ -13,9 +13,10 @@ use crate::{
         likelihood::learnt,
     },
     prepare::{
-        examples::{Preference, preferences},
+        examples::{Preference, Prepared, preferences},
         rows,
-        truncation::Truncation,
+        tally::{Fit, Made},
+        truncation::{TooLong, Truncation},
     },
 };
 
@@ -25,29 +26,27 @@ pub(crate) struct Pair {
     pub(crate) rejected: Example,
 }
 
-/// Pairs from rows of preferences, cut to `longest` tokens. A pair without a completion left is dropped.
+/// Pairs from the rows of a port. A pair without a completion left is dropped.
 pub(crate) fn read_pairs(
+    port: &'static str,
     source: &Source,
     codec: &Codec,
-    longest: usize,
-) -> Result<Vec<Pair>, StageError> {
-    let mut pairs = Vec::new();
-    preferences(source, |row: &Preference| {
+    fit: Fit,
+) -> Result<Prepared<Pair>, StageError> {
+    preferences(port, source, fit, |row: &Preference| {
         let pair = rows::pair(codec, row)?;
-        if pair.fits(longest, Truncation::KeepStart) {
-            let [chosen, rejected] = pair
-                .joined(longest, Truncation::KeepStart)
-                .map(|row| Example::after_prompt(row.ids, row.prompt_length));
-            pairs.push(Pair { chosen, rejected });
+        let longest = pair.prompt.len() + pair.chosen.len().max(pair.rejected.len());
+        let long = longest > fit.tokens;
+        let dropped = long && fit.too_long == TooLong::Drop;
+        if dropped || !pair.fits(fit.tokens, Truncation::KeepStart) {
+            return Ok(Made::Dropped);
         }
-        Ok(())
-    })?;
-    if pairs.is_empty() {
-        return Err(StageError::refused(format!(
-            "no pair has a completion within {longest} tokens: raise `max_length`"
-        )));
-    }
-    Ok(pairs)
+        let [chosen, rejected] = pair
+            .joined(fit.tokens, Truncation::KeepStart)
+            .map(|row| Example::after_prompt(row.ids, row.prompt_length));
+        let pair = Pair { chosen, rejected };
+        Ok(if long { Made::Cut(pair) } else { Made::Whole(pair) })
+    })
 }
 
 /// Σ log p over the completions, `[rows]`, and what is left to do on the way back.

@@ -22,6 +22,7 @@ use crate::{
         pairs::{Pair, read_pairs},
     },
     port::{Out, ports},
+    prepare::{tally::Fit, truncation::TooLong},
     stage::Stage,
 };
 
@@ -36,6 +37,9 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(range(min = 2))]
     max_length: Option<usize>,
+    /// What happens to pairs with a longer text. As in the trainings that are to use it.
+    #[serde(default = "TooLong::drop")]
+    too_long: TooLong,
 }
 
 ports!(Inputs {
@@ -69,10 +73,15 @@ impl Stage for Reference {
     ) -> Result<(), StageError> {
         let source = &inputs.model.source;
         let reference = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
-        let longest = reference.longest(params.max_length)?;
-        let mut pairs = Vec::new();
-        for preferences in [Some(&inputs.preferences), inputs.test.as_ref()].into_iter().flatten() {
-            pairs.extend(read_pairs(&preferences.source, &reference.codec, longest)?);
+        let fit = Fit::new(&reference, params.max_length, params.too_long)?;
+        let read = |port, source| read_pairs(port, source, &reference.codec, fit);
+        let train = read("preferences", &inputs.preferences.source)?;
+        context.tally("", &train.tally);
+        let mut pairs = train.rows;
+        if let Some(test) = &inputs.test {
+            let test = read("test", &test.source)?;
+            context.tally("test_", &test.tally);
+            pairs.extend(test.rows);
         }
         let mut keeper = Keeper::new(context);
         let known = keeper.known();

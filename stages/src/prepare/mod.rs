@@ -6,4 +6,5 @@
 pub(crate) mod examples;
 pub(crate) mod packing;
 pub(crate) mod rows;
+pub(crate) mod tally;
 pub(crate) mod truncation;

@@ -1,7 +1,10 @@
 //! What stays of a row that is too long.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// Which end of a row that is too long stays.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Truncation {
     /// The start stays, the end goes.
@@ -18,5 +21,27 @@ impl Truncation {
             Self::KeepStart => &all[..most.min(all.len())],
             Self::KeepEnd => &all[all.len().saturating_sub(most)..],
         }
+    }
+}
+
+/// What happens to a row that is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TooLong {
+    /// It is left out.
+    Drop,
+    /// Its start stays, without its end.
+    Cut,
+}
+
+impl TooLong {
+    /// The default where replies are compared: of cut ones nobody said which is better.
+    pub(crate) fn drop() -> Self {
+        Self::Drop
+    }
+
+    /// The default where replies are imitated: a reply without its end still teaches what it has.
+    pub(crate) fn cut() -> Self {
+        Self::Cut
     }
 }

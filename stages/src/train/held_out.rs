@@ -21,6 +21,5 @@ pub(super) fn report_held_out(
     context.summary("test_loss", loss);
     context.summary("test_perplexity", loss.exp());
     context.summary("test_tokens", tokens as f64);
-    context.summary("test_rows", rows.len() as f64);
     Ok(())
 }

@@ -58,10 +58,10 @@ ports!(Outputs {
 
 impl Stage for Pretrain {
     const KIND: &'static str = "train.pretrain";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Teach a model a language from plain text, by next-token prediction.
 
-A row of a batch is `max_length` tokens with as many texts as fit.";
+A row of a batch is `max_length` tokens with as many texts as fit; no text is cut off or dropped.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -84,16 +84,22 @@ A row of a batch is `max_length` tokens with as many texts as fit.";
         let base = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
         let base = base.trainable();
         let longest = base.longest(params.max_length)?;
-        let packed = |source| {
-            let rows = pack(&texts(source, &base.codec)?, longest, Strategy::BfdSplit);
-            Ok::<Vec<_>, StageError>(rows.iter().map(bin).collect())
+        let read = |port, source| {
+            let texts = texts(port, source, &base.codec)?;
+            let rows = pack(&texts, longest, Strategy::BfdSplit);
+            Ok::<_, StageError>((texts.len(), rows.iter().map(bin).collect::<Vec<_>>()))
         };
-        let bins = packed(&inputs.text.source)?;
-        let test = inputs.test.as_ref().map(|test| packed(&test.source)).transpose()?;
+        let (texts, bins) = read("text", &inputs.text.source)?;
+        let test = inputs.test.as_ref().map(|test| read("test", &test.source)).transpose()?;
+        let tokens = bins.iter().flatten().map(|example| example.ids.len()).sum::<usize>();
+        context.summary("rows", texts as f64);
+        context.summary("packed_rows", bins.len() as f64);
+        context.summary("tokens", tokens as f64);
         let objective = Likelihood { bins, token_loss: TokenLoss::Nll, smoothing: 0.0 };
         let order = context.stream("order");
         let curve = train(&base.model, &objective, &params.training, order, context)?;
-        if let Some(bins) = test {
+        if let Some((texts, bins)) = test {
+            context.summary("test_rows", texts as f64);
             let rows: Vec<Example> = bins.into_iter().flatten().collect();
             report_held_out(&base.model, &rows, context)?;
         }

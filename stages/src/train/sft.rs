@@ -18,7 +18,7 @@ use crate::{
         trainer::{Training, train},
     },
     port::{Out, ports},
-    prepare::examples::{completions, dropped},
+    prepare::{examples::completions, tally::Fit, truncation::TooLong},
     stage::Stage,
     train::held_out::report_held_out,
 };
@@ -41,10 +41,13 @@ pub(crate) struct Params {
     /// Leaves the prompt out of the loss.
     #[serde(default = "yes")]
     completion_only: bool,
-    /// Tokens of prompt and completion that are kept, from the start; the model's context by default.
+    /// Tokens that prompt and completion may have together; the model's context by default.
     #[serde(default)]
     #[schemars(range(min = 2))]
     max_length: Option<usize>,
+    /// What happens to rows with more. Cut ones teach what they have of the completion, but not to end it.
+    #[serde(default = "TooLong::cut")]
+    too_long: TooLong,
 }
 
 fn yes() -> bool {
@@ -68,11 +71,12 @@ ports!(Outputs {
 
 impl Stage for Sft {
     const KIND: &'static str = "train.sft";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Teach a model to reply as the completions do.
 
-Supervised fine-tuning: the loss is on the completion and the token that ends it. Rows without a token \
-of their completion within `max_length` are dropped and counted.";
+Supervised fine-tuning: the loss is on the completion and the token that ends it. Rows longer than \
+`max_length` are cut or dropped as `too_long` says, and counted; those that a cut leaves without a token of \
+their completion are dropped.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -94,21 +98,25 @@ of their completion within `max_length` are dropped and counted.";
         let source = &inputs.model.source;
         let base = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
         let base = base.trainable();
-        let longest = base.longest(params.max_length)?;
-        let read =
-            |source, completion_only| completions(source, &base.codec, longest, completion_only);
-        let rows = read(&inputs.completions.source, params.completion_only)?;
-        let test = inputs.test.as_ref().map(|test| read(&test.source, true)).transpose()?;
-        context.summary("rows_dropped", dropped(&inputs.completions.source, &rows)?);
+        let fit = Fit::new(&base, params.max_length, params.too_long)?;
+        let read = |port, source, completion_only| {
+            completions(port, source, &base.codec, fit, completion_only)
+        };
+        let rows = read("completions", &inputs.completions.source, params.completion_only)?;
+        context.tally("", &rows.tally);
+        // Read before training, which must not be lost to a mistake in them.
+        let test = inputs.test.as_ref();
+        let test = test.map(|test| read("test", &test.source, true)).transpose()?;
         let objective = Likelihood {
             token_loss: params.loss,
             smoothing: params.label_smoothing,
-            ..Likelihood::plain(rows)
+            ..Likelihood::plain(rows.rows)
         };
         let order = context.stream("order");
         let curve = train(&base.model, &objective, &params.training, order, context)?;
-        if let Some(rows) = test {
-            report_held_out(&base.model, &rows, context)?;
+        if let Some(test) = test {
+            context.tally("test_", &test.tally);
+            report_held_out(&base.model, &test.rows, context)?;
         }
         base.save(&outputs.model.path)?;
         write_curve(&curve, &outputs.curve.path)

@@ -17,7 +17,8 @@ use crate::{
     artifact::true_reward::TrueReward,
     artifact::{
         self,
-        dataset::{self, CompletionRow, Format, PromptRow, Row, TextRow},
+        dataset::{CompletionRow, Fields, Format, PromptRow, Row, TextRow},
+        dataset_folder::write_all,
     },
     context::Context,
     error::StageError,
@@ -106,7 +107,7 @@ ports!(Outputs {
 
 impl Stage for Synthetic {
     const KIND: &'static str = "data.synthetic";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Make up rows whose true reward is known.
 
 `reviews` are short product reviews from a random grammar, `arithmetic` small sums with an answer \
@@ -123,13 +124,13 @@ that can be checked.";
         context: &mut Context,
     ) -> Result<(), StageError> {
         let made = make(&params, context.stream("rows"))?;
-        dataset::write_all(&outputs.text.path, Format::Text, &made.text)?;
+        write_all(&outputs.text.path, Format::Text, &made.text)?;
         let format = Format::PromptCompletion;
-        dataset::write_all(&outputs.demonstrations.path, format, &made.demonstrations)?;
+        write_all(&outputs.demonstrations.path, format, &made.demonstrations)?;
         let format = Format::Preference;
-        dataset::write_all(&outputs.preferences_train.path, format, &made.preferences_train)?;
-        dataset::write_all(&outputs.preferences_test.path, format, &made.preferences_test)?;
-        dataset::write_all(&outputs.prompts.path, Format::Prompt, &made.prompts)?;
+        write_all(&outputs.preferences_train.path, format, &made.preferences_train)?;
+        write_all(&outputs.preferences_test.path, format, &made.preferences_test)?;
+        write_all(&outputs.prompts.path, Format::Prompt, &made.prompts)?;
         made.reward.save(&outputs.true_reward.path)?;
         context.summary("demonstration_reward", mean_reward(&made.reward, &made.demonstrations));
         Ok(())
@@ -163,13 +164,13 @@ fn make(params: &Params, mut draws: Stream) -> Result<Made, StageError> {
     let (test, train) = rest.split_at(tenth);
     let prompts = evaluate[..params.prompts]
         .iter()
-        .map(|prompt| Row::Prompt(PromptRow { prompt: prompt.clone() }))
+        .map(|prompt| Fields::Prompt(PromptRow { prompt: prompt.clone() }).into())
         .collect();
     let noise = params.label_noise;
     Ok(Made {
         text: rows(params.text, train, draws.named("text"), |prompt, draw| {
             let reply = (world.reply)(prompt, draw);
-            Row::Text(TextRow { text: format!("{prompt}{reply}") })
+            Fields::Text(TextRow { text: format!("{prompt}{reply}") }).into()
         }),
         demonstrations: rows(
             params.demonstrations,
@@ -177,7 +178,8 @@ fn make(params: &Params, mut draws: Stream) -> Result<Made, StageError> {
             draws.named("demonstrations"),
             |prompt, draw| {
                 let completion = (world.reply)(prompt, draw);
-                Row::PromptCompletion(CompletionRow { prompt: prompt.to_owned(), completion })
+                Fields::PromptCompletion(CompletionRow { prompt: prompt.to_owned(), completion })
+                    .into()
             },
         ),
         preferences_train: rows(params.preferences, train, draws.named("train"), |prompt, draw| {
@@ -233,8 +235,8 @@ mod tests {
 
     /// The share of pairs whose chosen reply truly is no worse.
     fn agreement(reward: &TrueReward, rows: &[Row]) -> f64 {
-        let right = rows.iter().filter(|row| match row {
-            Row::Preference(row) => {
+        let right = rows.iter().filter(|row| match &row.fields {
+            Fields::Preference(row) => {
                 reward.score(&row.prompt, &row.chosen) >= reward.score(&row.prompt, &row.rejected)
             }
             _ => false,

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::artifact::{
-    dataset::{PreferenceRow, Row},
+    dataset::{Fields, PreferenceRow, Row},
     true_reward::TrueReward,
 };
 
@@ -40,7 +40,8 @@ impl World {
         let better = preferred(score(&one) - score(&other), noise);
         let (chosen, rejected) =
             if draw.random::<f64>() < better { (one, other) } else { (other, one) };
-        Row::Preference(PreferenceRow { prompt: prompt.to_owned(), chosen, rejected, margin: None })
+        let prompt = prompt.to_owned();
+        Fields::Preference(PreferenceRow { prompt, chosen, rejected, margin: None }).into()
     }
 }
 
