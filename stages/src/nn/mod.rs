@@ -7,6 +7,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod config;
 pub(crate) mod curve;
 pub(crate) mod decoder;
+pub(crate) mod distinct;
 pub(crate) mod generate;
 mod header;
 pub(crate) mod likelihood;

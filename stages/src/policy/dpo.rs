@@ -23,7 +23,7 @@ use crate::{
     },
     policy::{
         losses::{DpoLoss, DpoSettings, Ratios, metrics},
-        pairs::{Pair, read_pairs, reference_log_probs, sequence_log_probs},
+        pairs::{Pair, read_pairs, reference_log_probs, sequence_log_probs, sequence_log_probs_of},
     },
     port::{Out, files_of, ports},
     prepare::examples::dropped,
@@ -171,16 +171,14 @@ impl Dpo {
     /// How many pairs the implicit reward `β log π/π_ref` ranks as labelled (ties count half), and its mean
     /// margin.
     pub(crate) fn ranking(&self, model: &Model) -> Result<Ranking, StageError> {
-        let _no_grad = tch::no_grad_guard();
-        let rows: Vec<usize> = (0..self.pairs.len()).collect();
-        let mut margins = Vec::with_capacity(rows.len());
-        for part in rows.chunks(32) {
-            let ratios = self.ratios(model, part);
-            let gap = (ratios.chosen - ratios.rejected) * self.settings.beta;
-            margins.extend(Vec::<f64>::try_from(
-                gap.to_kind(Kind::Double).to_device(tch::Device::Cpu),
-            )?);
-        }
+        let rows: Vec<&Example> =
+            self.pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
+        let log_probs = sequence_log_probs_of(model, &rows)?;
+        let margin = |(ours, theirs): (&[f32], &[f32; 2])| {
+            let [chosen, rejected] = [0, 1].map(|side| f64::from(ours[side] - theirs[side]));
+            (chosen - rejected) * self.settings.beta
+        };
+        let margins: Vec<f64> = log_probs.chunks(2).zip(&self.reference).map(margin).collect();
         Ok(Ranking::of(&margins))
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     nn::{
         batch::{Batch, Example, learn_mask},
         decoder::Model,
+        distinct::distinct,
         logprob,
     },
     prepare::{
@@ -57,12 +58,13 @@ pub(crate) fn sequence_log_probs(model: &Model, rows: &[&Example]) -> Tensor {
     logprob::sum(&logprob::next_token(model, &batch), &learn_mask(rows, model.device()))
 }
 
-/// The same as numbers and without gradients, for any number of rows.
+/// The same as numbers and without gradients, for any number of rows; of equal rows to the last bit.
 pub(crate) fn sequence_log_probs_of(
     model: &Model,
     rows: &[&Example],
 ) -> Result<Vec<f32>, StageError> {
     let _no_grad = tch::no_grad_guard();
+    let (rows, places) = distinct(rows);
     // Rows of like length side by side need little padding.
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|row| rows[*row].ids.len());
@@ -73,7 +75,7 @@ pub(crate) fn sequence_log_probs_of(
             Vec::<f32>::try_from(sequence_log_probs(model, &batch).to_device(tch::Device::Cpu))?;
         part.iter().zip(values).for_each(|(row, value)| log_probs[*row] = value);
     }
-    Ok(log_probs)
+    Ok(places.into_iter().map(|place| log_probs[place]).collect())
 }
 
 /// Log-probabilities of `[chosen, rejected]` for every pair.
