@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::{
     error::StageError,
-    nn::{random, trainer::Observer},
+    nn::{random, statistics::Estimate, trainer::Observer},
 };
 
 /// Reports at most this often; a step can take a millisecond.
@@ -102,6 +102,15 @@ impl Context {
     /// Reports a number of the whole stage: it is kept with the action and shown in the summary.
     pub(crate) fn summary(&mut self, name: &str, value: f64) {
         self.send_metric(name, None, value);
+    }
+
+    /// Reports a number of the whole stage with the bounds of its interval, if it has one.
+    pub(crate) fn estimate(&mut self, name: &str, estimate: &Estimate) {
+        self.summary(name, estimate.value);
+        if let Some(interval) = estimate.interval {
+            self.summary(&format!("{name}_low"), interval.low);
+            self.summary(&format!("{name}_high"), interval.high);
+        }
     }
 
     fn send_metric(&mut self, name: &str, step: Option<u64>, value: f64) {

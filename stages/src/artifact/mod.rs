@@ -1,6 +1,7 @@
 //! What stages hand on: one type per kind of artifact.
 
 pub(crate) mod dataset;
+pub(crate) mod digest;
 pub(crate) mod tokenizer;
 pub(crate) mod true_reward;
 
@@ -61,6 +62,10 @@ artifact!(
 artifact!(
     /// A plot, as SVG.
     Plot: "plot"
+);
+artifact!(
+    /// A plot, as PNG.
+    Picture: "picture"
 );
 artifact!(
     /// A page of text, as Markdown.

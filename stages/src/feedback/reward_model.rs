@@ -18,8 +18,9 @@ use crate::{
         curve::write_curve,
         decoder::Model,
         model_folder::{copy_tokenizer, load, save},
+        ranking::Ranking,
         scores::scores,
-        statistics::{Ranking, calibration_error},
+        statistics::calibration_error,
         trainer::{Loss, Objective, Training, train},
     },
     port::{Out, files_of, ports},
@@ -68,7 +69,7 @@ ports!(Outputs {
 
 impl Stage for TrainRewardModel {
     const KIND: &'static str = "feedback.reward_model";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Train a model that scores the preferred reply higher.
 
 The Bradley-Terry loss on a scalar head over a language model. With `test`, says how often the \
@@ -104,9 +105,7 @@ Pairs with a text longer than `max_length` are dropped and counted.";
             let rows = read(&test.source, false)?;
             let found = quality(&model, &rows)?;
             context.summary("test_rows", rows.len() as f64);
-            context.summary("test_accuracy", found.ranking.accuracy);
-            context.summary("test_accuracy_low", found.ranking.interval.low);
-            context.summary("test_accuracy_high", found.ranking.interval.high);
+            context.estimate("test_accuracy", &found.ranking.accuracy);
             context.summary("test_margin", found.ranking.margin);
             context.summary("test_calibration_error", found.calibration_error);
         }
@@ -125,9 +124,12 @@ fn comparisons(
 ) -> Result<Vec<Comparison>, StageError> {
     let mut comparisons = Vec::new();
     preferences(source, |row: &Preference| {
+        let prompt = &row.prompt;
         if let Some(row) = rows::scored(codec, row, Some(longest))? {
             let margin = row.margin.filter(|_| margins).unwrap_or(0.0);
-            comparisons.push(Comparison { chosen: row.chosen, rejected: row.rejected, margin });
+            let prompt = prompt.clone();
+            let (chosen, rejected) = (row.chosen, row.rejected);
+            comparisons.push(Comparison { prompt, chosen, rejected, margin });
         }
         Ok(())
     })?;
@@ -142,6 +144,8 @@ fn comparisons(
 /// Two whole texts; the first is preferred, by `margin` where that is known.
 #[derive(Debug, Clone)]
 pub(crate) struct Comparison {
+    /// What both begin with.
+    pub(crate) prompt: String,
     pub(crate) chosen: Vec<u32>,
     pub(crate) rejected: Vec<u32>,
     pub(crate) margin: f64,
@@ -221,7 +225,9 @@ pub(crate) fn quality(model: &Model, rows: &[Comparison]) -> Result<Quality, Sta
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let claims: Vec<(f64, bool)> =
         margins.iter().flat_map(|m| [(sigmoid(*m), true), (sigmoid(-*m), false)]).collect();
-    Ok(Quality { ranking: Ranking::of(&margins), calibration_error: calibration_error(&claims) })
+    let prompts: Vec<&[u8]> = rows.iter().map(|row| row.prompt.as_bytes()).collect();
+    let ranking = Ranking::of(&margins, &prompts);
+    Ok(Quality { ranking, calibration_error: calibration_error(&claims) })
 }
 
 #[cfg(test)]
@@ -264,6 +270,7 @@ mod tests {
     #[test]
     fn odds_of_three_to_one_that_hold_three_times_in_four_are_calibrated() {
         let row = |chosen: u32, rejected: u32| Comparison {
+            prompt: String::new(),
             chosen: vec![5, chosen],
             rejected: vec![rejected],
             margin: 0.0,
@@ -271,7 +278,7 @@ mod tests {
         let (won, lost) = (row(2, 3), row(3, 2));
         let rows = [won.clone(), won.clone(), won.clone(), lost];
         let found = quality(&fond_of_token_2(), &rows).unwrap();
-        assert!((found.ranking.accuracy - 0.75).abs() < 1e-12);
+        assert!((found.ranking.accuracy.value - 0.75).abs() < 1e-12);
         assert!((found.ranking.margin - 3_f64.ln() / 2.0).abs() < 1e-4);
         assert!(found.calibration_error < 1e-4);
         // Those that always hold were claimed a quarter too low, and their opposites too high.

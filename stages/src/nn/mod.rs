@@ -5,6 +5,8 @@ pub(crate) mod adamw;
 pub(crate) mod batch;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
+#[cfg(test)]
+mod coverage;
 pub(crate) mod curve;
 pub(crate) mod decoder;
 pub(crate) mod distinct;
@@ -16,6 +18,7 @@ pub(crate) mod model_folder;
 #[cfg(test)]
 mod plain;
 pub(crate) mod random;
+pub(crate) mod ranking;
 pub(crate) mod rope;
 pub(crate) mod sampling;
 pub(crate) mod schedule;

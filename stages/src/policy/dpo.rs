@@ -18,7 +18,7 @@ use crate::{
         curve::write_curve,
         decoder::Model,
         model_folder::{copy_tokenizer, load, save},
-        statistics::Ranking,
+        ranking::Ranking,
         trainer::{Loss, Objective, Training, train},
     },
     policy::{
@@ -79,7 +79,7 @@ ports!(Outputs {
 
 impl Stage for TrainDpo {
     const KIND: &'static str = "policy.dpo";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Train a policy on preferences directly, without a reward model.
 
 Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs whose prompt fills \
@@ -129,9 +129,7 @@ Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs w
 }
 
 fn report(ranking: &Ranking, context: &mut Context) {
-    context.summary("test_accuracy", ranking.accuracy);
-    context.summary("test_accuracy_low", ranking.interval.low);
-    context.summary("test_accuracy_high", ranking.interval.high);
+    context.estimate("test_accuracy", &ranking.accuracy);
     context.summary("test_margin", ranking.margin);
 }
 
@@ -179,7 +177,8 @@ impl Dpo {
             (chosen - rejected) * self.settings.beta
         };
         let margins: Vec<f64> = log_probs.chunks(2).zip(&self.reference).map(margin).collect();
-        Ok(Ranking::of(&margins))
+        let prompts: Vec<&[u32]> = self.pairs.iter().map(Pair::prompt).collect();
+        Ok(Ranking::of(&margins, &prompts))
     }
 }
 
