@@ -1,6 +1,11 @@
 //! `gradus show`.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Display,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
 use gradus_cache::Cache;
@@ -8,11 +13,12 @@ use gradus_engine::{
     plan::Plan,
     run::{History, RunError, RunRecord, Settings, StageRecord, curves, final_outputs},
 };
+use gradus_plot::PlotError;
 
 use super::common::{self, PipelineArgs, PlaceArgs};
 use crate::{
     failure::Failure,
-    terminal::{Curve, Terminal},
+    terminal::{Curve, Drawing, Terminal},
 };
 
 /// Show what a run of a pipeline put out, the last one unless another is named
@@ -29,6 +35,9 @@ pub(crate) struct Show {
     /// Write the drawing to an SVG file
     #[arg(long, value_name = "FILE", requires = "metric")]
     svg: Option<PathBuf>,
+    /// Write the drawing to a PNG file
+    #[arg(long, value_name = "FILE", requires = "metric")]
+    png: Option<PathBuf>,
     /// A run's id or the beginning of it (see `gradus runs`), or `last~1` and so on
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
@@ -65,18 +74,38 @@ impl Show {
         match &self.metric {
             None => terminal.stages_of_record(&found, &session.cache),
             Some(metric) => {
-                let drawn = drawn(&session.cache, &plan, record, &found, metric)?;
+                let curves = drawn(&session.cache, &plan, record, &found, metric)?;
                 let title = format!("{metric} of {}, run {}", self.stages.join(", "), record.run);
-                if let Some(path) = &self.svg {
-                    fs::write(path, terminal.svg(&title, &drawn)).map_err(|error| {
-                        RunError::Setup(format!("`{}` cannot be written: {error}", path.display()))
-                    })?;
-                }
-                terminal.curves(&title, metric, &drawn, self.svg.as_deref());
+                let drawing = Drawing { title, metric: metric.clone(), curves };
+                terminal.curves(&drawing, &self.pictures(&drawing)?);
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+impl Show {
+    /// Writes the pictures that were asked for, and says where.
+    fn pictures(&self, drawing: &Drawing) -> Result<Vec<(&'static str, &Path)>, Failure> {
+        let mut written = Vec::new();
+        if let Some(path) = &self.svg {
+            write(path, drawing.figure().svg().map(String::into_bytes))?;
+            written.push(("svg", path.as_path()));
+        }
+        if let Some(path) = &self.png {
+            write(path, drawing.figure().png())?;
+            written.push(("png", path.as_path()));
+        }
+        Ok(written)
+    }
+}
+
+fn write(path: &Path, picture: Result<Vec<u8>, PlotError>) -> Result<(), Failure> {
+    let failed = |why: &dyn Display| {
+        RunError::Setup(format!("`{}` cannot be written: {why}", path.display()))
+    };
+    let bytes = picture.map_err(|error| failed(&error))?;
+    Ok(fs::write(path, bytes).map_err(|error| failed(&error))?)
 }
 
 fn stages<'r>(

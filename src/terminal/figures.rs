@@ -1,7 +1,6 @@
 //! Final numbers of a stage, as a person reads them: an interval stands behind its number.
 //!
-//! The convention of the stage kinds: `x_low` and `x_high` bound `x`, and `x_sem` is the standard error of
-//! `x_mean`.
+//! The convention of the stage kinds: `x_low` and `x_high` bound `x`.
 
 use gradus_engine::event::Metrics;
 
@@ -18,18 +17,13 @@ pub(super) struct Figure {
 pub(super) fn figures(metrics: &Metrics) -> Vec<Figure> {
     let words = |value: &Option<f64>| value.map_or_else(|| "not finite".to_owned(), number);
     let figure = |(name, value): (&String, &Option<f64>)| {
-        let part_of = |end: &str, whole: &str| {
-            let stem = name.strip_suffix(end)?;
-            metrics.contains_key(&format!("{stem}{whole}")).then_some(())
-        };
-        if part_of("_low", "").or(part_of("_high", "")).or(part_of("_sem", "_mean")).is_some() {
+        let part_of = |end: &str| name.strip_suffix(end).is_some_and(|it| metrics.contains_key(it));
+        if part_of("_low") || part_of("_high") {
             return None;
         }
         let bound = |end: &str| metrics.get(&format!("{name}{end}"));
-        let error = name.strip_suffix("_mean").and_then(|it| metrics.get(&format!("{it}_sem")));
-        let rest = match (bound("_low"), bound("_high"), error) {
-            (Some(low), Some(high), _) => format!(" ({}–{})", words(low), words(high)),
-            (.., Some(error)) => format!(" (SE {})", words(error)),
+        let rest = match (bound("_low"), bound("_high")) {
+            (Some(low), Some(high)) => format!(" ({} to {})", words(low), words(high)),
             _ => String::new(),
         };
         Some(Figure { name: name.clone(), words: format!("{}{rest}", words(value)) })
@@ -48,22 +42,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_and_errors_stand_behind_their_number() {
+    fn bounds_stand_behind_their_number() {
         let metrics = Metrics::from(
             [
                 ("accuracy", Some(0.75)),
                 ("accuracy_high", Some(0.8)),
                 ("accuracy_low", Some(0.7)),
                 ("kl", None),
-                ("reward_mean", Some(1.5)),
-                ("reward_sem", Some(0.25)),
+                ("reward", Some(-1.5)),
+                ("reward_high", Some(-1.25)),
+                ("reward_low", Some(-1.75)),
                 ("tide_low", Some(3.0)),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
         insta::assert_snapshot!(
             in_one_line(&metrics, 9),
-            @"accuracy 0.7500 (0.7000–0.8000)  kl not finite  reward_mean 1.500 (SE 0.2500)  tide_low 3"
+            @"accuracy 0.7500 (0.7000 to 0.8000)  kl not finite  reward -1.500 (-1.750 to -1.250)  tide_low 3"
         );
     }
 }

@@ -270,6 +270,7 @@ fn shape(shape_of: &Shape) -> String {
             options.iter().map(|option| option.value.as_str()).collect::<Vec<_>>().join(" | ")
         }
         Shape::List { of } => format!("list of {}", shape(of)),
+        Shape::Map { of } => format!("map of {}", shape(of)),
         Shape::Record { .. } | Shape::Any => "map".to_owned(),
         Shape::Optional { of } => format!("{} or null", shape(of)),
     }

@@ -14,7 +14,6 @@ mod paint;
 mod results;
 mod runs;
 mod sharing;
-mod svg;
 mod sweeping;
 mod tested;
 
@@ -27,7 +26,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::Format;
-pub(crate) use chart::Curve;
+pub(crate) use chart::{Curve, Drawing};
 use paint::Paint;
 
 pub(crate) struct Terminal {
@@ -66,22 +65,22 @@ impl Terminal {
         live::Live::new(self.json, self.err)
     }
 
-    /// Curves of one metric; `file` is where they were written as a picture.
-    pub(crate) fn curves(&self, title: &str, metric: &str, curves: &[Curve], file: Option<&Path>) {
+    /// Curves of one metric; `files` are where they were written as pictures, by the format's name.
+    pub(crate) fn curves(&self, drawing: &Drawing, files: &[(&str, &Path)]) {
         if self.json {
-            let rows = curves.iter().map(|it| json!({ "stage": it.name, "points": it.points }));
+            let rows = drawing.curves.iter();
+            let rows = rows.map(|it| json!({ "stage": it.name, "points": it.points }));
             let rows: Vec<_> = rows.collect();
-            return self.value(&json!({ "metric": metric, "curves": rows, "svg": file }));
+            let mut value = json!({ "metric": drawing.metric, "curves": rows });
+            for (format, file) in files {
+                value[*format] = json!(file);
+            }
+            return self.value(&value);
         }
-        self.text(&chart::draw(title, curves));
-        if let Some(file) = file {
+        self.text(&drawing.figure().letters());
+        for (_, file) in files {
             self.line(&format!("→ {}", file.display()));
         }
-    }
-
-    #[expect(clippy::unused_self, reason = "as for `text`")]
-    pub(crate) fn svg(&self, title: &str, curves: &[Curve]) -> String {
-        svg::draw(title, curves)
     }
 
     /// Says that a watch waits now.

@@ -53,7 +53,10 @@ impl Terminal {
 
     fn places(&self, outputs: &[FinalOutput], file: &Path) {
         let named = |it: &&FinalOutput| {
-            matches!(it.port_type.as_str(), "model" | "reward_model" | "plot" | "table" | "report")
+            matches!(
+                it.port_type.as_str(),
+                "model" | "reward_model" | "plot" | "picture" | "table" | "report"
+            )
         };
         let rows: Vec<_> = outputs
             .iter()

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::{
     error::StageError,
-    nn::{stream::Stream, trainer::Observer},
+    nn::{statistics::Estimate, stream::Stream, trainer::Observer},
     prepare::tally::Tally,
 };
 
@@ -121,6 +121,15 @@ impl Context {
             "{} came out as NaN or infinity: the training went astray, or its rows hold what cannot be measured",
             self.not_finite.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
         )))
+    }
+
+    /// Reports a number of the whole stage with the bounds of its interval, if it has one.
+    pub(crate) fn estimate(&mut self, name: &str, estimate: &Estimate) {
+        self.summary(name, estimate.value);
+        if let Some(interval) = estimate.interval {
+            self.summary(&format!("{name}_low"), interval.low);
+            self.summary(&format!("{name}_high"), interval.high);
+        }
     }
 
     /// Reports how many rows there are, were dropped and were cut, and says it where they are many.

@@ -54,6 +54,9 @@ fn shape(schema: &Value) -> Shape {
         Some("object") if schema.get("properties").is_some() => {
             Shape::Record { fields: fields(schema) }
         }
+        Some("object") if schema["additionalProperties"].is_object() => {
+            Shape::Map { of: Box::new(shape(&schema["additionalProperties"])) }
+        }
         _ => Shape::Any,
     }
 }
@@ -103,4 +106,27 @@ fn choices(schema: &Value) -> Option<Vec<Choice>> {
         }
     }
     Some(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[derive(JsonSchema)]
+    #[expect(dead_code, reason = "only described")]
+    struct Named {
+        names: BTreeMap<String, String>,
+        weights: Option<BTreeMap<String, f64>>,
+    }
+
+    #[test]
+    fn a_map_has_keys_of_ones_own_and_values_of_one_shape() {
+        let [names, weights] = params::<Named>().try_into().unwrap();
+        let map = |of| Shape::Map { of: Box::new(of) };
+        assert_eq!(names.shape, map(Shape::Text));
+        let inner = Box::new(map(Shape::Number(Range::default())));
+        assert_eq!(weights.shape, Shape::Optional { of: inner });
+    }
 }

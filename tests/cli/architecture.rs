@@ -35,8 +35,15 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 
 /// The source files of all rooms that name `word` outside of comments.
 fn that_name(word: &str) -> Vec<String> {
-    let rooms =
-        ["src", "engine/src", "engine/protocol/src", "cache/src", "cache/remote/src", "stages/src"];
+    let rooms = [
+        "src",
+        "engine/src",
+        "engine/plot/src",
+        "engine/protocol/src",
+        "cache/src",
+        "cache/remote/src",
+        "stages/src",
+    ];
     let sources = rooms.iter().flat_map(|room| files(room, "rs"));
     let names = |path: &PathBuf| {
         let text = fs::read_to_string(root().join(path)).unwrap();
@@ -105,6 +112,14 @@ fn only_one_room_asks_servers() {
     for word in ["object_store::", "reqwest::", "rustls::"] {
         let outside: Vec<_> = that_name(word);
         assert!(outside.iter().all(|path| path.starts_with("cache/remote/src/")), "{outside:?}");
+    }
+}
+
+#[test]
+fn only_one_room_draws() {
+    for word in ["plotters::", "png::", "dejavu::"] {
+        let outside: Vec<_> = that_name(word);
+        assert!(outside.iter().all(|path| path.starts_with("engine/plot/src/")), "{outside:?}");
     }
 }
 

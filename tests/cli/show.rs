@@ -96,9 +96,13 @@ fn a_metric_is_drawn_over_its_steps() {
 fn of_a_cached_stage_the_run_that_made_it_has_the_curve() {
     let project = run();
     project.gradus(&["run", "p.yaml", "rows"]);
-    let drawn = project.gradus(&["show", "p.yaml", "rows", "--plot", "loss", "--svg", "loss.svg"]);
+    let plot =
+        ["show", "p.yaml", "rows", "--plot", "loss", "--svg", "loss.svg", "--png", "loss.png"];
+    let drawn = project.gradus(&plot);
     assert_eq!(drawn.code, Some(0), "{drawn}");
+    assert!(drawn.stdout.ends_with("→ loss.svg\n→ loss.png\n"), "{drawn}");
     assert!(project.read("loss.svg").starts_with("<svg "));
+    assert!(fs::read(project.path("loss.png")).unwrap().starts_with(b"\x89PNG"));
     fs::remove_dir_all(project.path(".gradus/runs")).unwrap();
     project.gradus(&["run", "p.yaml", "rows"]);
     // Its events are gone, and it has no output of metrics.

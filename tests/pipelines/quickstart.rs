@@ -9,10 +9,10 @@ fn the_quickstart_aligns_a_model_and_gives_the_same_bytes_in_another_cache() {
     assert!(events.cached().is_empty());
     assert!(metric(&events, "reward_model", "test_accuracy_low") > 0.6);
     assert!(metric(&events, "dpo", "test_accuracy_low") > 0.5);
-    let gain = metric(&events, "dpo_evaluation", "reward_mean")
-        - metric(&events, "sft_evaluation", "reward_mean");
+    let gain = metric(&events, "dpo_evaluation", "true_reward")
+        - metric(&events, "sft_evaluation", "true_reward");
     assert!(gain > 0.2, "DPO gained {gain}");
-    assert!(metric(&events, "dpo_evaluation", "win_rate_low") > 0.5);
+    assert!(metric(&events, "dpo_evaluation", "win_rate_true_reward_low") > 0.5);
     assert_as_before("quickstart", &events);
     assert_as_shipped(&one, "quickstart", &[]);
 

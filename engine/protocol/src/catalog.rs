@@ -163,6 +163,10 @@ pub enum Shape {
     Record {
         fields: Vec<Param>,
     },
+    /// Values by names that whoever writes the pipeline chooses.
+    Map {
+        of: Box<Shape>,
+    },
     /// The inner shape or `null`.
     Optional {
         of: Box<Shape>,

@@ -166,6 +166,17 @@ impl Check<'_> {
                     .collect();
                 items.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
             }
+            (Shape::Map { of }, Data::Map(entries)) => {
+                let values: Vec<_> = entries
+                    .iter()
+                    .map(|Entry { key, value, .. }| {
+                        let (what, pointer) =
+                            (format!("`{key}` in {what}"), format!("{pointer}/{}", escaped(key)));
+                        self.value(value, of, &what, &pointer).map(|value| (key.clone(), value))
+                    })
+                    .collect();
+                values.into_iter().collect::<Option<Map<_, _>>>().map(Value::Object)
+            }
             (Shape::Record { fields }, Data::Map(_)) => {
                 Some(self.fields(node, fields, what.trim_matches('`'), pointer, node.at))
             }
@@ -200,6 +211,11 @@ impl Check<'_> {
     }
 }
 
+/// A key as part of a JSON pointer (RFC 6901, section 3).
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
 fn expected(shape: &Shape) -> String {
     match shape {
         Shape::Boolean => "true or false".to_owned(),
@@ -212,7 +228,7 @@ fn expected(shape: &Shape) -> String {
             format!("one of {}", words.join(", "))
         }
         Shape::List { .. } => "a list".to_owned(),
-        Shape::Record { .. } => "a map".to_owned(),
+        Shape::Record { .. } | Shape::Map { .. } => "a map".to_owned(),
         Shape::Optional { of } => format!("{} or null", expected(of)),
         Shape::Any => "a value".to_owned(),
     }

@@ -272,6 +272,9 @@ fn shape(of: &Shape) -> Value {
         }
         Shape::List { of } => json!({ "type": "array", "items": or_filled(shape(of)) }),
         Shape::Record { fields: params } => fields(params),
+        Shape::Map { of } => {
+            json!({ "type": "object", "additionalProperties": or_filled(shape(of)) })
+        }
         Shape::Optional { of } => json!({ "anyOf": [shape(of), { "type": "null" }] }),
         Shape::Any => json!({}),
     }

@@ -163,6 +163,7 @@ fn extension(port_type: &str) -> &'static str {
         "report" => ".md",
         "table" => ".csv",
         "plot" => ".svg",
+        "picture" => ".png",
         "comparison" | "evaluation" | "true_reward" => ".json",
         "metrics" => ".jsonl",
         _ => "",

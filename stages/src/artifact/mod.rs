@@ -2,6 +2,7 @@
 
 pub(crate) mod dataset;
 pub(crate) mod dataset_folder;
+pub(crate) mod digest;
 pub(crate) mod json;
 pub(crate) mod tokenizer;
 pub(crate) mod true_reward;
@@ -71,6 +72,10 @@ artifact!(
 artifact!(
     /// A plot, as SVG.
     Plot: "plot"
+);
+artifact!(
+    /// A plot, as PNG.
+    Picture: "picture"
 );
 artifact!(
     /// A page of text, as Markdown.

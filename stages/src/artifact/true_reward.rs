@@ -59,6 +59,11 @@ impl TrueReward {
         fs::write(path, json + "\n").map_err(StageError::file(path))
     }
 
+    /// Says whether every score is 0 or 1, so that a mean of them is a rate.
+    pub(crate) fn is_right_or_wrong(&self) -> bool {
+        matches!(self, Self::Arithmetic {})
+    }
+
     pub(crate) fn score(&self, prompt: &str, completion: &str) -> f64 {
         match self {
             Self::Reviews(reward) => reward.score(prompt, completion),

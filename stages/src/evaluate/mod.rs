@@ -1,9 +1,18 @@
 //! How good a policy is, and how it compares with others.
 
+mod candidate;
 pub(crate) mod compare;
-mod plot;
+mod decoding;
+mod divergence;
+mod evaluation;
+mod frontier;
+mod label;
+mod measured;
 pub(crate) mod policy;
+mod replicates;
+mod report;
 mod samples;
+mod win_rate;
 
 use crate::stage::AnyStage;
 

@@ -3,12 +3,17 @@
 //! Reward alone misleads: a policy can gain it by leaving the reference far behind. So the KL divergence
 //! is measured on the same samples, and `evaluate.compare` plots one against the other.
 
-use std::{fs, path::Path};
-
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::samples::{Estimate, Sample, estimate, sequence_divergences, win_rate};
+use super::{
+    decoding::Decoding,
+    divergence::sequence_divergences,
+    evaluation::Evaluation,
+    measured::{Measured, known},
+    samples::{Reward, Sample, by_prompt, mean_over_prompts, rate_over_prompts},
+    win_rate::win_rate,
+};
 use crate::{
     artifact::{self, true_reward::TrueReward},
     context::Context,
@@ -19,7 +24,6 @@ use crate::{
         generate::{Limits, generate},
         likelihood::held_out,
         pretrained::Pretrained,
-        sampling::Sampling,
         scores::scores,
     },
     port::{Out, file_of, ports},
@@ -37,56 +41,18 @@ pub(crate) struct EvaluatePolicy;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Params {
-    /// What the policy is called in tables; the stage's name by default.
-    #[serde(default)]
-    name: Option<String>,
     /// Prompts that are used, from the first; all by default.
     #[serde(default)]
     #[schemars(range(min = 1))]
     prompts: Option<usize>,
-    /// Completions of each prompt. More make intervals narrower.
-    #[serde(default = "default_samples")]
-    #[schemars(range(min = 1, max = 10_000))]
-    samples_per_prompt: usize,
-    /// Tokens after which a completion is cut.
-    #[serde(default = "default_new")]
-    #[schemars(range(min = 1))]
-    max_new_tokens: usize,
-    /// How evenly tokens are drawn: 1 as the model says, less keeps to likely ones, 0 takes the most
-    /// likely. Anything but 1 measures a policy other than the one that was trained.
-    #[serde(default = "one")]
-    #[schemars(range(min = 0.0))]
-    temperature: f64,
-    /// Draws among so many of the most likely tokens; 0 among all.
-    #[serde(default)]
-    top_k: u32,
-    /// Draws among the most likely tokens that have this mass together.
-    #[serde(default = "one")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    top_p: f64,
-    /// Draws among tokens at least this share as likely as the most likely.
-    #[serde(default)]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    min_p: f64,
-    /// Above 1, makes tokens that are there already less likely.
-    #[serde(default = "one")]
-    #[schemars(range(min = 0.01))]
-    repetition_penalty: f64,
+    #[serde(flatten)]
+    decoding: Decoding,
     /// Completions that are sampled side by side. More are faster and need more memory.
     #[serde(default = "default_rows")]
     #[schemars(range(min = 1))]
     batch: usize,
 }
 
-fn default_samples() -> usize {
-    1
-}
-fn default_new() -> usize {
-    64
-}
-fn one() -> f64 {
-    1.0
-}
 fn default_rows() -> usize {
     128
 }
@@ -108,43 +74,20 @@ ports!(Inputs {
     baseline: Option<artifact::Evaluation>,
 });
 ports!(Outputs {
-    /// What was measured, and every sample.
+    /// What was measured, with what, and every sample.
     evaluation: Out<artifact::Evaluation>,
 });
-
-/// The file that `evaluate.compare` reads.
-#[derive(Debug, Serialize, Deserialize)]
-struct Evaluation {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    /// The true reward where it is known, else the reward model's score.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reward_mean: Option<f64>,
-    reward_sem: Option<f64>,
-    /// Nats per completion, from the policy to its reference.
-    kl: Option<f64>,
-    kl_sem: Option<f64>,
-    win_rate: Option<f64>,
-    /// Bounds of the win rate's 95 % interval.
-    lo: Option<f64>,
-    hi: Option<f64>,
-    score_mean: Option<f64>,
-    score_sem: Option<f64>,
-    perplexity: Option<f64>,
-    tokens_mean: Option<f64>,
-    /// Share of samples that came to an end by themselves.
-    ended: Option<f64>,
-    samples: Vec<Sample>,
-}
 
 impl Stage for EvaluatePolicy {
     const KIND: &'static str = "evaluate.policy";
     const REVISION: u32 = 2;
     const DOC: &'static str = "Sample from a policy and measure reward, KL divergence and win rate.
 
-The KL divergence is the mean over samples of the divergence between the two next-token \
-distributions, summed over each completion. Errors and intervals are over prompts. Prompts that leave \
-no room for `max_new_tokens` in the policy's context are left out and counted.";
+The KL divergence is from the distribution that was sampled from, after `temperature`, filters and \
+penalty, to the reference as it is: the mean over samples of the divergence between the two next-token \
+distributions, summed over each completion. Greedy decoding (`temperature: 0`) draws from none, and has no \
+KL divergence. Intervals hold 95 % and are over prompts; a single prompt has none. Prompts that leave no room \
+for `max_new_tokens` in the policy's context are left out and counted.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -165,8 +108,14 @@ no room for `max_new_tokens` in the policy's context are left out and counted.";
             .map(|it| completions("completions", &it.source, &policy.codec, fit, true))
             .transpose()?;
         let (mut samples, rows) = sampled(&params, &policy, prompts.texts, context)?;
+        let used = by_prompt(&samples).map(|samples| samples[0].prompt.as_str());
+        let mut measured = Measured::on(used, &params.decoding);
+        measured.true_reward = known(inputs.true_reward.as_ref().map(|it| &it.source))?;
+        measured.reward_model = known(inputs.reward_model.as_ref().map(|it| &it.source))?;
+        let mut right_or_wrong = false;
         if let Some(reward) = &inputs.true_reward {
             let reward = TrueReward::load(file_of(&reward.source)?)?;
+            right_or_wrong = reward.is_right_or_wrong();
             for sample in &mut samples {
                 sample.true_reward = Some(reward.score(&sample.prompt, &sample.completion));
             }
@@ -174,17 +123,25 @@ no room for `max_new_tokens` in the policy's context are left out and counted.";
         if let Some(reward_model) = &inputs.reward_model {
             score(&mut samples, reward_model, context)?;
         }
-        if let Some(reference) = &inputs.reference {
+        let sampling = params.decoding.sampling();
+        if let Some(reference) = inputs.reference.as_ref().filter(|_| !sampling.is_greedy()) {
             let source = &reference.source;
+            measured.reference = known(Some(source))?;
             let reference = Pretrained::open("reference", source, head, context.device)?;
             reference.same_tokens(&policy)?;
             let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
             reference.bears(longest, "the prompts with their completions")?;
             let report = |done, all| context.progress(done, all, "samples compared", "");
-            let divergences = sequence_divergences(&policy.model, &reference.model, &rows, report)?;
+            let models = [&policy.model, &reference.model];
+            let divergences = sequence_divergences(models, &rows, &sampling, report)?;
             samples.iter_mut().zip(divergences).for_each(|(sample, kl)| sample.kl = Some(kl));
+        } else if inputs.reference.is_some() {
+            context.note(
+                "greedy decoding draws from no distribution, so there is no KL divergence"
+                    .to_owned(),
+            );
         }
-        let mut evaluation = Evaluation::of(params.name, samples);
+        let mut evaluation = summed_up(measured, samples, right_or_wrong);
         if let Some(others) = others {
             context.tally("completions_", &others.tally);
             let report = |done, all| context.progress(done, all, "held-out rows", "");
@@ -192,10 +149,12 @@ no room for `max_new_tokens` in the policy's context are left out and counted.";
             evaluation.perplexity = Some(found.loss.exp());
         }
         if let Some(baseline) = &inputs.baseline {
-            evaluation.compare(&read(file_of(&baseline.source)?)?, 0)?;
+            let baseline = Evaluation::read(file_of(&baseline.source)?, "baseline")?;
+            compare(&mut evaluation, &baseline)?;
         }
-        evaluation.report(context);
-        write(&evaluation, &outputs.evaluation.path)
+        evaluation.write(&outputs.evaluation.path)?;
+        report(&evaluation, context);
+        Ok(())
     }
 }
 
@@ -206,7 +165,8 @@ fn sampled(
     texts: Vec<String>,
     context: &mut Context,
 ) -> Result<(Vec<Sample>, Vec<Example>), StageError> {
-    let room = policy.longest(None)?.saturating_sub(params.max_new_tokens);
+    let decoding = &params.decoding;
+    let room = policy.longest(None)?.saturating_sub(decoding.max_new_tokens);
     let all = texts.len();
     let (mut fitting, mut encoded, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, text) in texts.into_iter().enumerate() {
@@ -222,7 +182,7 @@ fn sampled(
         return Err(StageError::refused(format!(
             "none of the {all} prompts leaves room for {} tokens in the policy's context: lower \
              `max_new_tokens`",
-            params.max_new_tokens
+            decoding.max_new_tokens
         )));
     }
     context.summary("prompts", texts.len() as f64);
@@ -232,36 +192,32 @@ fn sampled(
         context.note(format!(
             "{left_out} of {all} prompts were left out: they leave no room for {} tokens in the policy's \
              context; lower `max_new_tokens`",
-            params.max_new_tokens
+            decoding.max_new_tokens
         ));
     }
-    let copies = params.samples_per_prompt;
+    let copies = decoding.samples_per_prompt;
     let prompts: Vec<&[u32]> =
         encoded.iter().flat_map(|ids| std::iter::repeat_n(ids.as_slice(), copies)).collect();
-    let sampling = Sampling {
-        temperature: params.temperature,
-        top_k: params.top_k.into(),
-        top_p: params.top_p,
-        min_p: params.min_p,
-        repetition_penalty: params.repetition_penalty,
-    };
     let limits = Limits {
-        max_new_tokens: params.max_new_tokens,
+        max_new_tokens: decoding.max_new_tokens,
         eos: &policy.model.config.eos,
         rows: params.batch,
     };
     let mut streams = context.stream("samples");
     let draws = numbers.into_iter().flat_map(|prompt| streams.at(prompt).rows(copies)).collect();
     let report = |done| context.progress(done, prompts.len(), "samples", "");
+    let sampling = decoding.sampling();
     let generated = generate(&policy.model, &prompts, draws, &sampling, &limits, report)?;
     let (mut samples, mut rows) = (Vec::new(), Vec::new());
+    let sum = |log_probs: &[f32]| log_probs.iter().copied().map(f64::from).sum();
     for (i, completion) in generated.into_iter().enumerate() {
         samples.push(Sample {
             prompt: texts[i / copies].clone(),
             completion: policy.codec.continued(prompts[i], &completion.ids)?,
             tokens: completion.ids.len(),
             ended: completion.ids.last().is_some_and(|last| limits.eos.contains(last)),
-            log_prob: completion.log_probs.iter().copied().map(f64::from).sum(),
+            log_prob: sum(&completion.log_probs),
+            sampling_log_prob: sum(&completion.sampling_log_probs),
             true_reward: None,
             score: None,
             kl: None,
@@ -294,72 +250,78 @@ fn score(
     Ok(())
 }
 
-impl Evaluation {
-    fn of(name: Option<String>, samples: Vec<Sample>) -> Self {
-        let mean = |estimate: Option<Estimate>| estimate.map(|estimate| estimate.mean);
-        let sem = |estimate: Option<Estimate>| estimate.map(|estimate| estimate.sem);
-        let reward = estimate(&samples, Sample::reward);
-        let kl = estimate(&samples, |sample| sample.kl);
-        let score = estimate(&samples, |sample| sample.score);
-        let tokens = estimate(&samples, |sample| Some(sample.tokens as f64));
-        let ended = estimate(&samples, |sample| Some(f64::from(sample.ended)));
-        Self {
-            name,
-            reward_mean: mean(reward),
-            reward_sem: sem(reward),
-            kl: mean(kl),
-            kl_sem: sem(kl),
-            win_rate: None,
-            lo: None,
-            hi: None,
-            score_mean: mean(score),
-            score_sem: sem(score),
-            perplexity: None,
-            tokens_mean: mean(tokens),
-            ended: mean(ended),
-            samples,
+fn summed_up(measured: Measured, samples: Vec<Sample>, right_or_wrong: bool) -> Evaluation {
+    let mut evaluation = Evaluation::of(measured, samples);
+    let samples = &evaluation.samples;
+    // A true reward that is 0 or 1 says how often completions are right.
+    let true_reward = |sample: &Sample| sample.true_reward;
+    evaluation.true_reward = if right_or_wrong {
+        rate_over_prompts(samples, true_reward)
+    } else {
+        mean_over_prompts(samples, true_reward)
+    };
+    evaluation.score = mean_over_prompts(samples, |sample| sample.score);
+    evaluation.kl = mean_over_prompts(samples, |sample| sample.kl);
+    evaluation.tokens = mean_over_prompts(samples, |sample| Some(sample.tokens as f64));
+    evaluation.ended = rate_over_prompts(samples, |sample| Some(f64::from(sample.ended)));
+    evaluation
+}
+
+fn compare(evaluation: &mut Evaluation, baseline: &Evaluation) -> Result<(), StageError> {
+    evaluation.measured.comparable(&baseline.measured, ["policy", "baseline"])?;
+    let rate = |reward| win_rate(&evaluation.samples, &baseline.samples, reward);
+    let [by_true_reward, by_score] = Reward::BOTH.map(rate);
+    if by_true_reward.or(by_score).is_none() {
+        return Err(StageError::refused(
+            "the baseline was judged by another reward, so nothing can be said about who wins: give both \
+             evaluations `true_reward`, or both `reward_model`",
+        ));
+    }
+    (evaluation.win_rate_true_reward, evaluation.win_rate_score) = (by_true_reward, by_score);
+    Ok(())
+}
+
+fn report(evaluation: &Evaluation, context: &mut Context) {
+    for (name, estimate) in evaluation.estimates() {
+        if let Some(estimate) = estimate {
+            context.estimate(name, &estimate);
         }
     }
-
-    fn compare(&mut self, baseline: &Self, seed: u64) -> Result<(), StageError> {
-        let found = win_rate(&self.samples, &baseline.samples, seed).ok_or_else(|| {
-            StageError::refused(
-                "the baseline was sampled on other prompts, or judged by another reward",
-            )
-        })?;
-        self.win_rate = Some(found.rate);
-        (self.lo, self.hi) = (Some(found.interval.low), Some(found.interval.high));
-        Ok(())
-    }
-
-    fn report(&self, context: &mut Context) {
-        for (name, value) in [
-            ("reward_mean", self.reward_mean),
-            ("reward_sem", self.reward_sem),
-            ("score_mean", self.score_mean),
-            ("kl", self.kl),
-            ("win_rate", self.win_rate),
-            ("win_rate_low", self.lo),
-            ("win_rate_high", self.hi),
-            ("perplexity", self.perplexity),
-            ("tokens_mean", self.tokens_mean),
-            ("ended", self.ended),
-        ] {
-            if let Some(value) = value {
-                context.summary(name, value);
-            }
-        }
+    if let Some(perplexity) = evaluation.perplexity {
+        context.summary("perplexity", perplexity);
     }
 }
 
-fn read(path: &Path) -> Result<Evaluation, StageError> {
-    let bytes = fs::read(path).map_err(StageError::file(path))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| StageError::refused(format!("the baseline is not sound: {error}")))
-}
+#[cfg(test)]
+mod tests {
+    use super::{super::evaluation::tests::evaluation, *};
 
-fn write(evaluation: &Evaluation, path: &Path) -> Result<(), StageError> {
-    let json = serde_json::to_string_pretty(evaluation)
-        .map_err(|error| StageError::refused(error.to_string()))?;
-    fs::write(path, json + "\n").map_err(StageError::file(path))
+    #[test]
+    fn a_baseline_on_other_prompts_or_under_another_reward_is_refused() {
+        let baseline = evaluation(&["A lamp:", "A desk:"], 0.0, 0.0);
+        let mut found = evaluation(&["A lamp:", "A desk:"], 1.0, 2.0);
+        compare(&mut found, &baseline).unwrap();
+        assert_eq!(found.win_rate_true_reward.unwrap().value, 1.0);
+        assert_eq!(found.win_rate_score.unwrap().value, 1.0);
+        let error = compare(&mut evaluation(&["A lamp:"], 1.0, 2.0), &baseline).unwrap_err();
+        assert!(error.to_string().contains("`policy` and `baseline`"), "{error}");
+        found.samples.iter_mut().for_each(|sample| sample.score = None);
+        let mut other = baseline;
+        other.samples.iter_mut().for_each(|sample| sample.true_reward = None);
+        let error = compare(&mut found, &other).unwrap_err().to_string();
+        assert!(error.contains("judged by another reward"), "{error}");
+    }
+
+    #[test]
+    fn how_often_an_answer_is_right_is_a_rate() {
+        let found = evaluation(&["1 + 1 =", "2 + 2 ="], 0.0, 0.0);
+        let mut samples = found.samples;
+        samples.iter_mut().for_each(|sample| sample.true_reward = Some(1.0));
+        let of = |right_or_wrong| {
+            let found = summed_up(found.measured.clone(), samples.clone(), right_or_wrong);
+            found.true_reward.unwrap().interval.unwrap()
+        };
+        assert_eq!((of(false).low, of(true).high), (1.0, 1.0));
+        assert!(of(true).low < 0.5, "two prompts say little");
+    }
 }

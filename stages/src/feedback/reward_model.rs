@@ -18,8 +18,9 @@ use crate::{
         curve::write_curve,
         decoder::Model,
         pretrained::Pretrained,
+        ranking::Ranking,
         scores::scores,
-        statistics::{Ranking, calibration_error},
+        statistics::calibration_error,
         trainer::{Loss, Objective, Training, train},
     },
     port::{Out, ports},
@@ -115,9 +116,7 @@ texts a cut leaves the same are dropped.";
             let report = |done, all| context.progress(done, all, "test texts", "");
             let found = quality(&base.model, &test.rows, report)?;
             context.tally("test_", &test.tally);
-            context.summary("test_accuracy", found.ranking.accuracy);
-            context.summary("test_accuracy_low", found.ranking.interval.low);
-            context.summary("test_accuracy_high", found.ranking.interval.high);
+            context.estimate("test_accuracy", &found.ranking.accuracy);
             context.summary("test_margin", found.ranking.margin);
             context.summary("test_calibration_error", found.calibration_error);
         }
@@ -145,8 +144,9 @@ fn comparisons(
                 )));
             }
         };
-        let Some(row) = rows::scored(codec, row, most)? else { return Ok(Made::Dropped) };
-        let mut pair = Comparison { chosen: row.chosen, rejected: row.rejected, margin };
+        let Some(scored) = rows::scored(codec, row, most)? else { return Ok(Made::Dropped) };
+        let (chosen, rejected) = (scored.chosen, scored.rejected);
+        let mut pair = Comparison { prompt: row.prompt.clone(), chosen, rejected, margin };
         let cut = [fit.cut(&mut pair.chosen), fit.cut(&mut pair.rejected)].contains(&true);
         Ok(match cut {
             true if pair.chosen == pair.rejected => Made::Dropped,
@@ -159,6 +159,8 @@ fn comparisons(
 /// Two whole texts; the first is preferred, by `margin` where that is known.
 #[derive(Debug, Clone)]
 pub(crate) struct Comparison {
+    /// What both begin with.
+    pub(crate) prompt: String,
     pub(crate) chosen: Vec<u32>,
     pub(crate) rejected: Vec<u32>,
     pub(crate) margin: f64,
@@ -248,7 +250,9 @@ pub(crate) fn quality(
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let claims: Vec<(f64, bool)> =
         margins.iter().flat_map(|m| [(sigmoid(*m), true), (sigmoid(-*m), false)]).collect();
-    Ok(Quality { ranking: Ranking::of(&margins), calibration_error: calibration_error(&claims) })
+    let prompts: Vec<&[u8]> = rows.iter().map(|row| row.prompt.as_bytes()).collect();
+    let ranking = Ranking::of(&margins, &prompts);
+    Ok(Quality { ranking, calibration_error: calibration_error(&claims) })
 }
 
 #[cfg(test)]
@@ -294,6 +298,7 @@ mod tests {
     #[test]
     fn odds_of_three_to_one_that_hold_three_times_in_four_are_calibrated() {
         let row = |chosen: u32, rejected: u32| Comparison {
+            prompt: String::new(),
             chosen: vec![5, chosen],
             rejected: vec![rejected],
             margin: 0.0,
@@ -301,7 +306,7 @@ mod tests {
         let (won, lost) = (row(2, 3), row(3, 2));
         let rows = [won.clone(), won.clone(), won.clone(), lost];
         let found = quality(&fond_of_token_2(), &rows, |_, _| Ok(())).unwrap();
-        assert!((found.ranking.accuracy - 0.75).abs() < 1e-12);
+        assert!((found.ranking.accuracy.value - 0.75).abs() < 1e-12);
         assert!((found.ranking.margin - 3_f64.ln() / 2.0).abs() < 1e-4);
         assert!(found.calibration_error < 1e-4);
         // Those that always hold were claimed a quarter too low, and their opposites too high.

@@ -6,7 +6,7 @@
 use tch::{Device, Kind, Tensor};
 
 /// A row of tokens, and which of them a loss is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Example {
     pub(crate) ids: Vec<u32>,
     pub(crate) learn: Vec<bool>,

@@ -24,11 +24,14 @@ pub(crate) struct Limits<'a> {
 }
 
 /// What followed a prompt, the end token included.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Completion {
     pub(crate) ids: Vec<u32>,
     /// log p of each token under the model's own distribution, before temperature and filters.
     pub(crate) log_probs: Vec<f32>,
+    /// log p of each token under the distribution that it was drawn from; 0 where none was drawn, as the
+    /// most likely was taken.
+    pub(crate) sampling_log_probs: Vec<f32>,
 }
 
 /// Completes every prompt, each with what its stream draws. `report` hears how many rows are done.
@@ -86,8 +89,7 @@ fn complete(
     let mut seen = batch.ids.where_self(&batch.segments.gt(0), &last);
     let mut hidden = model.hidden_after(&batch, &mut cache);
     let mut pending: Vec<(Tensor, Tensor)> = Vec::new();
-    let mut completions =
-        vec![Completion { ids: Vec::new(), log_probs: Vec::new() }; prompts.len()];
+    let mut completions = vec![Completion::default(); prompts.len()];
     for step in 0..new {
         let logits = model.logits(&hidden.narrow(1, hidden.size()[1] - 1, 1)).squeeze_dim(1);
         let filtered = sampling.filter(&logits, &seen);
@@ -96,7 +98,13 @@ fn complete(
         } else {
             draw(&filtered, &uniforms.narrow(1, as_i64(step), 1).squeeze_dim(1))
         };
-        let log_probs = logprob::of_tokens(&logits, &ids);
+        let own = logprob::of_tokens(&logits, &ids);
+        let drawn = if sampling.is_greedy() {
+            own.zeros_like()
+        } else {
+            logprob::of_tokens(&filtered, &ids)
+        };
+        let log_probs = Tensor::stack(&[own, drawn], 1);
         pending.push((ids.shallow_clone(), log_probs));
         for eos in limits.eos {
             ended = ended.logical_or(&ids.eq(i64::from(*eos)));
@@ -144,11 +152,12 @@ fn flush(
     let log_probs = Tensor::stack(&log_probs, 1).to_device(Device::Cpu).flatten(0, -1);
     let ids = Vec::<i64>::try_from(ids).expect("ids are int64");
     let log_probs = Vec::<f32>::try_from(log_probs).expect("log-probabilities are float32");
-    for (i, (id, log_prob)) in ids.into_iter().zip(log_probs).enumerate() {
+    for (i, (id, log_probs)) in ids.into_iter().zip(log_probs.chunks(2)).enumerate() {
         let row = &mut completions[live[i / steps]];
         if row.ids.last().is_none_or(|last| !eos.contains(last)) {
             row.ids.push(u32::try_from(id).expect("ids fit 32 bits"));
-            row.log_probs.push(log_prob);
+            row.log_probs.push(log_probs[0]);
+            row.sampling_log_probs.push(log_probs[1]);
         }
     }
 }
@@ -180,6 +189,27 @@ mod tests {
         assert_eq!(sample(20, &Sampling::GREEDY), sample(1, &Sampling::GREEDY));
         let averse = Sampling { repetition_penalty: 3.0, ..Sampling::PLAIN };
         assert_eq!(sample(20, &averse), sample(1, &averse));
+    }
+
+    #[test]
+    fn log_probabilities_are_of_the_model_and_of_what_was_drawn_from() {
+        let model = Model::fresh(tiny(), Stream::of(5), Device::Cpu);
+        let limits = Limits { max_new_tokens: 9, eos: &[1], rows: 4 };
+        let found = |sampling: Sampling| {
+            let draws = Stream::of(4).rows(2).collect();
+            generate(&model, &[&[2, 3], &[4]], draws, &sampling, &limits, |_| Ok(())).unwrap()
+        };
+        for row in found(Sampling::PLAIN) {
+            assert_eq!(row.log_probs, row.sampling_log_probs);
+        }
+        // One of two tokens at each place, so neither side is less likely than before.
+        for row in found(Sampling { top_k: 2, ..Sampling::PLAIN }) {
+            assert!(row.log_probs.iter().zip(&row.sampling_log_probs).all(|(own, it)| own < it));
+        }
+        for row in found(Sampling::GREEDY) {
+            assert!(row.log_probs.iter().all(|it| *it < 0.0));
+            assert_eq!(row.sampling_log_probs, vec![0.0; row.ids.len()]);
+        }
     }
 
     #[test]

@@ -33,7 +33,17 @@ pub(crate) struct Tail {
 /// What the head says of `ids` at the hidden states before them: [places, hidden] and `[places]`. With
 /// gradients the loss must be taken back through the tail, too, where there is one.
 pub(crate) fn said(model: &Model, hidden: &Tensor, ids: &Tensor) -> (Said, Option<Tail>) {
-    said_in_tiles(model, hidden, ids, (TILE / model.config.vocab_size).max(1))
+    said_in_tiles(model, hidden, ids, tile(model))
+}
+
+/// Where each tile of so many places begins, and how many it has.
+pub(crate) fn tiles(model: &Model, places: i64) -> impl Iterator<Item = (i64, i64)> {
+    tiles_of(places, tile(model))
+}
+
+/// Places of one tile.
+fn tile(model: &Model) -> i64 {
+    (TILE / model.config.vocab_size).max(1)
 }
 
 fn said_in_tiles(model: &Model, hidden: &Tensor, ids: &Tensor, tile: i64) -> (Said, Option<Tail>) {
@@ -41,7 +51,7 @@ fn said_in_tiles(model: &Model, hidden: &Tensor, ids: &Tensor, tile: i64) -> (Sa
         return (one(&model.logits(hidden), ids), None);
     }
     let parts = tch::no_grad(|| {
-        let parts = tiles(ids.size()[0], tile);
+        let parts = tiles_of(ids.size()[0], tile);
         let part = |(start, length)| {
             let logits = model.logits(&hidden.narrow(0, start, length));
             one(&logits, &ids.narrow(0, start, length))
@@ -65,7 +75,7 @@ fn said_in_tiles(model: &Model, hidden: &Tensor, ids: &Tensor, tile: i64) -> (Sa
     (said, Some(Tail { hidden, ids, said: leaf, tile }))
 }
 
-fn tiles(places: i64, tile: i64) -> impl Iterator<Item = (i64, i64)> {
+fn tiles_of(places: i64, tile: i64) -> impl Iterator<Item = (i64, i64)> {
     (0..places)
         .step_by(usize::try_from(tile).unwrap_or(1))
         .map(move |start| (start, tile.min(places - start)))
@@ -94,7 +104,7 @@ impl Tail {
             return Ok(());
         }
         let leaf = self.hidden.detach().set_requires_grad(true);
-        for (start, length) in tiles(self.ids.size()[0], self.tile) {
+        for (start, length) in tiles_of(self.ids.size()[0], self.tile) {
             let logits = model.logits(&leaf.narrow(0, start, length));
             let said = one(&logits, &self.ids.narrow(0, start, length));
             let of = |i: i64| gradient.get(i).narrow(0, start, length);

@@ -6,8 +6,11 @@ pub(crate) mod batch;
 pub(crate) mod batches;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
+#[cfg(test)]
+mod coverage;
 pub(crate) mod curve;
 pub(crate) mod decoder;
+pub(crate) mod distinct;
 pub(crate) mod generate;
 pub(crate) mod head;
 mod header;
@@ -17,6 +20,7 @@ pub(crate) mod model_folder;
 #[cfg(test)]
 mod plain;
 pub(crate) mod pretrained;
+pub(crate) mod ranking;
 pub(crate) mod rope;
 pub(crate) mod sampling;
 pub(crate) mod schedule;

@@ -20,7 +20,7 @@ use crate::{
         decoder::Model,
         head::Tail,
         pretrained::Pretrained,
-        statistics::Ranking,
+        ranking::Ranking,
         trainer::{Loss, Objective, Training, train},
     },
     policy::{
@@ -163,9 +163,7 @@ dropped.";
 }
 
 fn report(ranking: &Ranking, context: &mut Context) {
-    context.summary("test_accuracy", ranking.accuracy);
-    context.summary("test_accuracy_low", ranking.interval.low);
-    context.summary("test_accuracy_high", ranking.interval.high);
+    context.estimate("test_accuracy", &ranking.accuracy);
     context.summary("test_margin", ranking.margin);
 }
 
@@ -215,7 +213,8 @@ impl Dpo {
         };
         let pairs = policy.iter().zip(&self.reference);
         let margins = pairs.map(|(p, r)| reward(p[0], r[0]) - reward(p[1], r[1]));
-        Ok(Ranking::of(&margins.collect::<Vec<_>>()))
+        let prompts: Vec<&[u32]> = self.pairs.iter().map(Pair::prompt).collect();
+        Ok(Ranking::of(&margins.collect::<Vec<_>>(), &prompts))
     }
 }
 

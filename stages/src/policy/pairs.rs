@@ -26,6 +26,14 @@ pub(crate) struct Pair {
     pub(crate) rejected: Example,
 }
 
+impl Pair {
+    /// What both begin with.
+    pub(crate) fn prompt(&self) -> &[u32] {
+        let end = self.chosen.learn.iter().position(|learn| *learn);
+        &self.chosen.ids[..end.unwrap_or(self.chosen.ids.len())]
+    }
+}
+
 /// Pairs from the rows of a port. A pair without a completion left is dropped.
 pub(crate) fn read_pairs(
     port: &'static str,

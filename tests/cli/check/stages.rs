@@ -119,6 +119,33 @@ fn parameters_of_another_type_are_shown() {
 }
 
 #[test]
+fn keys_of_a_map_are_free_and_its_values_are_checked() {
+    let (_project, ran) = check(
+        "
+        params: { name: dpo }
+        stages:
+          made:
+            kind: exec
+            outputs: { evaluation: { path: evaluation.json, type: evaluation } }
+            with: { shell: 'true' }
+          sound:
+            kind: evaluate.compare
+            inputs: { candidates: made }
+            with: { labels: { made: '${params.name}', any/thing: sft } }
+          broken:
+            kind: evaluate.compare
+            inputs: { candidates: made }
+            with: { labels: { made: 3, other: [sft] } }
+          none:
+            kind: evaluate.compare
+            inputs: { candidates: made }
+            with: { labels: dpo }
+    ",
+    );
+    assert_snapshot!(ran);
+}
+
+#[test]
 fn parameters_out_of_range_are_shown_with_the_range() {
     let (_project, ran) = check(
         "

@@ -1,0 +1,69 @@
+//! How completions are sampled: parameters of `evaluate.policy`, and part of what it measured with.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::nn::sampling::Sampling;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(super) struct Decoding {
+    /// Completions of each prompt. More make intervals narrower.
+    #[serde(default = "default_samples")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) samples_per_prompt: usize,
+    /// Tokens after which a completion is cut.
+    #[serde(default = "default_new")]
+    #[schemars(range(min = 1))]
+    pub(super) max_new_tokens: usize,
+    /// How evenly tokens are drawn: 1 as the model says, less keeps to likely ones, 0 takes the most
+    /// likely. Anything but 1 measures a policy other than the one that was trained.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    pub(super) temperature: f64,
+    /// Draws among so many of the most likely tokens; 0 among all.
+    #[serde(default)]
+    pub(super) top_k: u32,
+    /// Draws among the most likely tokens that have this mass together.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(super) top_p: f64,
+    /// Draws among tokens at least this share as likely as the most likely.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(super) min_p: f64,
+    /// Above 1, makes tokens that are there already less likely.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.01))]
+    pub(super) repetition_penalty: f64,
+}
+
+fn default_samples() -> usize {
+    1
+}
+fn default_new() -> usize {
+    64
+}
+fn one() -> f64 {
+    1.0
+}
+
+impl Decoding {
+    pub(super) fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k.into(),
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+        }
+    }
+
+    /// The names of the settings that differ, each with both values.
+    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
+        let settings = |it: &Self| serde_json::to_value(it).unwrap_or_default();
+        let (ours, theirs) = (settings(self), settings(other));
+        let fields = ours.as_object().into_iter().flatten();
+        let differ = fields.filter(|(name, value)| theirs.get(name) != Some(value));
+        differ.map(|(name, value)| format!("`{name}` ({value} and {})", theirs[name])).collect()
+    }
+}
