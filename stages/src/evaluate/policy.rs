@@ -105,7 +105,10 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         let fit = Fit::new(&policy, None, TooLong::Cut)?;
         let others = inputs.completions.as_ref();
         let others = others
-            .map(|it| completions("completions", &it.source, &policy.codec, fit, true))
+            .map(|it| {
+                let report = &mut |done, all| context.progress(done, all, "rows read", "");
+                completions("completions", &it.source, &policy.codec, fit, true, report)
+            })
             .transpose()?;
         let (mut samples, rows) = sampled(&params, &policy, prompts.texts, context)?;
         let used = by_prompt(&samples).map(|samples| samples[0].prompt.as_str());

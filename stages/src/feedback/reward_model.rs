@@ -25,7 +25,7 @@ use crate::{
     },
     port::{Out, ports},
     prepare::{
-        examples::{Preference, Prepared, preferences},
+        examples::{Preference, Prepared, Report, preferences},
         rows,
         tally::{Fit, Made},
         truncation::TooLong,
@@ -103,12 +103,15 @@ texts a cut leaves the same are dropped.";
         let base = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
         let base = base.with_score_head(context.stream("score head")).trainable();
         let fit = Fit::new(&base, params.max_length, params.too_long)?;
-        let read = |port, source, margins| comparisons(port, source, &base.codec, fit, margins);
+        let mut read = |port, source, margins| {
+            let report = &mut |done, all| context.progress(done, all, "rows read", "");
+            comparisons(port, source, &base.codec, fit, margins, report)
+        };
         let rows = read("preferences", &inputs.preferences.source, params.use_margin)?;
-        context.tally("", &rows.tally);
         // Read before training, which must not be lost to a mistake in them.
         let test = inputs.test.as_ref();
         let test = test.map(|test| read("test", &test.source, false)).transpose()?;
+        context.tally("", &rows.tally);
         let objective = Comparisons { rows: rows.rows, centring: params.centring };
         let order = context.stream("order");
         let curve = train(&base.model, &objective, &params.training, order, context)?;
@@ -132,9 +135,10 @@ fn comparisons(
     codec: &Codec,
     fit: Fit,
     margins: bool,
+    report: Report,
 ) -> Result<Prepared<Comparison>, StageError> {
     let most = (fit.too_long == TooLong::Drop).then_some(fit.tokens);
-    preferences(port, source, fit, |row: &Preference| {
+    preferences(port, source, fit, report, |row: &Preference| {
         let margin = match (margins, row.margin) {
             (false, _) => 0.0,
             (true, Some(margin)) => margin,

@@ -62,7 +62,9 @@ pub(crate) fn generate(
     let mut draws = draws.into_iter();
     for rows in prompts.chunks(limits.rows.max(1)) {
         let uniforms = uniforms(draws.by_ref().take(rows.len()), limits.max_new_tokens);
-        completions.extend(complete(model, rows, &uniforms, sampling, limits));
+        let done = completions.len();
+        let heard = || report(done);
+        completions.extend(complete(model, rows, &uniforms, sampling, limits, heard)?);
         report(completions.len())?;
     }
     Ok(completions)
@@ -74,7 +76,8 @@ fn complete(
     uniforms: &Tensor,
     sampling: &Sampling,
     limits: &Limits,
-) -> Vec<Completion> {
+    mut heard: impl FnMut() -> Result<(), StageError>,
+) -> Result<Vec<Completion>, StageError> {
     let device = model.device();
     let batch = Batch::left(prompts, model.pad(), device);
     let new = limits.max_new_tokens;
@@ -112,6 +115,7 @@ fn complete(
         let last = step + 1 == new;
         let mut ids = ids.unsqueeze(1);
         if last || (step + 1) % DROP_EVERY == 0 {
+            heard()?;
             flush(&mut pending, &live, limits.eos, &mut completions);
             let going = ended.logical_not().nonzero().squeeze_dim(1);
             let count = going.size()[0];
@@ -136,7 +140,7 @@ fn complete(
         };
         hidden = model.hidden_after(&next, &mut cache);
     }
-    completions
+    Ok(completions)
 }
 
 /// Moves the tokens drawn since the last time to their rows, up to the first end token.

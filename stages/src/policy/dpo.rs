@@ -138,11 +138,14 @@ dropped.";
         let source = &inputs.policy.source;
         let policy = Pretrained::open("policy", source, Head::LanguageModel, context.device)?;
         let fit = Fit::new(&policy, params.max_length, params.too_long)?;
-        let read = |port, source| read_pairs(port, source, &policy.codec, fit);
+        let mut read = |port, source| {
+            let report = &mut |done, all| context.progress(done, all, "rows read", "");
+            read_pairs(port, source, &policy.codec, fit, report)
+        };
         let pairs = read("preferences", &inputs.preferences.source)?;
-        context.tally("", &pairs.tally);
         // Read before training, which must not be lost to a mistake in them.
         let test = inputs.test.as_ref().map(|test| read("test", &test.source)).transpose()?;
+        context.tally("", &pairs.tally);
         if let Some(test) = &test {
             context.tally("test_", &test.tally);
         }

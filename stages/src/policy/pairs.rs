@@ -13,7 +13,7 @@ use crate::{
         likelihood::learnt,
     },
     prepare::{
-        examples::{Preference, Prepared, preferences},
+        examples::{Preference, Prepared, Report, preferences},
         rows,
         tally::{Fit, Made},
         truncation::{TooLong, Truncation},
@@ -40,8 +40,9 @@ pub(crate) fn read_pairs(
     source: &Source,
     codec: &Codec,
     fit: Fit,
+    report: Report,
 ) -> Result<Prepared<Pair>, StageError> {
-    preferences(port, source, fit, |row: &Preference| {
+    preferences(port, source, fit, report, |row: &Preference| {
         let pair = rows::pair(codec, row)?;
         let longest = pair.prompt.len() + pair.chosen.len().max(pair.rejected.len());
         let long = longest > fit.tokens;

@@ -74,14 +74,15 @@ impl Stage for Reference {
         let source = &inputs.model.source;
         let reference = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
         let fit = Fit::new(&reference, params.max_length, params.too_long)?;
-        let read = |port, source| read_pairs(port, source, &reference.codec, fit);
-        let train = read("preferences", &inputs.preferences.source)?;
-        context.tally("", &train.tally);
-        let mut pairs = train.rows;
-        if let Some(test) = &inputs.test {
-            let test = read("test", &test.source)?;
-            context.tally("test_", &test.tally);
-            pairs.extend(test.rows);
+        let test = inputs.test.as_ref().map(|test| ("test_", "test", test));
+        let mut pairs = Vec::new();
+        for (prefix, port, rows) in
+            [Some(("", "preferences", &inputs.preferences)), test].into_iter().flatten()
+        {
+            let report = &mut |done, all| context.progress(done, all, "rows read", "");
+            let read = read_pairs(port, &rows.source, &reference.codec, fit, report)?;
+            context.tally(prefix, &read.tally);
+            pairs.extend(read.rows);
         }
         let mut keeper = Keeper::new(context);
         let known = keeper.known();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use gradus_protocol::Source;
+use rayon::prelude::*;
 
 use super::{
     rows::{self, IGNORED, Labelled},
@@ -33,18 +34,24 @@ pub(crate) struct Prepared<T> {
     pub(crate) tally: Tally,
 }
 
+/// Hears how many of how many rows are read, and ends it if the person asked for that.
+pub(crate) type Report<'a> = &'a mut dyn FnMut(usize, usize) -> Result<(), StageError>;
+
 /// Whole texts, each ended; of a row with a prompt, prompt and completion together.
 pub(crate) fn texts(
     port: &str,
     source: &Source,
     codec: &Codec,
+    report: Report,
 ) -> Result<Vec<Labelled>, StageError> {
-    let text = |row: &Row| {
+    let mut texts = Vec::new();
+    let text = |row: Row| {
         // Plain text is all prompt.
         let text = format!("{}{}", row.prompt(), row.completion().unwrap_or_default());
         rows::text(codec, &text)
     };
-    open(port, source)?.map(|row| text(&row?)).collect()
+    on_all_cores(port, source, report, text, |text| texts.push(text))?;
+    Ok(texts)
 }
 
 /// Prompts with the completion to imitate; what has nothing left to learn is dropped.
@@ -54,8 +61,9 @@ pub(crate) fn completions(
     codec: &Codec,
     fit: Fit,
     completion_only: bool,
+    report: Report,
 ) -> Result<Prepared<Example>, StageError> {
-    prepared(port, source, fit, |row| {
+    prepared(port, source, fit, report, |row| {
         let completion = row.completion().ok_or_else(|| wanted("completions"))?.to_owned();
         let row = CompletionRow { prompt: row.prompt().to_owned(), completion };
         let row = rows::completion(codec, &row, completion_only)?;
@@ -72,13 +80,14 @@ pub(crate) fn completions(
 }
 
 /// What `make` makes of every preference.
-pub(crate) fn preferences<T>(
+pub(crate) fn preferences<T: Send>(
     port: &'static str,
     source: &Source,
     fit: Fit,
-    mut make: impl FnMut(&Preference) -> Result<Made<T>, StageError>,
+    report: Report,
+    make: impl Fn(&Preference) -> Result<Made<T>, StageError> + Sync,
 ) -> Result<Prepared<T>, StageError> {
-    prepared(port, source, fit, |row| match row.fields {
+    prepared(port, source, fit, report, |row| match row.fields {
         Fields::Preference(row) => make(&row),
         _ => Err(wanted("preferences")),
     })
@@ -114,17 +123,43 @@ fn wanted(format: &str) -> StageError {
     StageError::refused(format!("the rows are no {format}"))
 }
 
-fn prepared<T>(
+fn prepared<T: Send>(
     port: &'static str,
     source: &Source,
     fit: Fit,
-    mut make: impl FnMut(Row) -> Result<Made<T>, StageError>,
+    report: Report,
+    make: impl Fn(Row) -> Result<Made<T>, StageError> + Sync,
 ) -> Result<Prepared<T>, StageError> {
     let (mut rows, mut tally) = (Vec::new(), Tally::new(port, fit));
-    for row in open(port, source)? {
-        rows.extend(tally.keep(make(row?)?));
-    }
+    on_all_cores(port, source, report, make, |made| rows.extend(tally.keep(made)))?;
     Ok(Prepared { rows, tally: tally.some_left()? })
+}
+
+/// Rows that are in memory at once, beside what is made of them.
+const AT_ONCE: usize = 4096;
+
+/// Hands what `make` makes of every row to `take`, in order. Tokenising is most of the work, so rows are made on
+/// all cores.
+fn on_all_cores<T: Send>(
+    port: &str,
+    source: &Source,
+    report: Report,
+    make: impl Fn(Row) -> Result<T, StageError> + Sync,
+    mut take: impl FnMut(T),
+) -> Result<(), StageError> {
+    let mut rows = open(port, source)?;
+    let (all, mut done) = (usize::try_from(rows.rows()).unwrap_or(usize::MAX), 0);
+    report(done, all)?;
+    loop {
+        let part = rows.by_ref().take(AT_ONCE).collect::<Result<Vec<Row>, _>>()?;
+        if part.is_empty() {
+            return Ok(());
+        }
+        done += part.len();
+        let made: Result<Vec<T>, StageError> = part.into_par_iter().map(&make).collect();
+        made?.into_iter().for_each(&mut take);
+        report(done, all)?;
+    }
 }
 
 /// The rows of a port, of which there must be some.

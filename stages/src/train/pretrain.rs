@@ -84,8 +84,9 @@ A row of a batch is `max_length` tokens with as many texts as fit; no text is cu
         let base = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
         let base = base.trainable();
         let longest = base.longest(params.max_length)?;
-        let read = |port, source| {
-            let texts = texts(port, source, &base.codec)?;
+        let mut read = |port, source| {
+            let report = &mut |done, all| context.progress(done, all, "rows read", "");
+            let texts = texts(port, source, &base.codec, report)?;
             let rows = pack(&texts, longest, Strategy::BfdSplit);
             Ok::<_, StageError>((texts.len(), rows.iter().map(bin).collect::<Vec<_>>()))
         };

@@ -99,14 +99,15 @@ their completion are dropped.";
         let base = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
         let base = base.trainable();
         let fit = Fit::new(&base, params.max_length, params.too_long)?;
-        let read = |port, source, completion_only| {
-            completions(port, source, &base.codec, fit, completion_only)
+        let mut read = |port, source, completion_only| {
+            let report = &mut |done, all| context.progress(done, all, "rows read", "");
+            completions(port, source, &base.codec, fit, completion_only, report)
         };
         let rows = read("completions", &inputs.completions.source, params.completion_only)?;
-        context.tally("", &rows.tally);
         // Read before training, which must not be lost to a mistake in them.
         let test = inputs.test.as_ref();
         let test = test.map(|test| read("test", &test.source, true)).transpose()?;
+        context.tally("", &rows.tally);
         let objective = Likelihood {
             token_loss: params.loss,
             smoothing: params.label_smoothing,
