@@ -28,7 +28,9 @@ fn files() -> BTreeMap<Module, String> {
             let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if name.ends_with(".rs") && !TESTS.iter().any(|test| name.starts_with(test)) {
+            } else if path.extension().is_some_and(|it| it == "rs")
+                && !TESTS.iter().any(|test| name.starts_with(test))
+            {
                 let name = name.trim_end_matches(".rs").trim_end_matches("/mod");
                 let module = name.split('/').map(str::to_owned).collect();
                 found.insert(module, compiled(&fs::read_to_string(path).unwrap()));
@@ -110,8 +112,9 @@ fn imports(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTree
             paths.push([own, &[child.to_owned()]].concat());
         }
     }
-    let file = |path: Module| (1..=path.len()).rev().map(|n| path[..n].to_vec());
-    let file = |path: Module| file(path).find(|path| all.contains_key(path));
+    let file = |path: Module| {
+        (1..=path.len()).rev().map(|n| path[..n].to_vec()).find(|path| all.contains_key(path))
+    };
     paths.into_iter().filter_map(file).filter(|file| file != module).collect()
 }
 
@@ -155,7 +158,9 @@ fn no_files_of_the_worker_import_each_other_in_a_circle() {
         }
         for module in free {
             graph.remove(&module);
-            graph.values_mut().for_each(|imported| drop(imported.remove(&module)));
+            for imported in graph.values_mut() {
+                imported.remove(&module);
+            }
         }
     }
     assert!(graph.is_empty(), "{graph:#?}");
