@@ -77,26 +77,16 @@ impl Show {
                 let curves = drawn(&session.cache, &plan, record, &found, metric)?;
                 let title = format!("{metric} of {}, run {}", self.stages.join(", "), record.run);
                 let drawing = Drawing { title, metric: metric.clone(), curves };
-                terminal.curves(&drawing, &self.pictures(&drawing)?);
+                if let Some(path) = &self.svg {
+                    write(path, drawing.figure().svg().map(String::into_bytes))?;
+                }
+                if let Some(path) = &self.png {
+                    write(path, drawing.figure().png())?;
+                }
+                terminal.curves(&drawing, self.svg.as_deref(), self.png.as_deref());
             }
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-impl Show {
-    /// Writes the pictures that were asked for, and says where.
-    fn pictures(&self, drawing: &Drawing) -> Result<Vec<(&'static str, &Path)>, Failure> {
-        let mut written = Vec::new();
-        if let Some(path) = &self.svg {
-            write(path, drawing.figure().svg().map(String::into_bytes))?;
-            written.push(("svg", path.as_path()));
-        }
-        if let Some(path) = &self.png {
-            write(path, drawing.figure().png())?;
-            written.push(("png", path.as_path()));
-        }
-        Ok(written)
     }
 }
 

@@ -65,20 +65,18 @@ impl Terminal {
         live::Live::new(self.json, self.err)
     }
 
-    /// Curves of one metric; `files` are where they were written as pictures, by the format's name.
-    pub(crate) fn curves(&self, drawing: &Drawing, files: &[(&str, &Path)]) {
+    /// Curves of one metric; `svg` and `png` are where they were written as pictures.
+    pub(crate) fn curves(&self, drawing: &Drawing, svg: Option<&Path>, png: Option<&Path>) {
         if self.json {
             let rows = drawing.curves.iter();
             let rows = rows.map(|it| json!({ "stage": it.name, "points": it.points }));
             let rows: Vec<_> = rows.collect();
-            let mut value = json!({ "metric": drawing.metric, "curves": rows });
-            for (format, file) in files {
-                value[*format] = json!(file);
-            }
-            return self.value(&value);
+            let metric = &drawing.metric;
+            return self
+                .value(&json!({ "metric": metric, "curves": rows, "svg": svg, "png": png }));
         }
         self.text(&drawing.figure().letters());
-        for (_, file) in files {
+        for file in svg.into_iter().chain(png) {
             self.line(&format!("→ {}", file.display()));
         }
     }

@@ -119,6 +119,9 @@ fn whole_way(root: &Path, scale: &Scale) -> Summaries {
     run("before", "evaluate.policy", sample.clone(), &before);
     let after = ["policy=dpo.model", "baseline=before.evaluation"];
     run("after", "evaluate.policy", sample, &[&after, judges.as_slice()].concat());
+    let named = json!({ "labels": { "after.evaluation": "dpo", "before.evaluation": "sft" } });
+    let both = ["candidates=after.evaluation", "baseline=before.evaluation"];
+    run("compared", "evaluate.compare", named, &both);
     found
 }
 
@@ -128,12 +131,15 @@ fn every_stage_on_the_way_gives_the_same_bytes_again() {
     let scale = Scale { rows: 48, prompts: 8, hidden: 32, layers: 2, epochs: [1.0; 4] };
     let found = whole_way(one.path(), &scale);
     whole_way(other.path(), &scale);
-    for file in ["dpo.model/model.safetensors", "rm.model/model.safetensors", "after.evaluation"] {
+    let models = ["dpo.model/model.safetensors", "rm.model/model.safetensors"];
+    let told = ["after.evaluation", "compared.report", "compared.plot", "compared.picture"];
+    for file in models.into_iter().chain(told) {
         let bytes = |root: &Path| std::fs::read(root.join(file)).unwrap();
         assert!(bytes(one.path()) == bytes(other.path()), "{file}");
     }
     assert!(found["before"]["kl"].abs() < 1e-6);
     assert!(found["after"]["kl"] > 0.0);
+    assert!((found["compared"]["best_reward"] - found["after"]["true_reward"]).abs() < 1e-12);
 }
 
 /// A small model with a context of 64 tokens, which are bytes, and what `data.load` makes of `rows`.

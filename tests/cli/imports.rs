@@ -28,7 +28,9 @@ fn files() -> BTreeMap<Module, String> {
             let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if name.ends_with(".rs") && !TESTS.iter().any(|test| name.starts_with(test)) {
+            } else if path.extension().is_some_and(|it| it == "rs")
+                && !TESTS.iter().any(|test| name.starts_with(test))
+            {
                 let name = name.trim_end_matches(".rs").trim_end_matches("/mod");
                 let module = name.split('/').map(str::to_owned).collect();
                 found.insert(module, compiled(&fs::read_to_string(path).unwrap()));

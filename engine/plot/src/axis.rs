@@ -29,11 +29,14 @@ pub(crate) fn axes(figure: &Figure) -> (Axis, Axis) {
     // Marks need room at the edges, curves need none.
     let marked = figure.series.iter().any(|series| series.look != Look::Curve);
     let margin = if marked { MARGIN } else { 0.0 };
-    (Axis::over(x, margin), Axis::over(y, margin))
+    // A curve's steps are counted: there is none between two.
+    let counted = !marked && figure.points().all(|(_, point)| point.x.fract() == 0.0);
+    let least = if counted { 1.0 } else { f64::MIN_POSITIVE };
+    (Axis::over(x, margin, least), Axis::over(y, margin, f64::MIN_POSITIVE))
 }
 
 impl Axis {
-    fn over(values: impl Iterator<Item = f64>, margin: f64) -> Self {
+    fn over(values: impl Iterator<Item = f64>, margin: f64, least_step: f64) -> Self {
         let (low, high) = values
             .filter(|value| value.is_finite())
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
@@ -45,7 +48,7 @@ impl Axis {
         // What is never negative has no room below 0.
         let least = if low >= 0.0 && high > low { 0.0 } else { f64::MIN };
         let (low, high) = ((low - room).max(least), (high + room).min(f64::MAX));
-        let step = round_step((high / MOST_STEPS - low / MOST_STEPS).max(f64::MIN_POSITIVE));
+        let step = round_step((high / MOST_STEPS - low / MOST_STEPS).max(least_step));
         let low = ((low / step).floor() * step).max(f64::MIN);
         let mut steps = 1;
         while low + step * f64::from(steps) < high - 1e-9 * step && steps < 20 {
@@ -129,7 +132,7 @@ mod tests {
     use super::*;
 
     fn labels(values: &[f64]) -> Vec<String> {
-        let axis = Axis::over(values.iter().copied(), 0.0);
+        let axis = Axis::over(values.iter().copied(), 0.0, f64::MIN_POSITIVE);
         axis.ticks().map(|tick| axis.label(tick)).collect()
     }
 
@@ -152,14 +155,14 @@ mod tests {
 
     #[test]
     fn one_value_and_none_have_an_axis_too() {
-        let axis = Axis::over([3.0].into_iter(), MARGIN);
+        let axis = Axis::over([3.0].into_iter(), MARGIN, f64::MIN_POSITIVE);
         assert!(axis.part(3.0) > 0.4 && axis.part(3.0) < 0.6);
         assert!(labels(&[f64::NAN]).len() > 3);
     }
 
     #[test]
     fn the_widest_range_has_places() {
-        let axis = Axis::over([f64::MIN, f64::MAX].into_iter(), MARGIN);
+        let axis = Axis::over([f64::MIN, f64::MAX].into_iter(), MARGIN, f64::MIN_POSITIVE);
         assert!(axis.part(f64::MIN) < 0.1 && axis.part(f64::MAX) > 0.8, "{axis:?}");
         assert!(axis.ticks().all(f64::is_finite));
     }

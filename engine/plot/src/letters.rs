@@ -85,14 +85,14 @@ fn marks(figure: &Figure, x: &Axis, y: &Axis, columns: usize) -> (Vec<String>, V
     }
     for series in &figure.series {
         let name = plain(&series.name);
-        let points = series.points.iter().filter(|it| it.x.is_finite() && it.y.is_finite());
+        let mut points = series.points.iter().filter(|it| it.x.is_finite() && it.y.is_finite());
         if series.look == Look::Curve {
             let letter = letters.next().unwrap_or('*');
             for point in points.clone() {
                 let cell = &mut cells[row(y, point.y)][cell(x.part(point.x), columns)];
                 *cell = if matches!(*cell, ' ' | '-') || *cell == letter { letter } else { '*' };
             }
-            let last = points.last().map_or("-".to_owned(), |it| short(it.y));
+            let last = points.next_back().map_or("-".to_owned(), |it| short(it.y));
             key.push(format!("{letter} {name}  last {last}"));
             continue;
         }
@@ -171,6 +171,7 @@ fn short(value: f64) -> String {
     match value.abs() {
         _ if value == 0.0 => "0".to_owned(),
         size if !(1e-3..1e6).contains(&size) => format!("{value:.3e}"),
+        _ if value.fract() == 0.0 => format!("{value:.0}"),
         size if size >= 100.0 => format!("{value:.1}"),
         size if size >= 1.0 => format!("{value:.3}"),
         _ => format!("{value:.4}"),

@@ -36,6 +36,12 @@ fn colour(series: usize) -> RGBColor {
     COLOURS[series % COLOURS.len()]
 }
 
+/// The same for text, whose thin strokes need more contrast.
+fn ink(series: usize) -> RGBColor {
+    let RGBColor(r, g, b) = colour(series);
+    RGBColor(r / 4 * 3, g / 4 * 3, b / 4 * 3)
+}
+
 type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
 pub(crate) fn svg(figure: &Figure) -> Result<String, PlotError> {
@@ -206,10 +212,7 @@ impl Plan<'_> {
             let style = DARK.mix(0.6).stroke_width(self.thick());
             root.draw(&PathElement::new(vec![(x, y), near], style))?;
         }
-        let RGBColor(r, g, b) = colour(label.series);
-        // Thin strokes need more contrast than marks.
-        let [r, g, b] = [r, g, b].map(|part| part / 4 * 3);
-        self.coloured(root, &label.words, (area.centre(), HPos::Center), RGBColor(r, g, b))
+        self.coloured(root, &label.words, (area.centre(), HPos::Center), ink(label.series))
     }
 
     fn text<DB: DrawingBackend>(

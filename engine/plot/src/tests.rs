@@ -33,7 +33,7 @@ fn frontier(series: Vec<Series>) -> Figure {
 }
 
 fn of_two() -> Figure {
-    let one = point("", 3.14, 0.74, 0.033);
+    let one = point("", 3.2, 0.74, 0.033);
     frontier(vec![Series { name: "dpo".to_owned(), points: vec![one], look: Look::Marks }])
 }
 

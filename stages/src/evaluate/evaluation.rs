@@ -17,7 +17,9 @@ const VERSION: u64 = 2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Evaluation {
-    gradus_evaluation: u64,
+    /// Says what the file is, and how to read it.
+    #[serde(rename = "gradus_evaluation")]
+    version: u64,
     pub(super) measured: Measured,
     /// The means over prompts of what samples hold.
     pub(super) true_reward: Option<Estimate>,
@@ -37,7 +39,7 @@ impl Evaluation {
     /// Samples, and nothing said about them yet.
     pub(super) fn of(measured: Measured, samples: Vec<Sample>) -> Self {
         Self {
-            gradus_evaluation: VERSION,
+            version: VERSION,
             measured,
             true_reward: None,
             score: None,

@@ -20,8 +20,8 @@ impl Label {
     }
 
     pub(super) fn without(&self, axis: &str) -> Self {
-        let axes = self.axes.iter().filter(|(name, _)| name != axis).cloned().collect();
-        Self { stage: self.stage.clone(), axes }
+        let others = self.axes.iter().filter(|(name, _)| name != axis);
+        Self { stage: self.stage.clone(), axes: others.cloned().collect() }
     }
 
     pub(super) fn value(&self, axis: &str) -> Option<&str> {

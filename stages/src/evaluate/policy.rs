@@ -304,8 +304,9 @@ mod tests {
         let baseline = evaluation(&["A lamp:", "A desk:"], 0.0, 0.0);
         let mut found = evaluation(&["A lamp:", "A desk:"], 1.0, 2.0);
         compare(&mut found, &baseline).unwrap();
-        assert_eq!(found.win_rate_true_reward.unwrap().value, 1.0);
-        assert_eq!(found.win_rate_score.unwrap().value, 1.0);
+        for rate in [found.win_rate_true_reward, found.win_rate_score] {
+            assert!((rate.unwrap().value - 1.0).abs() < 1e-12);
+        }
         let error = compare(&mut evaluation(&["A lamp:"], 1.0, 2.0), &baseline).unwrap_err();
         assert!(error.to_string().contains("`policy` and `baseline`"), "{error}");
         found.samples.iter_mut().for_each(|sample| sample.score = None);
@@ -319,7 +320,9 @@ mod tests {
     fn how_often_an_answer_is_right_is_a_rate() {
         let found = evaluation(&["1 + 1 =", "2 + 2 ="], 0.0, 0.0);
         let mut samples = found.samples;
-        samples.iter_mut().for_each(|sample| sample.true_reward = Some(1.0));
+        for sample in &mut samples {
+            sample.true_reward = Some(1.0);
+        }
         let of = |right_or_wrong| {
             let found = summed_up(found.measured.clone(), samples.clone(), right_or_wrong);
             found.true_reward.unwrap().interval.unwrap()

@@ -99,12 +99,14 @@ fn intervals_of_win_rates_hold_what_they_say() {
     }
 }
 
+/// A distribution: its name, its mean, the least coverage by count of prompts, and how to draw from it.
+type Case<'a> = (&'a str, f64, [f64; 4], &'a dyn Fn(&mut ChaCha8Rng) -> f64);
+
 #[test]
 fn intervals_of_means_hold_what_they_say_and_of_few_skewed_values_what_the_doc_says() {
     let exponential = |random: &mut ChaCha8Rng| -(1.0 - random.random::<f64>()).ln();
     let log_normal = |random: &mut ChaCha8Rng| normal(random).exp();
-    type Draw<'a> = (&'a str, f64, [f64; 4], &'a dyn Fn(&mut ChaCha8Rng) -> f64);
-    let cases: [Draw; 3] = [
+    let cases: [Case; 3] = [
         ("normal", 0.0, [93.0; 4], &normal),
         ("exponential", 1.0, [85.0, 88.0, 90.0, 93.0], &exponential),
         ("log-normal", 0.5_f64.exp(), [79.0, 81.0, 84.0, 90.0], &log_normal),

@@ -36,10 +36,10 @@ mod tests {
         let model = Model::fresh(config, Stream::of(1), Device::Cpu);
         // Two hundred texts fill several batches, of which the last is small.
         let texts: Vec<Vec<u32>> =
-            (0..200_u32).map(|i| (0..1 + i % 13).map(|j| 2 + (i * j + i) % 9).collect()).collect();
+            (0..200_u32).map(|i| (0..=i % 13).map(|j| 2 + (i * j + i) % 9).collect()).collect();
         let twice: Vec<&[u32]> = texts.iter().chain(&texts).map(Vec::as_slice).collect();
         let found = scores(&model, &twice, |_, _| Ok(())).unwrap();
         assert_eq!(found[..200], found[200..]);
-        assert!(found.iter().any(|score| *score != found[0]));
+        assert!(found.iter().any(|score| (score - found[0]).abs() > 1e-3));
     }
 }
