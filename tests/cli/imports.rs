@@ -97,8 +97,7 @@ fn tree(text: &str, so_far: &[String]) -> Vec<Module> {
 
 /// The modules that `module` imports from or declares.
 fn imports(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTreeSet<Module> {
-    let children = all.keys().any(|it| it.len() > module.len() && it.starts_with(module));
-    let own = if children { module.as_slice() } else { &module[..module.len() - 1] };
+    let own = module.as_slice();
     let parent = &module[..module.len() - 1];
     let mut paths = Vec::new();
     for (word, base) in [("crate::", &[][..]), ("super::", parent), ("self::", own)] {
