@@ -109,8 +109,9 @@ fn imports(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTree
             paths.push([own, &[child.to_owned()]].concat());
         }
     }
-    let file = |path: Module| (1..=path.len()).rev().map(|n| path[..n].to_vec());
-    let file = |path: Module| file(path).find(|path| all.contains_key(path));
+    let file = |path: Module| {
+        (1..=path.len()).rev().map(|n| path[..n].to_vec()).find(|path| all.contains_key(path))
+    };
     paths.into_iter().filter_map(file).filter(|file| file != module).collect()
 }
 
