@@ -5,7 +5,10 @@
 
 use std::path::Path;
 
-use gradus_protocol::catalog::{Port, PortType};
+use gradus_protocol::{
+    Source,
+    catalog::{Port, PortType},
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -25,7 +28,7 @@ use crate::{
         split::{Sides, split},
     },
     error::StageError,
-    port::{Out, file_of, ports},
+    port::{Out, ports},
     stage::Stage,
 };
 
@@ -48,8 +51,8 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     test: f64,
-    /// The column whose rows with one value stay on one side. Left out, rows stay together whose prompts
-    /// begin with one and the same prompt.
+    /// Without a second file, the column whose rows with one value stay on one side. Left out, rows stay
+    /// together whose prompts begin with one and the same prompt.
     #[serde(default)]
     group: Option<String>,
     /// How the file is written; left out, its extension tells.
@@ -158,9 +161,13 @@ impl Params {
     fn rows<'a>(&'a self, input: Option<&'a artifact::File>) -> Result<DataFile<'a>, StageError> {
         match (&self.path, input) {
             (Some(path), None) => Ok(self.at(path)),
-            (None, Some(input)) => {
-                Ok(self.file(file_of(&input.source)?, "the input `file`".to_owned()))
-            }
+            (None, Some(input)) => match &input.source {
+                Source::File(path) => Ok(self.file(path, "the input `file`".to_owned())),
+                Source::Tree(_) => Err(StageError::refused(
+                    "the input `file` is a folder: a data set needs no loading, and of another folder \
+                     name a file",
+                )),
+            },
             (None, None) => Err(StageError::refused(
                 "say where the rows are: name a file in `path`, or give one to the input `file`",
             )),
@@ -365,7 +372,6 @@ mod tests {
 
     #[test]
     fn rows_come_from_one_place_alone() {
-        use gradus_protocol::Source;
         let input = |source| artifact::File { label: "file".to_owned(), source };
         let refused = |params: &str, input: Option<&artifact::File>| {
             let params: Params = serde_json::from_str(params).unwrap();
@@ -378,7 +384,7 @@ mod tests {
         insta::assert_snapshot!(refused(r#"{"format": "text", "path": "a.txt"}"#, Some(&blob)), @"`path` and the input `file` both say where the rows are: leave one of them out");
         insta::assert_snapshot!(refused(TEXT, Some(&blob)), @"the input `file`: its name does not tell how it is written: say `file_format: jsonl`, `csv`, `parquet` or `text`");
         let folder = input(Source::Tree([].into()));
-        insta::assert_snapshot!(refused(TEXT, Some(&folder)), @"a folder came in where a file was expected");
+        insta::assert_snapshot!(refused(TEXT, Some(&folder)), @"the input `file` is a folder: a data set needs no loading, and of another folder name a file");
     }
 
     #[test]

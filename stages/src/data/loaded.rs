@@ -61,3 +61,22 @@ impl Loaded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_with_one_text_twice_and_prompts_that_end_inside_a_word_are_counted() {
+        let row = |texts: [&str; 3]| {
+            let [prompt, chosen, rejected] = texts.map(str::to_owned);
+            Fields::Preference(PreferenceRow { prompt, chosen, rejected, margin: None }).into()
+        };
+        let texts = [["a ", "b", "b"], ["a ", "b", "c"], ["a th", "e", "at"]];
+        let rows = texts.map(row).into();
+        let mut loaded = Loaded { rows, guessed_prompts: true, blank_documents: None };
+        assert_eq!((loaded.identical(), loaded.broken()), (1, Some(1)));
+        loaded.guessed_prompts = false;
+        assert_eq!(loaded.broken(), None);
+    }
+}

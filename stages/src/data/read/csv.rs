@@ -5,7 +5,10 @@
 
 use std::fs::File;
 
-use super::{Cell, Record, Records, lines::Lines, twice, utf8};
+use super::{
+    lines::Lines,
+    record::{Cell, Record, Records, twice, utf8},
+};
 use crate::artifact::dataset::MOST_ROW_BYTES;
 
 /// Values of one record, and the line it begins in.

@@ -2,7 +2,10 @@
 
 use std::fs::File;
 
-use super::{Cell, Record, Records, lines::Lines, utf8};
+use super::{
+    lines::Lines,
+    record::{Cell, Record, Records, utf8},
+};
 use crate::artifact::json;
 
 pub(super) fn records(file: File) -> Records {

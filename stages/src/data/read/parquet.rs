@@ -13,7 +13,7 @@ use parquet::{
 };
 use serde_json::{Number, Value};
 
-use super::{Cell, Record, Records, twice};
+use super::record::{Cell, Record, Records, twice};
 use crate::artifact::json::Object;
 
 /// Milliseconds from 1970 to the year 10000, and days.

@@ -5,7 +5,7 @@ use std::{
     io::{Read, Seek},
 };
 
-use super::{Cell, Record, Records, utf8};
+use super::record::{Cell, Record, Records, utf8};
 
 /// A column `text` with a document each, blank ones among them.
 pub(super) fn records(mut file: File, separator: Option<&str>) -> Result<Records, String> {

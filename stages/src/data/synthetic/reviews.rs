@@ -127,12 +127,12 @@ fn opening(product: &str, kindness: f64, draw: &mut ChaCha8Rng) -> String {
 }
 
 fn about(attribute: &str, kindness: f64, draw: &mut ChaCha8Rng) -> String {
-    let adjective = adjective(kindness, draw);
+    let verdict = adjective(kindness, draw);
     match draw.random_range(0..4) {
-        0 => format!(" The {attribute} is {adjective}."),
-        1 => format!(" I find the {attribute} {adjective}."),
-        2 => format!(" Its {attribute} is really {adjective}."),
-        _ => format!(" The {attribute} is {adjective} and {}.", self::adjective(kindness, draw)),
+        0 => format!(" The {attribute} is {verdict}."),
+        1 => format!(" I find the {attribute} {verdict}."),
+        2 => format!(" Its {attribute} is really {verdict}."),
+        _ => format!(" The {attribute} is {verdict} and {}.", adjective(kindness, draw)),
     }
 }
 
