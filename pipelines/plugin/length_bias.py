@@ -11,7 +11,7 @@ import struct
 import sys
 import threading
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 KIND = {
     "kind": "preferences.length_bias",

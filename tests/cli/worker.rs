@@ -168,8 +168,8 @@ fn a_fan_in_brings_every_variant_under_its_name() {
           score:
             kind: evaluate.policy
             matrix: { beta: '${params.betas}' }
-            inputs: { policy: 'dpo[beta=0.1]', prompts: rows.prompts }
-            with: { name: 'beta ${matrix.beta}' }
+            inputs: { policy: 'dpo[beta=${matrix.beta}]', prompts: rows.prompts }
+            with: { max_new_tokens: 4 }
           compare: { kind: evaluate.compare, inputs: { candidates: 'score[*]' } }
     ",
     );

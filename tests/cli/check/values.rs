@@ -5,6 +5,47 @@ use insta::assert_snapshot;
 use super::check;
 use crate::support::Project;
 
+// Values that go ill together.
+
+#[test]
+fn parameters_that_make_no_sense_together_are_shown_at_the_first() {
+    let (_project, ran) = check(
+        "
+        stages:
+          rows: { kind: data.synthetic, with: { task: reviews } }
+          tokenizer: { kind: data.tokenizer, inputs: { rows: rows } }
+          base: { kind: model.init, inputs: { tokenizer: tokenizer }, with: { hidden_size: 20, heads: 3 } }
+          dpo:
+            kind: policy.dpo
+            inputs: { policy: base, preferences: rows.preferences_train }
+            with: { learning_rate: 1e-4, loss: ipo, label_smoothing: 0.1, steps: 10, warmup_steps: 50 }
+          other:
+            kind: policy.dpo
+            inputs: { policy: base, preferences: rows.preferences_train }
+            with: { learning_rate: 1e-4, loss: exo_pair }
+    ",
+    );
+    assert_snapshot!(ran);
+}
+
+// The seed.
+
+#[test]
+fn a_seed_is_a_whole_number_and_only_for_kinds_that_draw() {
+    let (project, ran) = check(
+        "
+        seed: lucky
+        stages:
+          rows: { kind: data.synthetic, with: { task: reviews, seed: 1.5 } }
+          tokenizer: { kind: data.tokenizer, inputs: { rows: rows }, with: { seed: 1 } }
+    ",
+    );
+    assert_snapshot!(ran);
+    // What a person types wins over the file.
+    let ran = project.gradus(&["check", "p.yaml", "--seed", "3"]);
+    assert!(!ran.to_string().contains("lucky"), "{ran}");
+}
+
 // Values that are filled in.
 
 #[test]
