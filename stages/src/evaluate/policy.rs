@@ -99,7 +99,21 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         context: &mut Context,
     ) -> Result<(), StageError> {
         let head = Head::LanguageModel;
-        let policy = Pretrained::open("policy", &inputs.policy.source, head, context.device)?;
+        let device = context.device;
+        let policy = Pretrained::open("policy", &inputs.policy.source, head, device)?;
+        // Who does not fit is said before anything is sampled.
+        let sampling = params.decoding.sampling();
+        let reference = inputs.reference.as_ref().filter(|_| !sampling.is_greedy());
+        let reference = reference
+            .map(|it| Pretrained::open("reference", &it.source, head, device))
+            .transpose()?;
+        if let Some(reference) = &reference {
+            reference.same_tokens(&policy)?;
+        }
+        let judge = inputs.reward_model.as_ref();
+        let judge = judge
+            .map(|it| Pretrained::open("reward_model", &it.source, Head::Score, device))
+            .transpose()?;
         let prompts = prompts("prompts", &inputs.prompts.source, params.prompts)?;
         context.summary("prompts_repeated", prompts.repeated as f64);
         let fit = Fit::new(&policy, None, TooLong::Cut)?;
@@ -110,7 +124,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
                 completions("completions", &it.source, &policy.codec, fit, true, report)
             })
             .transpose()?;
-        let (mut samples, rows) = sampled(&params, &policy, prompts.texts, context)?;
+        let (mut samples, rows) = sampled(&params, &policy, reference.as_ref(), prompts.texts, context)?;
         let used = by_prompt(&samples).map(|samples| samples[0].prompt.as_str());
         let mut measured = Measured::on(used, &params.decoding);
         measured.true_reward = known(inputs.true_reward.as_ref().map(|it| &it.source))?;
@@ -123,17 +137,11 @@ for `max_new_tokens` in the policy's context are left out and counted.";
                 sample.true_reward = Some(reward.score(&sample.prompt, &sample.completion));
             }
         }
-        if let Some(reward_model) = &inputs.reward_model {
-            score(&mut samples, reward_model, context)?;
+        if let Some(judge) = &judge {
+            score(&mut samples, judge, context)?;
         }
-        let sampling = params.decoding.sampling();
-        if let Some(reference) = inputs.reference.as_ref().filter(|_| !sampling.is_greedy()) {
-            let source = &reference.source;
-            measured.reference = known(Some(source))?;
-            let reference = Pretrained::open("reference", source, head, context.device)?;
-            reference.same_tokens(&policy)?;
-            let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-            reference.bears(longest, "the prompts with their completions")?;
+        if let Some(reference) = &reference {
+            measured.reference = known(inputs.reference.as_ref().map(|it| &it.source))?;
             let report = |done, all| context.progress(done, all, "samples compared", "");
             let models = [&policy.model, &reference.model];
             let divergences = sequence_divergences(models, &rows, &sampling, report)?;
@@ -165,6 +173,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
 fn sampled(
     params: &Params,
     policy: &Pretrained,
+    reference: Option<&Pretrained>,
     texts: Vec<String>,
     context: &mut Context,
 ) -> Result<(Vec<Sample>, Vec<Example>), StageError> {
@@ -187,6 +196,10 @@ fn sampled(
              `max_new_tokens`",
             decoding.max_new_tokens
         )));
+    }
+    if let Some(reference) = reference {
+        let longest = encoded.iter().map(Vec::len).max().unwrap_or(0) + decoding.max_new_tokens;
+        reference.bears(longest, "the prompts with their completions")?;
     }
     context.summary("prompts", texts.len() as f64);
     let left_out = all - texts.len();
@@ -234,11 +247,9 @@ fn sampled(
 /// Scores the samples as texts, so the reward model may have a tokenizer of its own.
 fn score(
     samples: &mut [Sample],
-    reward_model: &artifact::RewardModel,
+    judge: &Pretrained,
     context: &mut Context,
 ) -> Result<(), StageError> {
-    let source = &reward_model.source;
-    let judge = Pretrained::open("reward_model", source, Head::Score, context.device)?;
     let mut texts = Vec::with_capacity(samples.len());
     for sample in &*samples {
         let end = if sample.ended { judge.codec.eos_text.as_str() } else { "" };
