@@ -128,7 +128,7 @@ impl Codec {
     }
 
     /// The text that `ids` add to what `before` says. A token's text may hang on the one before it, as the blanks of
-    /// SentencePiece do, so both are decoded together.
+    /// `SentencePiece` do, so both are decoded together.
     pub(crate) fn continued(&self, before: &[u32], ids: &[u32]) -> Result<String, StageError> {
         let (start, whole) = (self.decode(before)?, self.decode(&[before, ids].concat())?);
         // What `before` leaves half-said, like a part of a letter, is said with the rest.

@@ -123,8 +123,8 @@ mod tests {
             .map(|part| {
                 let bins: Vec<&[Example]> = part.iter().map(std::slice::from_ref).collect();
                 let (hidden, ids) = learnt(&reference, &bins);
-                let (said, _) = head::said(&reference, &hidden, &ids);
-                said.log_probs.sum(Kind::Double).double_value(&[])
+                let (log_probs, _) = head::log_probs(&reference, &hidden, &ids);
+                log_probs.sum(Kind::Double).double_value(&[])
             })
             .sum();
         let ours: f64 =

@@ -124,7 +124,8 @@ for `max_new_tokens` in the policy's context are left out and counted.";
                 completions("completions", &it.source, &policy.codec, fit, true, report)
             })
             .transpose()?;
-        let (mut samples, rows) = sampled(&params, &policy, reference.as_ref(), prompts.texts, context)?;
+        let (mut samples, rows) =
+            sampled(&params, &policy, reference.as_ref(), prompts.texts, context)?;
         let used = by_prompt(&samples).map(|samples| samples[0].prompt.as_str());
         let mut measured = Measured::on(used, &params.decoding);
         measured.true_reward = known(inputs.true_reward.as_ref().map(|it| &it.source))?;

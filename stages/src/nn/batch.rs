@@ -178,7 +178,8 @@ mod tests {
     fn the_completion_is_what_follows_the_prompt() {
         let (a, b) =
             (Example::after_prompt(vec![1, 2, 3, 4], 2), Example::after_prompt(vec![1, 2, 3], 0));
-        let (places, _) = targets(&[&[a.clone()][..], &[b.clone()]], Device::Cpu);
+        let (places, _) =
+            targets(&[std::slice::from_ref(&a), std::slice::from_ref(&b)], Device::Cpu);
         assert_eq!(values(&places), [1, 2, 4, 5]);
         assert_eq!((a.labels(), b.labels()), (2, 2));
     }

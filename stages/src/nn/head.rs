@@ -21,19 +21,32 @@ pub(crate) struct Said {
     pub(crate) entropy: Tensor,
 }
 
+/// Of logits [places, vocabulary] and the tokens that follow, numbers for each: `[numbers, places]`.
+type Compute = fn(&Tensor, &Tensor) -> Tensor;
+
 /// The way back through a head that was computed in several tiles.
 pub(crate) struct Tail {
     hidden: Tensor,
     ids: Tensor,
-    /// What the loss was computed from: log-probabilities and mean logs, `[2, places]`.
-    said: Tensor,
+    /// What the loss was computed from.
+    numbers: Tensor,
+    compute: Compute,
     tile: i64,
 }
 
 /// What the head says of `ids` at the hidden states before them: [places, hidden] and `[places]`. With
 /// gradients the loss must be taken back through the tail, too, where there is one.
 pub(crate) fn said(model: &Model, hidden: &Tensor, ids: &Tensor) -> (Said, Option<Tail>) {
-    said_in_tiles(model, hidden, ids, tile(model))
+    let (numbers, tail) = in_tiles(model, hidden, ids, said_of, tile(model));
+    let [log_probs, mean_logs, correct, entropy] = [0, 1, 2, 3].map(|i| numbers.get(i));
+    let (correct, entropy) = (correct.detach(), entropy.detach());
+    (Said { log_probs, mean_logs, correct, entropy }, tail)
+}
+
+/// The log-probabilities alone, for less: `[places]`.
+pub(crate) fn log_probs(model: &Model, hidden: &Tensor, ids: &Tensor) -> (Tensor, Option<Tail>) {
+    let (numbers, tail) = in_tiles(model, hidden, ids, log_probs_of, tile(model));
+    (numbers.get(0), tail)
 }
 
 /// Where each tile of so many places begins, and how many it has.
@@ -46,70 +59,64 @@ fn tile(model: &Model) -> i64 {
     (TILE / model.config.vocab_size).max(1)
 }
 
-fn said_in_tiles(model: &Model, hidden: &Tensor, ids: &Tensor, tile: i64) -> (Said, Option<Tail>) {
-    if ids.size()[0] <= tile {
-        return (one(&model.logits(hidden), ids), None);
-    }
-    let parts = tch::no_grad(|| {
-        let parts = tiles_of(ids.size()[0], tile);
-        let part = |(start, length)| {
-            let logits = model.logits(&hidden.narrow(0, start, length));
-            one(&logits, &ids.narrow(0, start, length))
-        };
-        parts.map(part).collect::<Vec<_>>()
-    });
-    let cat =
-        |part: fn(&Said) -> &Tensor| Tensor::cat(&parts.iter().map(part).collect::<Vec<_>>(), 0);
-    let said = Said {
-        log_probs: cat(|it| &it.log_probs),
-        mean_logs: cat(|it| &it.mean_logs),
-        correct: cat(|it| &it.correct),
-        entropy: cat(|it| &it.entropy),
-    };
-    if !hidden.requires_grad() {
-        return (said, None);
-    }
-    let leaf = Tensor::stack(&[&said.log_probs, &said.mean_logs], 0).set_requires_grad(true);
-    let said = Said { log_probs: leaf.get(0), mean_logs: leaf.get(1), ..said };
-    let (hidden, ids) = (hidden.shallow_clone(), ids.shallow_clone());
-    (said, Some(Tail { hidden, ids, said: leaf, tile }))
-}
-
 fn tiles_of(places: i64, tile: i64) -> impl Iterator<Item = (i64, i64)> {
-    (0..places)
-        .step_by(usize::try_from(tile).unwrap_or(1))
-        .map(move |start| (start, tile.min(places - start)))
+    let starts = (0..places).step_by(usize::try_from(tile).unwrap_or(1));
+    starts.map(move |start| (start, tile.min(places - start)))
 }
 
-fn one(logits: &Tensor, ids: &Tensor) -> Said {
+fn in_tiles(
+    model: &Model,
+    hidden: &Tensor,
+    ids: &Tensor,
+    compute: Compute,
+    tile: i64,
+) -> (Tensor, Option<Tail>) {
+    let places = ids.size()[0];
+    if places <= tile {
+        return (compute(&model.logits(hidden), ids), None);
+    }
+    let part = |(start, length)| {
+        let logits = model.logits(&hidden.narrow(0, start, length));
+        compute(&logits, &ids.narrow(0, start, length))
+    };
+    let parts = tch::no_grad(|| tiles_of(places, tile).map(part).collect::<Vec<_>>());
+    let numbers = Tensor::cat(&parts, 1);
+    if !hidden.requires_grad() {
+        return (numbers, None);
+    }
+    let numbers = numbers.set_requires_grad(true);
+    let (hidden, ids) = (hidden.shallow_clone(), ids.shallow_clone());
+    (numbers.shallow_clone(), Some(Tail { hidden, ids, numbers, compute, tile }))
+}
+
+fn log_probs_of(logits: &Tensor, ids: &Tensor) -> Tensor {
+    logits.log_softmax(-1, Kind::Float).gather(-1, &ids.unsqueeze(-1), false).transpose(0, 1)
+}
+
+/// As [`Said`] has them.
+fn said_of(logits: &Tensor, ids: &Tensor) -> Tensor {
     let logs = logits.log_softmax(-1, Kind::Float);
     let (correct, entropy) = tch::no_grad(|| {
         let entropy = -(logs.exp() * &logs).sum_dim_intlist(-1, false, Kind::Float);
         (logits.argmax(-1, false).eq_tensor(ids).to_kind(Kind::Float), entropy)
     });
-    Said {
-        log_probs: logs.gather(-1, &ids.unsqueeze(-1), false).squeeze_dim(-1),
-        mean_logs: logs.mean_dim(-1, false, Kind::Float),
-        correct,
-        entropy,
-    }
+    let log_probs = logs.gather(-1, &ids.unsqueeze(-1), false).squeeze_dim(-1);
+    Tensor::stack(&[log_probs, logs.mean_dim(-1, false, Kind::Float), correct, entropy], 0)
 }
 
 impl Tail {
     /// Adds to the gradients of `model` what comes back through the head, and through all below it. To be called
     /// once the loss has been taken back to what was said.
     pub(crate) fn backward(self, model: &Model) -> Result<(), tch::TchError> {
-        let gradient = self.said.grad();
+        let gradient = self.numbers.grad();
         if !gradient.defined() {
             return Ok(());
         }
         let leaf = self.hidden.detach().set_requires_grad(true);
         for (start, length) in tiles_of(self.ids.size()[0], self.tile) {
             let logits = model.logits(&leaf.narrow(0, start, length));
-            let said = one(&logits, &self.ids.narrow(0, start, length));
-            let of = |i: i64| gradient.get(i).narrow(0, start, length);
-            let sum = (said.log_probs * of(0) + said.mean_logs * of(1)).f_sum(Kind::Float)?;
-            sum.f_backward()?;
+            let numbers = (self.compute)(&logits, &self.ids.narrow(0, start, length));
+            (numbers * gradient.narrow(1, start, length)).f_sum(Kind::Float)?.f_backward()?;
         }
         (self.hidden * leaf.grad()).f_sum(Kind::Float)?.f_backward()
     }
@@ -133,9 +140,9 @@ mod tests {
             false,
             false,
         );
-        let (said, tail) = said_in_tiles(&model, &embedded, &ids, tile);
+        let (said, tail) = in_tiles(&model, &embedded, &ids, said_of, tile);
         assert_eq!(tail.is_some(), tile < 5);
-        let loss = (said.log_probs.square() - said.mean_logs * 0.3).sum(Kind::Float);
+        let loss = (said.get(0).square() - said.get(1) * 0.3).sum(Kind::Float);
         loss.backward();
         if let Some(tail) = tail {
             tail.backward(&model).unwrap();
@@ -159,15 +166,16 @@ mod tests {
 
     #[test]
     fn a_token_of_odds_three_to_one() {
-        let said = one(
-            &Tensor::from_slice(&[3_f32.ln(), 0.0]).view([1, 2]),
-            &Tensor::from_slice(&[1_i64]),
-        );
-        let close = |x: &Tensor, y: f64| assert!((x.double_value(&[0]) - y).abs() < 1e-6);
+        let (logits, ids) = (Tensor::from_slice(&[3_f32.ln(), 0.0]), Tensor::from_slice(&[1_i64]));
+        let said = said_of(&logits.view([1, 2]), &ids);
+        let close = |number: i64, by_hand: f64| {
+            assert!((said.double_value(&[number, 0]) - by_hand).abs() < 1e-6);
+        };
         let (won, lost) = (0.75_f64.ln(), 0.25_f64.ln());
-        close(&said.log_probs, lost);
-        close(&said.mean_logs, f64::midpoint(won, lost));
-        close(&said.correct, 0.0);
-        close(&said.entropy, -(0.75 * won + 0.25 * lost));
+        close(0, lost);
+        assert_eq!(log_probs_of(&logits.view([1, 2]), &ids).get(0), said.get(0));
+        close(1, f64::midpoint(won, lost));
+        close(2, 0.0);
+        close(3, -(0.75 * won + 0.25 * lost));
     }
 }

@@ -113,9 +113,8 @@ pub(crate) fn held_out(
         let bins: Vec<&[Example]> =
             rows.iter().map(|row| std::slice::from_ref(&examples[*row])).collect();
         let (hidden, ids) = learnt(model, &bins);
-        let (said, _) = head::said(model, &hidden, &ids);
-        let nll =
-            Vec::<f64>::try_from((-said.log_probs).to_kind(Kind::Double).to_device(Device::Cpu))?;
+        let (log_probs, _) = head::log_probs(model, &hidden, &ids);
+        let nll = Vec::<f64>::try_from((-log_probs).to_kind(Kind::Double).to_device(Device::Cpu))?;
         Ok(batches::sums(&nll, rows.iter().map(|row| examples[*row].labels())))
     })?;
     let tokens = examples.iter().map(Example::labels).sum();

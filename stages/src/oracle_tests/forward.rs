@@ -113,9 +113,9 @@ fn oracle_forward_greedy() {
         let max_new_tokens: usize =
             serde_json::from_value(greedy["max_new_tokens"].clone()).unwrap();
         let limits = Limits { max_new_tokens, eos: &eos, rows: prompts.len() };
-        let draws = Stream::of(0).rows(prompts.len()).collect();
+        let streams = Stream::of(0).rows(prompts.len()).collect();
         let ours =
-            generate(&model, &prompts, draws, &Sampling::GREEDY, &limits, |_| Ok(())).unwrap();
+            generate(&model, &prompts, streams, &Sampling::GREEDY, &limits, |_| Ok(())).unwrap();
         let lengths: Vec<usize> = serde_json::from_value(greedy["lengths"].clone()).unwrap();
         let (sequences, log_probs) =
             (rows("greedy.sequences"), fixture.tensor("greedy.token_logps"));

@@ -62,7 +62,7 @@ pub(crate) fn read_pairs(
 pub(crate) fn sequence_log_probs(model: &Model, rows: &[&Example]) -> (Tensor, Option<Tail>) {
     let bins: Vec<&[Example]> = rows.iter().map(|row| std::slice::from_ref(*row)).collect();
     let (hidden, ids) = learnt(model, &bins);
-    let (said, tail) = head::said(model, &hidden, &ids);
+    let (log_probs, tail) = head::log_probs(model, &hidden, &ids);
     // Each log-probability at a place of its own, so that the sums are the same every time.
     let width = rows.iter().map(|row| row.labels()).max().unwrap_or(0);
     let places =
@@ -70,7 +70,7 @@ pub(crate) fn sequence_log_probs(model: &Model, rows: &[&Example]) -> (Tensor, O
     let places: Vec<i64> = places.map(as_i64).collect();
     let places = Tensor::from_slice(&places).to_device(model.device());
     let table = Tensor::zeros([as_i64(rows.len() * width)], (Kind::Float, model.device()));
-    let table = table.scatter(0, &places, &said.log_probs);
+    let table = table.scatter(0, &places, &log_probs);
     (table.view([as_i64(rows.len()), -1]).sum_dim_intlist(1, false, Kind::Float), tail)
 }
 

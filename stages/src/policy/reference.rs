@@ -86,7 +86,10 @@ impl Stage for Reference {
         }
         let mut keeper = Keeper::new(context);
         let known = keeper.known();
-        let keep = |found: &[f32]| keeper.keep(found);
+        let keep = |found: &[f32]| {
+            keeper.keep(found);
+            Ok(())
+        };
         let report = |done, all| context.progress(done, all, "completions", "");
         let pairs: &[Pair] = &pairs;
         let all = LogProbs::compute_from(&reference.model, pairs.iter(), known, keep, report)?;
@@ -128,10 +131,10 @@ impl Keeper {
         kept.filter(|kept| kept.digest == digest(&kept.found)).map_or(Vec::new(), |kept| kept.found)
     }
 
-    fn keep(&mut self, found: &[f32]) -> Result<(), StageError> {
+    fn keep(&mut self, found: &[f32]) {
         let Some(path) = self.path.as_deref().filter(|_| self.written.elapsed() >= self.every)
         else {
-            return Ok(());
+            return;
         };
         let kept = Kept { found: found.to_vec(), digest: digest(found) };
         let text = serde_json::to_vec(&kept).expect("numbers are JSON");
@@ -140,7 +143,6 @@ impl Keeper {
             tracing::warn!(path = %path.display(), %error, "the state is not kept");
         }
         self.written = Instant::now();
-        Ok(())
     }
 }
 

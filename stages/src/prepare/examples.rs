@@ -147,17 +147,17 @@ fn on_all_cores<T: Send>(
     make: impl Fn(Row) -> Result<T, StageError> + Sync,
     mut take: impl FnMut(T),
 ) -> Result<(), StageError> {
-    let mut rows = open(port, source)?;
-    let (all, mut done) = (usize::try_from(rows.rows()).unwrap_or(usize::MAX), 0);
+    let mut reader = open(port, source)?;
+    let (all, mut done) = (usize::try_from(reader.rows()).unwrap_or(usize::MAX), 0);
     report(done, all)?;
     loop {
-        let part = rows.by_ref().take(AT_ONCE).collect::<Result<Vec<Row>, _>>()?;
-        if part.is_empty() {
+        let rows = reader.by_ref().take(AT_ONCE).collect::<Result<Vec<Row>, _>>()?;
+        if rows.is_empty() {
             return Ok(());
         }
-        done += part.len();
-        let made: Result<Vec<T>, StageError> = part.into_par_iter().map(&make).collect();
-        made?.into_iter().for_each(&mut take);
+        done += rows.len();
+        let results: Result<Vec<T>, StageError> = rows.into_par_iter().map(&make).collect();
+        results?.into_iter().for_each(&mut take);
         report(done, all)?;
     }
 }
