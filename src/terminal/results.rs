@@ -15,6 +15,12 @@ use super::{
 /// A report longer than this is named, not printed.
 const LONGEST_REPORT: u64 = 64 << 10;
 
+fn worth_saying(figure: &Figure) -> bool {
+    let Figure { name, words } = figure;
+    let none = words == "0" && (name.ends_with("_dropped") || name.ends_with("_cut"));
+    name.starts_with("test_") && !none
+}
+
 impl Terminal {
     /// Prints a run's reports, what was measured on held-out rows, and where models and files lie.
     pub(crate) fn results(&self, record: &RunRecord, outputs: &[FinalOutput], file: &Path) {
@@ -34,12 +40,12 @@ impl Terminal {
         self.places(outputs, file);
     }
 
-    /// Numbers called `test_…`, of every stage that has some.
+    /// Numbers called `test_…`, of every stage that has some; that no row was dropped or cut need not be said.
     fn held_out(&self, record: &RunRecord) {
         let mut rows = Vec::new();
         for stage in &record.stages {
             let figures = figures(&stage.metrics).into_iter();
-            rows.extend(figures.filter(|it| it.name.starts_with("test_")).map(|it| (stage, it)));
+            rows.extend(figures.filter(worth_saying).map(|it| (stage, it)));
         }
         if rows.is_empty() {
             return;

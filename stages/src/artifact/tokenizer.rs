@@ -286,7 +286,7 @@ pub(crate) mod tests {
         assert_eq!(Some(codec.vocabulary() as u64), oracle["special"]["len"].as_u64());
         for case in oracle["cases"].as_array().unwrap() {
             let text = case["text"].as_str().unwrap();
-            let ids = codec.encode(text).unwrap();
+            let ids = codec.encode_with(text, true).unwrap();
             assert_eq!(ids, oracles::ids(&case["ids"]), "{text:?}");
             let bare = codec.encode_bare(text).unwrap();
             assert_eq!(bare, oracles::ids(&case["ids_without_special"]), "{text:?}");

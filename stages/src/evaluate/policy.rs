@@ -3,6 +3,7 @@
 //! Reward alone misleads: a policy can gain it by leaving the reference far behind. So the KL divergence
 //! is measured on the same samples, and `evaluate.compare` plots one against the other.
 
+use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -32,6 +33,7 @@ use crate::{
         tally::Fit,
         truncation::TooLong,
     },
+    rules::{param, rule},
     stage::Stage,
 };
 
@@ -91,6 +93,25 @@ for `max_new_tokens` in the policy's context are left out and counted.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
+
+    fn rules() -> Vec<Rule> {
+        let greedy = || param("temperature").is([0]);
+        vec![
+            rule(
+                "`temperature: 0` takes the most likely token, so every completion of a prompt is the same: \
+                 lower `samples_per_prompt` to 1",
+                [param("samples_per_prompt").above(1), greedy()],
+            ),
+            rule(
+                "`temperature: 0` takes the most likely token, whatever `top_k` is: take one of the two out",
+                [param("top_k").above(0), greedy()],
+            ),
+            rule(
+                "`temperature: 0` takes the most likely token, whatever `min_p` is: take one of the two out",
+                [param("min_p").above(0), greedy()],
+            ),
+        ]
+    }
 
     fn run(
         params: Params,

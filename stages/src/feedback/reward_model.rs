@@ -112,7 +112,8 @@ texts a cut leaves the same are dropped.";
         let test = inputs.test.as_ref();
         let test = test.map(|test| read("test", &test.source, false)).transpose()?;
         context.tally("", &rows.tally);
-        let objective = Comparisons { rows: rows.rows, centring: params.centring };
+        let objective =
+            Comparisons { rows: rows.rows, numbers: rows.numbers, centring: params.centring };
         let order = context.stream("order");
         let curve = train(&base.model, &objective, &params.training, order, context)?;
         if let Some(test) = test {
@@ -189,6 +190,8 @@ pub(crate) fn comparison_losses(
 /// Comparisons to be explained by scores.
 pub(crate) struct Comparisons {
     pub(crate) rows: Vec<Comparison>,
+    /// Which row of the data each is.
+    pub(crate) numbers: Vec<usize>,
     /// Weight of `(s_c + s_l)²`.
     pub(crate) centring: f64,
 }
@@ -200,6 +203,10 @@ impl Objective for Comparisons {
 
     fn weight(&self, _: usize) -> f64 {
         1.0
+    }
+
+    fn number(&self, row: usize) -> usize {
+        self.numbers[row]
     }
 
     /// A toss for every pair.

@@ -258,6 +258,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_takes_long_to_write_is_written_seldom() {
+        let settings = Checkpoints {
+            folder: PathBuf::new(),
+            every_steps: None,
+            every_seconds: 0.0,
+            keep_last: false,
+            anew: false,
+        };
+        let mut keeper = Keeper::new(Some(settings));
+        assert!(keeper.is_due(1));
+        // A twentieth of the time at most: not before 200 seconds.
+        keeper.took = 10.0;
+        assert!(!keeper.is_due(2));
+    }
+
     fn objective() -> Likelihood {
         let row =
             |i: u32| Example::after_prompt((0..4 + i % 5).map(|j| 2 + (i + j) % 9).collect(), 1);

@@ -30,6 +30,8 @@ pub(crate) enum TokenLoss {
 /// Examples to be made likely.
 pub(crate) struct Likelihood {
     pub(crate) bins: Vec<Vec<Example>>,
+    /// Which row of the data each bin is.
+    pub(crate) numbers: Vec<usize>,
     pub(crate) token_loss: TokenLoss,
     /// Share of the target spread evenly over the vocabulary.
     pub(crate) smoothing: f64,
@@ -38,8 +40,9 @@ pub(crate) struct Likelihood {
 impl Likelihood {
     /// One example per row, without smoothing.
     pub(crate) fn plain(examples: Vec<Example>) -> Self {
+        let numbers = (0..examples.len()).collect();
         let bins = examples.into_iter().map(|example| vec![example]).collect();
-        Self { bins, token_loss: TokenLoss::Nll, smoothing: 0.0 }
+        Self { bins, numbers, token_loss: TokenLoss::Nll, smoothing: 0.0 }
     }
 }
 
@@ -50,6 +53,10 @@ impl Objective for Likelihood {
 
     fn weight(&self, row: usize) -> f64 {
         self.bins[row].iter().map(Example::labels).sum::<usize>() as f64
+    }
+
+    fn number(&self, row: usize) -> usize {
+        self.numbers[row]
     }
 
     fn tokens(&self, row: usize) -> usize {

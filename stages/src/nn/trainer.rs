@@ -143,6 +143,12 @@ pub(crate) trait Objective {
     /// What the loss of this row is divided by, summed over a step.
     fn weight(&self, row: usize) -> f64;
     fn tokens(&self, row: usize) -> usize;
+
+    /// Which row of the data it is, from 0, where some were left out.
+    fn number(&self, row: usize) -> usize {
+        row
+    }
+
     fn loss(&self, model: &Model, rows: &[usize]) -> Result<Loss, StageError>;
 
     /// What a model loses that knows nothing, where that can be said: one that ends far above has gone astray.
@@ -277,7 +283,8 @@ pub(crate) fn train(
     for step in stepper.step..steps {
         let (epoch, place) = (step / per_epoch, step % per_epoch);
         if shuffled.0 != epoch {
-            shuffled = (epoch, orders.at(epoch).order(&usable));
+            let order = orders.at(epoch).order(&usable, |row| objective.number(row));
+            shuffled = (epoch, order);
         }
         let end = usable.len().min((place + 1) * training.batch);
         let rows = &shuffled.1[place * training.batch..end];
@@ -286,7 +293,7 @@ pub(crate) fn train(
         let weight = rows.iter().map(|row| objective.weight(*row)).sum();
         let point = stepper
             .step(model, parts.len(), weight, |i| objective.loss(model, parts[i]))
-            .map_err(|error| with_rows(error, rows))?;
+            .map_err(|error| with_rows(error, objective, rows))?;
         tokens_seen += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
         observer.metric("loss", point.step, point.loss);
         observer.metric("grad_norm", point.step, point.grad_norm);
@@ -332,10 +339,11 @@ fn astray(curve: &[Point], guess: Option<f64>) -> Option<String> {
     ))
 }
 
-fn with_rows(error: StageError, rows: &[usize]) -> StageError {
+fn with_rows(error: StageError, objective: &dyn Objective, rows: &[usize]) -> StageError {
     match error {
         StageError::Refused(words) => {
-            let rows: Vec<String> = rows.iter().take(16).map(|row| (row + 1).to_string()).collect();
+            let number = |row: &usize| (objective.number(*row) + 1).to_string();
+            let rows: Vec<String> = rows.iter().take(16).map(number).collect();
             StageError::Refused(format!("{words} (rows {})", rows.join(", ")))
         }
         other => other,

@@ -29,7 +29,7 @@ use crate::{
         pairs::{Pair, read_pairs, sequence_log_probs},
     },
     port::{Out, file_of, ports},
-    prepare::{tally::Fit, truncation::TooLong},
+    prepare::{examples::Prepared, tally::Fit, truncation::TooLong},
     rules::{param, rule},
     stage::Stage,
 };
@@ -151,8 +151,8 @@ dropped.";
         }
         let all = pairs.rows.iter().chain(test.iter().flat_map(|test| &test.rows));
         let reference = reference(&inputs, &policy, all, context)?;
-        let test = test.map(|test| Dpo::new(settings, test.rows, &reference)).transpose()?;
-        let objective = Dpo::new(settings, pairs.rows, &reference)?;
+        let test = test.map(|test| Dpo::new(settings, test, &reference)).transpose()?;
+        let objective = Dpo::new(settings, pairs, &reference)?;
         let policy = policy.trainable();
         let order = context.stream("order");
         let curve = train(&policy.model, &objective, &params.training, order, context)?;
@@ -174,17 +174,19 @@ fn report(ranking: &Ranking, context: &mut Context) {
 pub(crate) struct Dpo {
     settings: DpoSettings,
     pairs: Vec<Pair>,
+    /// Which row of the data each pair is.
+    numbers: Vec<usize>,
     reference: Vec<[f32; 2]>,
 }
 
 impl Dpo {
     pub(crate) fn new(
         settings: DpoSettings,
-        pairs: Vec<Pair>,
+        Prepared { rows: pairs, numbers, .. }: Prepared<Pair>,
         reference: &LogProbs,
     ) -> Result<Self, StageError> {
         let reference = reference.of_pairs(&pairs)?;
-        Ok(Self { settings, pairs, reference })
+        Ok(Self { settings, pairs, numbers, reference })
     }
 
     fn ratios(&self, model: &Model, rows: &[usize]) -> (Ratios, Option<Tail>) {
@@ -262,6 +264,10 @@ impl Objective for Dpo {
     fn weight(&self, row: usize) -> f64 {
         let pair = &self.pairs[row];
         f64::from(pair.chosen.labels() > 0 && pair.rejected.labels() > 0)
+    }
+
+    fn number(&self, row: usize) -> usize {
+        self.numbers[row]
     }
 
     fn tokens(&self, row: usize) -> usize {

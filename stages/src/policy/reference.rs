@@ -160,3 +160,27 @@ fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     fs::write(&aside, text)?;
     fs::rename(aside, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_known_again_unless_it_is_damaged_or_to_be_anew() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("below").join("log_probs.json");
+        let keeper = |anew| Keeper {
+            path: Some(path.clone()),
+            anew,
+            every: Duration::ZERO,
+            written: Instant::now(),
+        };
+        assert!(keeper(false).known().is_empty());
+        keeper(false).keep(&[-1.5, -0.1]);
+        assert_eq!(keeper(false).known(), [-1.5, -0.1]);
+        assert!(keeper(true).known().is_empty());
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("-1.5", "-2.5")).unwrap();
+        assert!(keeper(false).known().is_empty());
+    }
+}

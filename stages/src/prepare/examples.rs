@@ -31,6 +31,8 @@ impl From<Labelled> for Example {
 /// What was made of the rows of a port, and what became of the others.
 pub(crate) struct Prepared<T> {
     pub(crate) rows: Vec<T>,
+    /// Which row of the data each is, from 0.
+    pub(crate) numbers: Vec<usize>,
     pub(crate) tally: Tally,
 }
 
@@ -130,9 +132,16 @@ fn prepared<T: Send>(
     report: Report,
     make: impl Fn(Row) -> Result<Made<T>, StageError> + Sync,
 ) -> Result<Prepared<T>, StageError> {
-    let (mut rows, mut tally) = (Vec::new(), Tally::new(port, fit));
-    on_all_cores(port, source, report, make, |made| rows.extend(tally.keep(made)))?;
-    Ok(Prepared { rows, tally: tally.some_left()? })
+    let (mut rows, mut numbers, mut tally) = (Vec::new(), Vec::new(), Tally::new(port, fit));
+    let mut number = 0;
+    on_all_cores(port, source, report, make, |made| {
+        if let Some(row) = tally.keep(made) {
+            rows.push(row);
+            numbers.push(number);
+        }
+        number += 1;
+    })?;
+    Ok(Prepared { rows, numbers, tally: tally.some_left()? })
 }
 
 /// Rows that are in memory at once, beside what is made of them.

@@ -96,7 +96,12 @@ A row of a batch is `max_length` tokens with as many texts as fit; no text is cu
         context.summary("rows", texts as f64);
         context.summary("packed_rows", bins.len() as f64);
         context.summary("tokens", tokens as f64);
-        let objective = Likelihood { bins, token_loss: TokenLoss::Nll, smoothing: 0.0 };
+        let objective = Likelihood {
+            numbers: (0..bins.len()).collect(),
+            bins,
+            token_loss: TokenLoss::Nll,
+            smoothing: 0.0,
+        };
         let order = context.stream("order");
         let curve = train(&base.model, &objective, &params.training, order, context)?;
         if let Some((texts, bins)) = test {

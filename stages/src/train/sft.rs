@@ -109,6 +109,7 @@ their completion are dropped.";
         let test = test.map(|test| read("test", &test.source, true)).transpose()?;
         context.tally("", &rows.tally);
         let objective = Likelihood {
+            numbers: rows.numbers,
             token_loss: params.loss,
             smoothing: params.label_smoothing,
             ..Likelihood::plain(rows.rows)
