@@ -64,6 +64,11 @@ impl Context {
         self.streams.named(purpose)
     }
 
+    /// Ends the stage if the person asked for that, where nothing tells how far it is.
+    pub(crate) fn heard(&self) -> Result<(), StageError> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(StageError::Cancelled) } else { Ok(()) }
+    }
+
     /// Says how far the stage is, and ends it if the person asked for that.
     pub(crate) fn progress(
         &mut self,
@@ -72,9 +77,7 @@ impl Context {
         unit: &str,
         note: &str,
     ) -> Result<(), StageError> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(StageError::Cancelled);
-        }
+        self.heard()?;
         let due = self.reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY);
         if due || done == total {
             self.reported = Some(Instant::now());

@@ -345,6 +345,28 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_said_where_a_file_is_included_is_that_of_its_stages() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.yaml");
+        // Its own seed is for when it is run by itself.
+        fs::write(folder.path().join("part.yaml"), "seed: 9\nstages: { a: { kind: make } }")
+            .unwrap();
+        let text = "seed: 1\ninclude: { one: part.yaml, two: { path: part.yaml, seed: 2 } }";
+        fs::write(&path, text).unwrap();
+        let catalog: Catalog = serde_json::from_str(CATALOG).unwrap();
+        let seeds = |seed| {
+            let mut mistakes = Mistakes::default();
+            let overrides = Overrides { seed, ..Overrides::default() };
+            let pipeline = load(&path, &overrides, &mut mistakes).unwrap();
+            let stages = plan(&pipeline, &catalog, mistakes).unwrap().stages.into_iter();
+            stages.map(|stage| (stage.id, stage.seed)).collect::<BTreeMap<_, _>>()
+        };
+        let of = |one, two| [("one/a".to_owned(), one), ("two/a".to_owned(), two)].into();
+        assert_eq!(seeds(None), of(1, 2));
+        assert_eq!(seeds(Some(5)), of(5, 2));
+    }
+
+    #[test]
     fn the_pipelines_seed_is_that_of_every_stage_which_says_none() {
         let of = |text: &str| Table::of(&stage(text), &Known::default()).0["seed"].clone();
         assert_eq!(of("seed: 3\nstages: { a: { kind: make } }"), json!(3));

@@ -130,10 +130,11 @@ their row. A preference without a `prompt` column has it as the common beginning
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let loaded = params.load(&params.rows(inputs.file.as_ref())?)?;
+        let file = params.rows(inputs.file.as_ref())?;
+        let loaded = params.load(&file, || context.heard())?;
         loaded.report("", context);
         let sides = if let Some(path) = &params.test_path {
-            let test = params.load(&params.at(path))?;
+            let test = params.load(&params.at(path), || context.heard())?;
             test.report("test_", context);
             Sides { train: loaded.rows, test: test.rows, note: None }
         } else {
@@ -185,8 +186,12 @@ impl Params {
         DataFile { path, name, format: self.file_format, separator: self.separator.as_deref() }
     }
 
-    /// Reads and checks all rows of a file.
-    fn load(&self, file: &DataFile) -> Result<Loaded, StageError> {
+    /// Reads and checks all rows of a file, unless `heard` ends it.
+    fn load(
+        &self,
+        file: &DataFile,
+        heard: impl Fn() -> Result<(), StageError>,
+    ) -> Result<Loaded, StageError> {
         let (written, records) = file.open()?;
         let prompt_end = self.prompt_end.as_deref();
         let mut wanted = Wanted::new(self.format, &self.columns, &self.leave_out, prompt_end)
@@ -196,6 +201,7 @@ impl Params {
         let (mut rows, mut blank_documents) = (Vec::new(), 0);
         let mut mistakes = Mistakes::up_to(self.max_errors);
         for record in records {
+            heard()?;
             if rows.len() >= limit {
                 break;
             }
@@ -253,7 +259,7 @@ mod tests {
             error.to_string().replace(&format!("{}/", folder.path().display()), "")
         };
         let file = params.rows(None).map_err(strip)?;
-        params.load(&file).map(|loaded| loaded.rows).map_err(strip)
+        params.load(&file, || Ok(())).map(|loaded| loaded.rows).map_err(strip)
     }
 
     fn mistakes(name: &str, content: &str, params: &str) -> String {
@@ -412,7 +418,7 @@ mod tests {
             let params =
                 format!(r#"{{"format": "preference", "limit": 160, "path": "{path}"{more}}}"#);
             let params: Params = serde_json::from_str(&params).unwrap();
-            params.load(&params.rows(None).unwrap()).unwrap()
+            params.load(&params.rows(None).unwrap(), || Ok(())).unwrap()
         };
         assert_eq!(load("").broken(), Some(18));
         assert_eq!(load(r#", "prompt_end": "\n\nAssistant:""#).broken(), None);

@@ -80,7 +80,8 @@ Prompts that begin with one and the same prompt, as the turns of a dialogue do, 
     ) -> Result<(), StageError> {
         let reader = Reader::open(&inputs.rows.source)?;
         let format = reader.format();
-        let rows: Vec<Row> = reader.collect::<Result<_, _>>()?;
+        let heard = |row| context.heard().and(row);
+        let rows: Vec<Row> = reader.map(heard).collect::<Result<_, _>>()?;
         let sides = split(rows, params.test, params.group.as_deref(), context.stream("split"))?;
         write_all(&outputs.train.path, format, &sides.train)?;
         write_all(&outputs.test.path, format, &sides.test)?;

@@ -76,6 +76,7 @@ impl Stage for TrainTokenizer {
     ) -> Result<(), StageError> {
         let mut texts = Vec::new();
         for row in Reader::open(&inputs.rows.source)? {
+            context.heard()?;
             texts.extend(texts_of(row?));
         }
         let size = train(&params, &texts, &outputs.tokenizer.path)?;
