@@ -375,6 +375,11 @@ mod tests {
             of("params: { s: 5 }\nseed: '${params.s}'\nstages: { a: { kind: make } }"),
             json!(5)
         );
+        // What a stage says of its own seed may go by the pipeline's.
+        assert_eq!(
+            of("seed: 3\nstages: { a: { kind: make, with: { seed: '${seed}' } } }"),
+            json!(3)
+        );
         // A kind that draws nothing is the same whatever the seed.
         assert_eq!(of("seed: 3\nstages: { a: { kind: still } }"), Value::Null);
         let deep = "seed: 3\nstages: { a: { kind: make, with: { deep: { b: 's${seed}' } } } }";

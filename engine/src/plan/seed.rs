@@ -2,7 +2,7 @@
 //! one is said where it is included, else the pipeline's, else 0.
 
 use super::instances::Instance;
-use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, interpolate};
+use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, Scope, interpolate};
 
 /// The parameter of every kind that draws.
 pub(super) const SEED: &str = "seed";
@@ -10,23 +10,29 @@ pub(super) const SEED: &str = "seed";
 /// Beyond it, not every reader of JSON tells two numbers apart.
 const LARGEST: u64 = 1 << 53;
 
-/// The seed of `instance`, whose scope has none yet.
+/// The seed of `instance`. Where the stage says its own, `${seed}` is that of what it stands in.
 pub(super) fn of(instance: &Instance<'_>, pipeline: &Pipeline, mistakes: &mut Mistakes) -> u64 {
+    let scope = Scope { seed: None, ..instance.scope(pipeline) };
+    let around = pipeline.seed_below(&instance.spec.prefix);
+    let around = around.map_or(0, |node| number(node, &scope, pipeline, mistakes));
     let own = instance.spec.with.get(SEED).filter(|_| instance.kind.uses_seed);
-    let Some(node) = own.or_else(|| pipeline.seed_below(&instance.spec.prefix)) else { return 0 };
-    let scope = instance.scope(pipeline);
-    let Some(node) = interpolate(node, &scope, &pipeline.sources, mistakes) else { return 0 };
-    let number = |node: &Node| match &node.data {
-        Data::Number(number) => number.as_u64().filter(|number| *number <= LARGEST),
-        _ => None,
+    let scope = Scope { seed: Some(around), ..scope };
+    own.map_or(around, |node| number(node, &scope, pipeline, mistakes))
+}
+
+/// What `node` stands for; 0 where that is a mistake.
+fn number(node: &Node, scope: &Scope<'_>, pipeline: &Pipeline, mistakes: &mut Mistakes) -> u64 {
+    let Some(node) = interpolate(node, scope, &pipeline.sources, mistakes) else { return 0 };
+    if let Data::Number(number) = &node.data
+        && let Some(seed) = number.as_u64().filter(|seed| *seed <= LARGEST)
+    {
+        return seed;
+    }
+    let problem = Problem::WrongType {
+        what: "`seed`".to_owned(),
+        expected: format!("a whole number from 0 to {LARGEST}"),
+        found: node.described(),
     };
-    number(&node).unwrap_or_else(|| {
-        let problem = Problem::WrongType {
-            what: "`seed`".to_owned(),
-            expected: format!("a whole number from 0 to {LARGEST}"),
-            found: node.described(),
-        };
-        mistakes.add(&pipeline.sources, node.at, problem);
-        0
-    })
+    mistakes.add(&pipeline.sources, node.at, problem);
+    0
 }
