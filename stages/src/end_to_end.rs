@@ -218,6 +218,55 @@ fn rows_to_test_on_are_read_before_training_begins() {
 }
 
 #[test]
+fn rows_tokenised_once_teach_what_rows_as_text_teach() {
+    let row = |i: u8| {
+        let [prompt, chosen, rejected] = [char::from(b'A' + i), 'c', 'r']
+            .map(|letter| letter.to_string().repeat(1 + usize::from(i)));
+        json!({ "prompt": prompt, "chosen": chosen, "rejected": rejected })
+    };
+    let rows: Vec<Value> = (0..40).map(row).collect();
+    let (folder, place) = small_world(&rows, &json!({ "test": 8 }));
+    for purpose in ["text", "completions", "preferences"] {
+        for side in ["train", "test"] {
+            let inputs = [format!("rows=data.{side}"), "tokenizer=fresh.model".to_owned()];
+            let [rows, tokenizer] = &inputs;
+            place.run(
+                &format!("{purpose}-{side}"),
+                "data.tokenize",
+                json!({ "for": purpose }),
+                &[rows, tokenizer],
+            );
+        }
+    }
+    let pretrain = ("train.pretrain", "model=fresh.model", "text=data.train");
+    for (kind, model, data) in [pretrain].into_iter().chain(TRAINED) {
+        let mut params = json!({ "learning_rate": 1e-3, "epochs": 1, "batch": 4 });
+        if kind != "train.pretrain" {
+            params["max_length"] = json!(40);
+        }
+        let port = data.split_once('=').unwrap().0;
+        let given = |from: &str| {
+            let name = format!("{kind} on {from}");
+            let [data, test] = ["train", "test"].map(|side| match from {
+                "text" => format!("data.{side}"),
+                _ => format!("{port}-{side}.tokens"),
+            });
+            let inputs = [format!("{port}={data}"), format!("test={test}"), model.to_owned()];
+            let summary =
+                place.run(&name, kind, params.clone(), &inputs.each_ref().map(String::as_str));
+            let curve =
+                std::fs::read_to_string(folder.path().join(format!("{name}.curve"))).unwrap();
+            (summary, curve)
+        };
+        assert_eq!(given("text"), given("tokens"), "{kind}");
+    }
+    let (kind, model, _) = TRAINED[0];
+    let params = json!({ "learning_rate": 1e-3, "steps": 1 });
+    let error = place.tried("odd", kind, params, &[model, "completions=preferences-train.tokens"]);
+    assert!(error.unwrap_err().contains("`for: completions` is needed"));
+}
+
+#[test]
 #[ignore = "takes minutes"]
 fn a_policy_that_learns_from_preferences_gains_true_reward() {
     let place = tempfile::tempdir().unwrap();

@@ -209,7 +209,7 @@ pub fn plan(
         .collect();
     wiring::join(&mut stages, &instances, &left_out, pipeline, &mut mistakes);
     let stages = graph::order(stages, pipeline, &mut mistakes);
-    let stages = typing::agree(stages, pipeline, &mut mistakes);
+    let stages = typing::agree(stages, catalog, pipeline, &mut mistakes);
     let snapshots = snapshot::resolve(&stages, &left_out, pipeline, &mut mistakes);
     let included = pipeline.modules.iter().filter_map(|module| module.file.clone()).collect();
     mistakes.or(Plan { name: pipeline.name.clone(), stages, left_out, included, snapshots })

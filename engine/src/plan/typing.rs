@@ -1,6 +1,6 @@
 //! Port types: what every output is here, and whether the port that takes it reads that.
 
-use gradus_protocol::catalog::{Port, PortType};
+use gradus_protocol::catalog::{Catalog, Kind, Port, PortType};
 
 use super::{From, Stage};
 use crate::spec::{Mistakes, Pipeline, Problem};
@@ -13,6 +13,7 @@ const ALL: [&str; 3] = [ANY, "file", "folder"];
 /// Works out output types in order and checks every wire. `stages` are sorted already.
 pub(super) fn agree(
     mut stages: Vec<Stage>,
+    catalog: &Catalog,
     pipeline: &Pipeline,
     mistakes: &mut Mistakes,
 ) -> Vec<Stage> {
@@ -32,6 +33,7 @@ pub(super) fn agree(
             if fits(&found, accepts) {
                 continue;
             }
+            let makers = makers(catalog, &found, accepts);
             let accepts: Vec<_> = accepts.iter().map(|name| format!("`{name}`")).collect();
             let from = match &wire.from {
                 From::Stage(index, output) => format!("{}.{output}", stages[*index].id),
@@ -43,6 +45,7 @@ pub(super) fn agree(
                 accepts: accepts.join(" or "),
                 from,
                 found: format!("`{found}`"),
+                makers,
             };
             mistakes.add(&pipeline.sources, wire.at, problem);
         }
@@ -52,6 +55,22 @@ pub(super) fn agree(
 
 fn fits(found: &str, accepts: &[String]) -> bool {
     found == ANY || accepts.iter().any(|it| it == found || ALL.contains(&it.as_str()))
+}
+
+/// The kinds that make something of a type in `wanted` out of a `found`, each with what it makes.
+fn makers(catalog: &Catalog, found: &str, wanted: &[String]) -> Vec<(String, String)> {
+    let takes = |kind: &Kind| {
+        kind.inputs.iter().any(|port| {
+            let PortType::Is(types) = &port.port_type else { return false };
+            !port.optional && !port.many && types.iter().any(|name| name == found)
+        })
+    };
+    let makes = |kind: &Kind| {
+        let PortType::Is(types) = &kind.outputs.first()?.port_type else { return None };
+        let made = types.first().filter(|made| wanted.contains(made))?;
+        Some((kind.kind.clone(), made.clone()))
+    };
+    catalog.kinds.iter().filter(|kind| takes(kind)).filter_map(makes).collect()
 }
 
 fn carried(from: &From, stages: &[Stage]) -> String {

@@ -58,7 +58,15 @@ pub enum Problem {
     #[error("the matrix makes more than {most} variants")]
     TooManyVariants { most: usize },
     #[error("`{port}` takes {accepts}, and `{from}` is {found}")]
-    PortType { port: String, kind: String, accepts: String, from: String, found: String },
+    PortType {
+        port: String,
+        kind: String,
+        accepts: String,
+        from: String,
+        found: String,
+        /// Kinds that would make what is wanted of what is there, and what that is.
+        makers: Vec<(String, String)>,
+    },
     #[error("`{port}` takes one artifact, and {from} brings {count}")]
     FanIn { port: String, from: String, count: usize, first: String },
     #[error("the stages go round in a circle: {0}")]
@@ -247,8 +255,14 @@ impl Problem {
                 "name the file on the command line (`--set NAME=FILE`), or move it into the folder"
                     .to_owned(),
             ),
-            Self::PortType { kind, .. } => {
-                Some(format!("`gradus stages show {kind}` lists ports and types"))
+            Self::PortType { kind, found, makers, .. } => {
+                let list = format!("`gradus stages show {kind}` lists ports and types");
+                Some(match makers.as_slice() {
+                    [] => list,
+                    [(maker, made), ..] => {
+                        format!("`{maker}` makes a `{made}` of {found}; {list}")
+                    }
+                })
             }
             _ => None,
         }

@@ -87,6 +87,12 @@ impl Reader {
         })
     }
 
+    /// The rows that came in through `port`, of which there must be some.
+    pub(crate) fn open_some(port: &str, source: &Source) -> Result<Self, StageError> {
+        let rows = Self::open(source)?;
+        if rows.rows() > 0 { Ok(rows) } else { Err(no_rows(port)) }
+    }
+
     pub(crate) fn format(&self) -> Format {
         self.description.format
     }
@@ -119,6 +125,14 @@ impl Reader {
         }
         Ok(Some(row))
     }
+}
+
+pub(crate) fn no_rows(port: &str) -> StageError {
+    let remedy = match port {
+        "test" => ": set `test` of `data.load`, which is 0 by default, or leave the input out",
+        _ => "",
+    };
+    StageError::refused(format!("`{port}` has no rows{remedy}"))
 }
 
 impl Iterator for Reader {

@@ -3,6 +3,7 @@
 pub(crate) mod dataset;
 pub(crate) mod dataset_folder;
 pub(crate) mod digest;
+pub(crate) mod ids;
 pub(crate) mod json;
 pub(crate) mod tokenizer;
 pub(crate) mod true_reward;
@@ -23,7 +24,7 @@ artifact!(
 );
 artifact!(
     /// Rows of plain text.
-    Text: "text" | "completions" | "preferences"
+    Text: "text" | "completions" | "preferences" | "tokenized_text"
 );
 artifact!(
     /// Prompts; whatever has prompts will do.
@@ -31,15 +32,19 @@ artifact!(
 );
 artifact!(
     /// Prompts with a completion; of a preference the chosen side.
-    Completions: "completions" | "preferences"
+    Completions: "completions" | "preferences" | "tokenized_completions"
 );
 artifact!(
     /// Prompts with a chosen and a rejected completion.
-    Preferences: "preferences"
+    Preferences: "preferences" | "tokenized_preferences"
 );
 artifact!(
     /// Rows of any format.
     Rows: "text" | "prompts" | "completions" | "preferences"
+);
+artifact!(
+    /// Rows as token ids: a safetensors file.
+    Tokens: "tokenized_text" | "tokenized_completions" | "tokenized_preferences"
 );
 artifact!(
     /// What a model thinks of completions: a log-probability for each, as JSON lines.

@@ -151,6 +151,16 @@ impl Codec {
             .map_err(|error| StageError::refused(format!("ids have no text: {error}")))
     }
 
+    /// Two that have one digest make the same ids of every text.
+    pub(crate) fn digest(&self) -> Result<String, StageError> {
+        let written = self.tokenizer.to_string(false);
+        let written =
+            written.map_err(|error| StageError::refused(format!("the tokenizer: {error}")))?;
+        let mut hasher = blake3::Hasher::new_derive_key("gradus 2026 tokenizer");
+        hasher.update(&(self.eos_text.len() as u64).to_le_bytes()).update(self.eos_text.as_bytes());
+        Ok(hasher.update(written.as_bytes()).finalize().to_hex().to_string())
+    }
+
     /// Where two tokenizers are not the same, in words.
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         if self.eos_text != other.eos_text {
@@ -269,6 +279,9 @@ pub(crate) mod tests {
         let other = Codec::open(other.path()).unwrap();
         let one = sentence_piece(&["A"]);
         assert_eq!(one.difference(&sentence_piece(&["A"])), None);
+        let digest = |codec: &Codec| codec.digest().unwrap();
+        assert_eq!(digest(&one), digest(&sentence_piece(&["A"])));
+        assert_ne!(digest(&one), digest(&other));
         let found = one.difference(&other).unwrap();
         assert_eq!(found, "token 3 is `▁The` in one and `▁desk` in the other");
         assert!(one.difference(&sentence_piece(&["<s>", "A"])).unwrap().contains("rules"));

@@ -9,6 +9,7 @@ pub(crate) mod mistakes;
 pub(crate) mod read;
 pub(crate) mod split;
 pub(crate) mod synthetic;
+pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
 
 use crate::stage::AnyStage;
@@ -17,5 +18,6 @@ pub(crate) const STAGES: &[AnyStage] = &[
     AnyStage::of::<load::Load>(),
     AnyStage::of::<split::Split>(),
     AnyStage::of::<synthetic::Synthetic>(),
+    AnyStage::of::<tokenize::Tokenize>(),
     AnyStage::of::<tokenizer::TrainTokenizer>(),
 ];

@@ -52,7 +52,7 @@ fn seen(rows: &[&Example], device: Device) -> Tensor {
     let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(1).max(2) - 1;
     let mut ids = Vec::new();
     for row in rows {
-        for end in (1..row.ids.len()).filter(|place| row.learn[*place]) {
+        for end in row.places().map(|place| place + 1) {
             let before = row.ids[..end].iter().chain(std::iter::repeat_n(&row.ids[0], width - end));
             ids.extend(before.map(|id| i64::from(*id)));
         }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tch::{Kind, Tensor};
 
 use crate::{
-    artifact::{self, tokenizer::Codec},
+    artifact,
     context::Context,
     error::StageError,
     nn::{
@@ -25,9 +25,8 @@ use crate::{
     },
     port::{Out, ports},
     prepare::{
-        examples::{Preference, Prepared, Report, preferences},
-        rows,
-        tally::{Fit, Made},
+        examples::{Comparison, comparisons},
+        tally::Fit,
         truncation::TooLong,
     },
     stage::Stage,
@@ -103,17 +102,24 @@ texts a cut leaves the same are dropped.";
         let base = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
         let base = base.with_score_head(context.stream("score head")).trainable();
         let fit = Fit::new(&base, params.max_length, params.too_long)?;
-        let mut read = |port, source, margins| {
+        let mut read = |port, source| {
             let report = &mut |done, all| context.progress(done, all, "rows read", "");
-            comparisons(port, source, &base.codec, fit, margins, report)
+            comparisons(port, source, &base.codec, fit, report)
         };
-        let rows = read("preferences", &inputs.preferences.source, params.use_margin)?;
+        let rows = read("preferences", &inputs.preferences.source)?;
+        if params.use_margin {
+            with_margins("preferences", &rows.rows)?;
+        }
         // Read before training, which must not be lost to a mistake in them.
         let test = inputs.test.as_ref();
-        let test = test.map(|test| read("test", &test.source, false)).transpose()?;
+        let test = test.map(|test| read("test", &test.source)).transpose()?;
         context.tally("", &rows.tally);
-        let objective =
-            Comparisons { rows: rows.rows, numbers: rows.numbers, centring: params.centring };
+        let objective = Comparisons {
+            rows: rows.rows,
+            numbers: rows.numbers,
+            use_margin: params.use_margin,
+            centring: params.centring,
+        };
         let order = context.stream("order");
         let curve = train(&base.model, &objective, &params.training, order, context)?;
         if let Some(test) = test {
@@ -129,46 +135,14 @@ texts a cut leaves the same are dropped.";
     }
 }
 
-/// Comparisons from the rows of a port; with `margins`, all must have one.
-fn comparisons(
-    port: &'static str,
-    source: &gradus_protocol::Source,
-    codec: &Codec,
-    fit: Fit,
-    margins: bool,
-    report: Report,
-) -> Result<Prepared<Comparison>, StageError> {
-    let most = (fit.too_long == TooLong::Drop).then_some(fit.tokens);
-    preferences(port, source, fit, report, |row: &Preference| {
-        let margin = match (margins, row.margin) {
-            (false, _) => 0.0,
-            (true, Some(margin)) => margin,
-            (true, None) => {
-                return Err(StageError::refused(format!(
-                    "`use_margin` is true, and the rows of `{port}` have no `margin`"
-                )));
-            }
-        };
-        let Some(scored) = rows::scored(codec, row, most)? else { return Ok(Made::Dropped) };
-        let (chosen, rejected) = (scored.chosen, scored.rejected);
-        let mut pair = Comparison { prompt: row.prompt.clone(), chosen, rejected, margin };
-        let cut = [fit.cut(&mut pair.chosen), fit.cut(&mut pair.rejected)].contains(&true);
-        Ok(match cut {
-            true if pair.chosen == pair.rejected => Made::Dropped,
-            true => Made::Cut(pair),
-            false => Made::Whole(pair),
-        })
-    })
-}
-
-/// Two whole texts; the first is preferred, by `margin` where that is known.
-#[derive(Debug, Clone)]
-pub(crate) struct Comparison {
-    /// What both begin with.
-    pub(crate) prompt: String,
-    pub(crate) chosen: Vec<u32>,
-    pub(crate) rejected: Vec<u32>,
-    pub(crate) margin: f64,
+/// Refuses rows without margins.
+fn with_margins(port: &str, rows: &[Comparison]) -> Result<(), StageError> {
+    if rows.iter().all(|row| row.margin.is_some()) {
+        return Ok(());
+    }
+    Err(StageError::refused(format!(
+        "`use_margin` is true, and the rows of `{port}` have no `margin`"
+    )))
 }
 
 /// `−log σ(s_c − s_l − m)` (Bradley & Terry 1952; m as in Touvron et al. 2023, eq. 2), plus `c (s_c + s_l)²`
@@ -192,6 +166,8 @@ pub(crate) struct Comparisons {
     pub(crate) rows: Vec<Comparison>,
     /// Which row of the data each is.
     pub(crate) numbers: Vec<usize>,
+    /// Whether pairs are to differ by their margins.
+    pub(crate) use_margin: bool,
     /// Weight of `(s_c + s_l)²`.
     pub(crate) centring: f64,
 }
@@ -219,13 +195,17 @@ impl Objective for Comparisons {
     }
 
     fn loss(&self, model: &Model, rows: &[usize]) -> Result<Loss, StageError> {
-        let ids: Vec<&[u32]> = (rows.iter().map(|row| self.rows[*row].chosen.as_slice()))
-            .chain(rows.iter().map(|row| self.rows[*row].rejected.as_slice()))
+        let ids: Vec<&[u32]> = (rows.iter().map(|row| &*self.rows[*row].chosen))
+            .chain(rows.iter().map(|row| &*self.rows[*row].rejected))
             .collect();
         let scores = model.scores(&Batch::right(&ids, model.pad(), model.device())).chunk(2, 0);
         let (chosen, rejected) = (&scores[0], &scores[1]);
         #[expect(clippy::cast_possible_truncation, reason = "scores are float32")]
-        let margins: Vec<f32> = rows.iter().map(|row| self.rows[*row].margin as f32).collect();
+        let margin = |row: &usize| match self.rows[*row].margin {
+            Some(margin) if self.use_margin => margin as f32,
+            _ => 0.0,
+        };
+        let margins: Vec<f32> = rows.iter().map(margin).collect();
         let margins = Tensor::from_slice(&margins).to_device(model.device());
         let losses = comparison_losses(chosen, rejected, Some(&margins), self.centring);
         let sum = |x: Tensor| x.detach().sum(Kind::Float);
@@ -254,14 +234,13 @@ pub(crate) fn quality(
     rows: &[Comparison],
     report: impl FnMut(usize, usize) -> Result<(), StageError>,
 ) -> Result<Quality, StageError> {
-    let texts: Vec<&[u32]> =
-        rows.iter().flat_map(|row| [row.chosen.as_slice(), row.rejected.as_slice()]).collect();
+    let texts: Vec<&[u32]> = rows.iter().flat_map(|row| [&*row.chosen, &*row.rejected]).collect();
     let scores = scores(model, &texts, report)?;
     let margins: Vec<f64> = scores.chunks(2).map(|pair| pair[0] - pair[1]).collect();
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let claims: Vec<(f64, bool)> =
         margins.iter().flat_map(|m| [(sigmoid(*m), true), (sigmoid(-*m), false)]).collect();
-    let prompts: Vec<&[u8]> = rows.iter().map(|row| row.prompt.as_bytes()).collect();
+    let prompts: Vec<&[u8]> = rows.iter().map(|row| row.asked.bytes()).collect();
     let ranking = Ranking::of(&margins, &prompts);
     Ok(Quality { ranking, calibration_error: calibration_error(&claims) })
 }
@@ -271,9 +250,12 @@ mod tests {
     use tch::{Device, IndexOp};
 
     use super::*;
-    use crate::nn::{
-        config::{Config, tests::tiny},
-        stream::Stream,
+    use crate::{
+        nn::{
+            config::{Config, tests::tiny},
+            stream::Stream,
+        },
+        prepare::token_rows::Asked,
     };
 
     #[test]
@@ -309,10 +291,10 @@ mod tests {
     #[test]
     fn odds_of_three_to_one_that_hold_three_times_in_four_are_calibrated() {
         let row = |chosen: u32, rejected: u32| Comparison {
-            prompt: String::new(),
-            chosen: vec![5, chosen],
-            rejected: vec![rejected],
-            margin: 0.0,
+            chosen: vec![5, chosen].into(),
+            rejected: vec![rejected].into(),
+            margin: None,
+            asked: Asked::of(""),
         };
         let (won, lost) = (row(2, 3), row(3, 2));
         let rows = [won.clone(), won.clone(), won.clone(), lost];

@@ -3,35 +3,59 @@
 //! A token attends to earlier tokens of its own segment; segment 0 is padding. Plain rows have one
 //! segment each, packed rows several, so one rule masks both.
 
+use std::ops::Range;
+
 use tch::{Device, Kind, Tensor};
 
+use crate::artifact::ids::Ids;
+
 /// A row of tokens, and which of them a loss is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Example {
-    pub(crate) ids: Vec<u32>,
-    pub(crate) learn: Vec<bool>,
+    pub(crate) ids: Ids,
+    /// Where the loss is: ranges of `ids`, in order and apart.
+    learn: Vec<Range<usize>>,
 }
 
 impl Example {
     /// A row whose loss is about what follows the first `prompt` tokens.
-    pub(crate) fn after_prompt(ids: Vec<u32>, prompt: usize) -> Self {
-        let learn = (0..ids.len()).map(|i| i >= prompt).collect();
+    pub(crate) fn after_prompt(ids: impl Into<Ids>, prompt: usize) -> Self {
+        let ids = ids.into();
+        let learn = (prompt < ids.len()).then_some(prompt..ids.len()).into_iter().collect();
         Self { ids, learn }
     }
 
+    /// A row whose loss is where `mask` is true.
+    #[cfg(test)]
+    pub(crate) fn masked(ids: Vec<u32>, mask: &[bool]) -> Self {
+        let place = |i: usize| mask[i].then_some(i..i + 1);
+        Self { learn: (0..ids.len()).filter_map(place).collect(), ids: ids.into() }
+    }
+
+    /// The tokens that the loss is about.
+    fn learnt(&self) -> impl Iterator<Item = usize> {
+        self.learn.iter().cloned().flatten()
+    }
+
+    /// Whether the loss is about each token.
+    pub(crate) fn mask(&self) -> impl Iterator<Item = bool> {
+        let mut learnt = self.learnt().peekable();
+        (0..self.ids.len()).map(move |i| learnt.next_if_eq(&i).is_some())
+    }
+
     /// Places whose next token is to be learnt.
-    fn places(&self) -> impl Iterator<Item = usize> {
-        (1..self.ids.len()).filter(|i| self.learn[*i]).map(|i| i - 1)
+    pub(crate) fn places(&self) -> impl Iterator<Item = usize> {
+        self.learnt().filter(|i| *i > 0).map(|i| i - 1)
     }
 
     /// How many tokens the loss is about, predicted or not.
     pub(crate) fn marked(&self) -> usize {
-        self.learn.iter().filter(|learn| **learn).count()
+        self.learn.iter().map(Range::len).sum()
     }
 
     /// How many tokens are learnt; nothing predicts the first of a row.
     pub(crate) fn labels(&self) -> usize {
-        self.places().count()
+        self.marked() - usize::from(self.learn.first().is_some_and(|first| first.start == 0))
     }
 }
 

@@ -143,8 +143,9 @@ mod tests {
     };
 
     fn objective() -> Likelihood {
-        let row =
-            |i: u32| Example::after_prompt((0..4 + i % 5).map(|j| 2 + (i + j) % 9).collect(), 1);
+        let row = |i: u32| {
+            Example::after_prompt((0..4 + i % 5).map(|j| 2 + (i + j) % 9).collect::<Vec<_>>(), 1)
+        };
         Likelihood::plain((0..16).map(row).collect())
     }
 

@@ -13,7 +13,7 @@ pub(crate) mod decoder;
 pub(crate) mod distinct;
 pub(crate) mod generate;
 pub(crate) mod head;
-mod header;
+pub(crate) mod header;
 pub(crate) mod likelihood;
 pub(crate) mod logprob;
 pub(crate) mod model_folder;

@@ -64,17 +64,17 @@ fn examples(fixture: &Fixture, batch: &str) -> Vec<Vec<Example>> {
     let (ids, labels) = (rows("input_ids").unwrap(), rows("labels").unwrap());
     let (masks, positions) = (rows("attention_mask"), rows("position_ids"));
     let bin = |r: usize| {
-        let mut bin: Vec<Example> = Vec::new();
+        let mut bin: Vec<(Vec<u32>, Vec<bool>)> = Vec::new();
         for i in (0..ids[r].len()).filter(|i| masks.as_ref().is_none_or(|masks| masks[r][*i] == 1))
         {
             if bin.is_empty() || positions.as_ref().is_some_and(|positions| positions[r][i] == 0) {
-                bin.push(Example { ids: Vec::new(), learn: Vec::new() });
+                bin.push((Vec::new(), Vec::new()));
             }
-            let row = bin.last_mut().unwrap();
-            row.ids.push(ids[r][i].try_into().unwrap());
-            row.learn.push(labels[r][i] != -100);
+            let (row, learn) = bin.last_mut().unwrap();
+            row.push(ids[r][i].try_into().unwrap());
+            learn.push(labels[r][i] != -100);
         }
-        bin
+        bin.into_iter().map(|(ids, learn)| Example::masked(ids, &learn)).collect()
     };
     (0..ids.len()).map(bin).collect()
 }

@@ -26,10 +26,14 @@ use crate::{
     policy::{
         log_probs::LogProbs,
         losses::{DpoLoss, DpoSettings, Ratios, metrics},
-        pairs::{Pair, read_pairs, sequence_log_probs},
+        sequences::sequence_log_probs,
     },
     port::{Out, file_of, ports},
-    prepare::{examples::Prepared, tally::Fit, truncation::TooLong},
+    prepare::{
+        examples::{Pair, Prepared, pairs},
+        tally::Fit,
+        truncation::TooLong,
+    },
     rules::{param, rule},
     stage::Stage,
 };
@@ -140,19 +144,19 @@ dropped.";
         let fit = Fit::new(&policy, params.max_length, params.too_long)?;
         let mut read = |port, source| {
             let report = &mut |done, all| context.progress(done, all, "rows read", "");
-            read_pairs(port, source, &policy.codec, fit, report)
+            pairs(port, source, &policy.codec, fit, report)
         };
-        let pairs = read("preferences", &inputs.preferences.source)?;
+        let rows = read("preferences", &inputs.preferences.source)?;
         // Read before training, which must not be lost to a mistake in them.
         let test = inputs.test.as_ref().map(|test| read("test", &test.source)).transpose()?;
-        context.tally("", &pairs.tally);
+        context.tally("", &rows.tally);
         if let Some(test) = &test {
             context.tally("test_", &test.tally);
         }
-        let all = pairs.rows.iter().chain(test.iter().flat_map(|test| &test.rows));
+        let all = rows.rows.iter().chain(test.iter().flat_map(|test| &test.rows));
         let reference = reference(&inputs, &policy, all, context)?;
         let test = test.map(|test| Dpo::new(settings, test, &reference)).transpose()?;
-        let objective = Dpo::new(settings, pairs, &reference)?;
+        let objective = Dpo::new(settings, rows, &reference)?;
         let policy = policy.trainable();
         let order = context.stream("order");
         let curve = train(&policy.model, &objective, &params.training, order, context)?;
@@ -218,7 +222,7 @@ impl Dpo {
         };
         let pairs = policy.iter().zip(&self.reference);
         let margins = pairs.map(|(p, r)| reward(p[0], r[0]) - reward(p[1], r[1]));
-        let prompts: Vec<&[u32]> = self.pairs.iter().map(Pair::prompt).collect();
+        let prompts: Vec<&[u8]> = self.pairs.iter().map(|pair| pair.asked.bytes()).collect();
         Ok(Ranking::of(&margins.collect::<Vec<_>>(), &prompts))
     }
 }

@@ -8,10 +8,11 @@ use std::{collections::BTreeMap, fs, path::Path};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use super::pairs::{Pair, sequence_log_probs};
+use super::sequences::sequence_log_probs;
 use crate::{
     error::StageError,
     nn::{batch::Example, batches, decoder::Model},
+    prepare::examples::Pair,
 };
 
 /// Names a row: a hash of its ids and of which of them are learnt.
@@ -21,8 +22,8 @@ pub(super) struct Key(String);
 impl Key {
     fn of(row: &Example) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("gradus 2026 tokens of a row");
-        for (id, learn) in row.ids.iter().zip(&row.learn) {
-            hasher.update(&id.to_le_bytes()).update(&[u8::from(*learn)]);
+        for (id, learn) in row.ids.iter().zip(row.mask()) {
+            hasher.update(&id.to_le_bytes()).update(&[u8::from(learn)]);
         }
         Self(hasher.finalize().to_hex()[..32].to_owned())
     }
@@ -122,11 +123,14 @@ impl LogProbs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{config::tests::tiny, stream::Stream};
+    use crate::{
+        nn::{config::tests::tiny, stream::Stream},
+        prepare::token_rows::Asked,
+    };
 
     fn pair(chosen: &[u32], rejected: &[u32]) -> Pair {
         let row = |ids: &[u32]| Example::after_prompt(ids.to_vec(), 1);
-        Pair { chosen: row(chosen), rejected: row(rejected) }
+        Pair { chosen: row(chosen), rejected: row(rejected), asked: Asked::of("") }
     }
 
     fn model() -> Model {

@@ -3,8 +3,8 @@
 pub(crate) mod dpo;
 mod log_probs;
 pub(crate) mod losses;
-pub(crate) mod pairs;
 mod reference;
+pub(crate) mod sequences;
 
 use crate::stage::AnyStage;
 

@@ -17,12 +17,13 @@ use crate::{
     context::Context,
     error::StageError,
     nn::{config::Head, pretrained::Pretrained},
-    policy::{
-        log_probs::LogProbs,
-        pairs::{Pair, read_pairs},
-    },
+    policy::log_probs::LogProbs,
     port::{Out, ports},
-    prepare::{tally::Fit, truncation::TooLong},
+    prepare::{
+        examples::{Pair, pairs},
+        tally::Fit,
+        truncation::TooLong,
+    },
     stage::Stage,
 };
 
@@ -75,14 +76,14 @@ impl Stage for Reference {
         let reference = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
         let fit = Fit::new(&reference, params.max_length, params.too_long)?;
         let test = inputs.test.as_ref().map(|test| ("test_", "test", test));
-        let mut pairs = Vec::new();
+        let mut all = Vec::new();
         for (prefix, port, rows) in
             [Some(("", "preferences", &inputs.preferences)), test].into_iter().flatten()
         {
             let report = &mut |done, all| context.progress(done, all, "rows read", "");
-            let read = read_pairs(port, &rows.source, &reference.codec, fit, report)?;
+            let read = pairs(port, &rows.source, &reference.codec, fit, report)?;
             context.tally(prefix, &read.tally);
-            pairs.extend(read.rows);
+            all.extend(read.rows);
         }
         let mut keeper = Keeper::new(context);
         let known = keeper.known();
@@ -91,11 +92,11 @@ impl Stage for Reference {
             Ok(())
         };
         let report = |done, all| context.progress(done, all, "completions", "");
-        let pairs: &[Pair] = &pairs;
-        let all = LogProbs::compute_from(&reference.model, pairs.iter(), known, keep, report)?;
-        context.summary("completions", all.len() as f64);
-        context.summary("log_prob_mean", all.mean());
-        all.save(&outputs.log_probs.path)
+        let all: &[Pair] = &all;
+        let found = LogProbs::compute_from(&reference.model, all.iter(), known, keep, report)?;
+        context.summary("completions", found.len() as f64);
+        context.summary("log_prob_mean", found.mean());
+        found.save(&outputs.log_probs.path)
     }
 }
 

@@ -1,32 +1,20 @@
-//! Rows on disk as the examples that a loss takes.
+//! Rows of token ids as the examples that a loss takes: which of their tokens stay, and which are learnt.
 
 use std::collections::BTreeSet;
 
 use gradus_protocol::Source;
-use rayon::prelude::*;
 
 use super::{
-    rows::{self, IGNORED, Labelled},
     tally::{Fit, Made, Tally},
-    truncation::{TooLong, Truncation},
+    token_rows::{Asked, Purpose, TokenRow},
+    tokenising::{Report, token_rows},
+    truncation::TooLong,
 };
-pub(crate) use crate::artifact::dataset::PreferenceRow as Preference;
 use crate::{
-    artifact::{
-        dataset::{CompletionRow, Fields, Row},
-        dataset_folder::Reader,
-        tokenizer::Codec,
-    },
+    artifact::{dataset_folder::Reader, ids::Ids, tokenizer::Codec},
     error::StageError,
     nn::batch::Example,
 };
-
-impl From<Labelled> for Example {
-    fn from(row: Labelled) -> Self {
-        let learn = row.labels.iter().map(|label| *label != IGNORED).collect();
-        Self { ids: row.ids, learn }
-    }
-}
 
 /// What was made of the rows of a port, and what became of the others.
 pub(crate) struct Prepared<T> {
@@ -36,24 +24,21 @@ pub(crate) struct Prepared<T> {
     pub(crate) tally: Tally,
 }
 
-/// Hears how many of how many rows are read, and ends it if the person asked for that.
-pub(crate) type Report<'a> = &'a mut dyn FnMut(usize, usize) -> Result<(), StageError>;
+/// Two completions of one prompt, to be made more and less likely.
+pub(crate) struct Pair {
+    pub(crate) chosen: Example,
+    pub(crate) rejected: Example,
+    pub(crate) asked: Asked,
+}
 
-/// Whole texts, each ended; of a row with a prompt, prompt and completion together.
-pub(crate) fn texts(
-    port: &str,
-    source: &Source,
-    codec: &Codec,
-    report: Report,
-) -> Result<Vec<Labelled>, StageError> {
-    let mut texts = Vec::new();
-    let text = |row: Row| {
-        // Plain text is all prompt.
-        let text = format!("{}{}", row.prompt(), row.completion().unwrap_or_default());
-        rows::text(codec, &text)
-    };
-    on_all_cores(port, source, report, text, |text| texts.push(text))?;
-    Ok(texts)
+/// Two whole texts, to be scored.
+#[derive(Debug, Clone)]
+pub(crate) struct Comparison {
+    pub(crate) chosen: Ids,
+    pub(crate) rejected: Ids,
+    /// By how much the first is better, where somebody measured it.
+    pub(crate) margin: Option<f64>,
+    pub(crate) asked: Asked,
 }
 
 /// Prompts with the completion to imitate; what has nothing left to learn is dropped.
@@ -65,34 +50,89 @@ pub(crate) fn completions(
     completion_only: bool,
     report: Report,
 ) -> Result<Prepared<Example>, StageError> {
-    prepared(port, source, fit, report, |row| {
-        let completion = row.completion().ok_or_else(|| wanted("completions"))?.to_owned();
-        let row = CompletionRow { prompt: row.prompt().to_owned(), completion };
-        let row = rows::completion(codec, &row, completion_only)?;
-        let long = row.ids.len() > fit.tokens;
-        if long && fit.too_long == TooLong::Drop {
-            return Ok(Made::Dropped);
-        }
-        Ok(match rows::truncated(&row, fit.tokens, Truncation::KeepStart).map(Example::from) {
-            None => Made::Dropped,
-            Some(example) if long => Made::Cut(example),
-            Some(example) => Made::Whole(example),
-        })
-    })
+    let rows = token_rows(port, source, codec, Purpose::Completions, report)?;
+    prepared(port, fit, rows.iter().map(|row| imitated(&row, fit, completion_only)))
 }
 
-/// What `make` makes of every preference.
-pub(crate) fn preferences<T: Send>(
+/// Pairs of completions; a pair without a completion left is dropped.
+pub(crate) fn pairs(
     port: &'static str,
     source: &Source,
+    codec: &Codec,
     fit: Fit,
     report: Report,
-    make: impl Fn(&Preference) -> Result<Made<T>, StageError> + Sync,
+) -> Result<Prepared<Pair>, StageError> {
+    let rows = token_rows(port, source, codec, Purpose::Preferences, report)?;
+    prepared(port, fit, rows.iter().map(|row| paired(&row, fit)))
+}
+
+/// Pairs of whole texts; those that a cut leaves the same are dropped.
+pub(crate) fn comparisons(
+    port: &'static str,
+    source: &Source,
+    codec: &Codec,
+    fit: Fit,
+    report: Report,
+) -> Result<Prepared<Comparison>, StageError> {
+    let rows = token_rows(port, source, codec, Purpose::Preferences, report)?;
+    prepared(port, fit, rows.iter().map(|row| compared(&row, fit)))
+}
+
+fn prepared<T>(
+    port: &'static str,
+    fit: Fit,
+    made: impl Iterator<Item = Made<T>>,
 ) -> Result<Prepared<T>, StageError> {
-    prepared(port, source, fit, report, |row| match row.fields {
-        Fields::Preference(row) => make(&row),
-        _ => Err(wanted("preferences")),
-    })
+    let (mut rows, mut numbers, mut tally) = (Vec::new(), Vec::new(), Tally::new(port, fit));
+    for (number, made) in made.enumerate() {
+        if let Some(row) = tally.keep(made) {
+            rows.push(row);
+            numbers.push(number);
+        }
+    }
+    Ok(Prepared { rows, numbers, tally: tally.some_left()? })
+}
+
+/// What stays of a text of which the first `prompt` tokens are not learnt.
+fn kept(text: &Ids, prompt: usize, fit: Fit) -> Option<Example> {
+    let range = fit.too_long.kept(text.len(), fit.tokens)?;
+    let prompt = prompt.saturating_sub(range.start);
+    Some(Example::after_prompt(text.part(range), prompt))
+}
+
+pub(super) fn imitated(row: &TokenRow<Ids>, fit: Fit, completion_only: bool) -> Made<Example> {
+    let prompt = if completion_only { row.prompt } else { 0 };
+    match kept(&row.text, prompt, fit) {
+        Some(example) if example.marked() > 0 => Made::new(example, row.text.len() > fit.tokens),
+        _ => Made::Dropped,
+    }
+}
+
+pub(super) fn paired(row: &TokenRow<Ids>, fit: Fit) -> Made<Pair> {
+    let rejected = row.rejected.as_ref().unwrap_or(&row.text);
+    let fills = row.prompt >= fit.tokens && fit.too_long != TooLong::CutStart;
+    let kept = |text| kept(text, row.prompt, fit);
+    match (kept(&row.text), kept(rejected)) {
+        (Some(chosen), Some(rejected_kept)) if !fills => {
+            let long = row.text.len().max(rejected.len()) > fit.tokens;
+            Made::new(Pair { chosen, rejected: rejected_kept, asked: row.asked }, long)
+        }
+        _ => Made::Dropped,
+    }
+}
+
+pub(super) fn compared(row: &TokenRow<Ids>, fit: Fit) -> Made<Comparison> {
+    let rejected = row.rejected.as_ref().unwrap_or(&row.text);
+    let kept = |text: &Ids| fit.too_long.kept(text.len(), fit.tokens).map(|range| text.part(range));
+    let Some((chosen, rejected_kept)) = kept(&row.text).zip(kept(rejected)) else {
+        return Made::Dropped;
+    };
+    let long = row.text.len().max(rejected.len()) > fit.tokens;
+    if long && chosen == rejected_kept {
+        return Made::Dropped;
+    }
+    let (margin, asked) = (row.margin, row.asked);
+    Made::new(Comparison { chosen, rejected: rejected_kept, margin, asked }, long)
 }
 
 /// Prompts, each once.
@@ -109,7 +149,7 @@ pub(crate) fn prompts(
     most: Option<usize>,
 ) -> Result<Prompts, StageError> {
     let (mut seen, mut texts, mut repeated) = (BTreeSet::new(), Vec::new(), 0);
-    for row in open(port, source)? {
+    for row in Reader::open_some(port, source)? {
         let prompt = row?.prompt().to_owned();
         if seen.insert(prompt.clone()) {
             texts.push(prompt);
@@ -121,65 +161,45 @@ pub(crate) fn prompts(
     Ok(Prompts { texts, repeated })
 }
 
-fn wanted(format: &str) -> StageError {
-    StageError::refused(format!("the rows are no {format}"))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn prepared<T: Send>(
-    port: &'static str,
-    source: &Source,
-    fit: Fit,
-    report: Report,
-    make: impl Fn(Row) -> Result<Made<T>, StageError> + Sync,
-) -> Result<Prepared<T>, StageError> {
-    let (mut rows, mut numbers, mut tally) = (Vec::new(), Vec::new(), Tally::new(port, fit));
-    let mut number = 0;
-    on_all_cores(port, source, report, make, |made| {
-        if let Some(row) = tally.keep(made) {
-            rows.push(row);
-            numbers.push(number);
-        }
-        number += 1;
-    })?;
-    Ok(Prepared { rows, numbers, tally: tally.some_left()? })
-}
-
-/// Rows that are in memory at once, beside what is made of them.
-const AT_ONCE: usize = 4096;
-
-/// Hands what `make` makes of every row to `take`, in order. Tokenising is most of the work, so rows are made on
-/// all cores.
-fn on_all_cores<T: Send>(
-    port: &str,
-    source: &Source,
-    report: Report,
-    make: impl Fn(Row) -> Result<T, StageError> + Sync,
-    mut take: impl FnMut(T),
-) -> Result<(), StageError> {
-    let mut reader = open(port, source)?;
-    let (all, mut done) = (usize::try_from(reader.rows()).unwrap_or(usize::MAX), 0);
-    report(done, all)?;
-    loop {
-        let rows = reader.by_ref().take(AT_ONCE).collect::<Result<Vec<Row>, _>>()?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        done += rows.len();
-        let results: Result<Vec<T>, StageError> = rows.into_par_iter().map(&make).collect();
-        results?.into_iter().for_each(&mut take);
-        report(done, all)?;
+    fn row(prompt: usize, text: &[u32], rejected: Option<&[u32]>) -> TokenRow<Ids> {
+        let ids = |ids: &[u32]| Ids::from(ids.to_vec());
+        let rejected = rejected.map(ids);
+        TokenRow { text: ids(text), rejected, prompt, margin: None, asked: Asked::of("") }
     }
-}
 
-/// The rows of a port, of which there must be some.
-fn open(port: &str, source: &Source) -> Result<Reader, StageError> {
-    let rows = Reader::open(source)?;
-    if rows.rows() > 0 {
-        return Ok(rows);
+    #[test]
+    fn a_row_cut_to_its_prompt_has_nothing_to_learn_from() {
+        let row = row(2, &[1, 2, 3], None);
+        let made = |most, too_long| imitated(&row, Fit::of(most, too_long), true);
+        assert!(matches!(made(2, TooLong::Cut), Made::Dropped));
+        let Made::Cut(kept) = made(1, TooLong::CutStart) else { panic!("it is cut") };
+        assert_eq!(kept, Example::after_prompt(vec![3], 0));
+        let Made::Whole(kept) = made(3, TooLong::Drop) else { panic!("it fits") };
+        assert_eq!(kept, Example::after_prompt(vec![1, 2, 3], 2));
     }
-    let remedy = match port {
-        "test" => ": set `test` of `data.load`, which is 0 by default, or leave the input out",
-        _ => "",
-    };
-    Err(StageError::refused(format!("`{port}` has no rows{remedy}")))
+
+    #[test]
+    fn keeping_the_end_moves_where_the_completion_starts() {
+        let row = row(3, &[1, 2, 3, 4], Some(&[1, 2, 3, 5, 6, 7]));
+        let Made::Cut(pair) = paired(&row, Fit::of(2, TooLong::CutStart)) else {
+            panic!("it is cut")
+        };
+        assert_eq!(pair.chosen, Example::after_prompt(vec![3, 4], 1));
+        assert_eq!(pair.rejected, Example::after_prompt(vec![6, 7], 0));
+        assert!(matches!(paired(&row, Fit::of(3, TooLong::Cut)), Made::Dropped));
+        assert!(matches!(paired(&row, Fit::of(4, TooLong::Cut)), Made::Cut(_)));
+        assert!(matches!(paired(&row, Fit::of(4, TooLong::Drop)), Made::Dropped));
+    }
+
+    #[test]
+    fn texts_that_a_cut_leaves_the_same_are_not_compared() {
+        let row = row(1, &[1, 2, 3], Some(&[1, 2, 4]));
+        assert!(matches!(compared(&row, Fit::of(2, TooLong::Cut)), Made::Dropped));
+        assert!(matches!(compared(&row, Fit::of(2, TooLong::CutStart)), Made::Cut(_)));
+        assert!(matches!(compared(&row, Fit::of(3, TooLong::Drop)), Made::Whole(_)));
+    }
 }

@@ -1,66 +1,73 @@
-//! Short rows put together into rows of nearly one length, so that little of a batch is padding.
+//! Short texts put together into rows of nearly one length, so that little of a batch is padding.
+//!
+//! Texts lie in a table end to end; what is put together are ranges of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+};
 
-use crate::prepare::rows::Labelled;
-
-/// How rows are put together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+/// How texts are put together.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Deserialize,
+    serde::Serialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Strategy {
     /// Best fit, longest first; what is too long is cut and its rest lost.
     Bfd,
     /// Best fit, longest first; what is too long goes on in another row.
+    #[default]
     BfdSplit,
-    /// One after the other, sliced wherever a row is full.
+    /// One after the other, sliced wherever a row is full; a text sees those before it in its row.
     Wrapped,
 }
 
-/// Several rows in one, and the length of each; attention must stay inside them.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Packed {
-    pub(crate) row: Labelled,
-    pub(crate) lengths: Vec<usize>,
-}
-
-/// Packs rows into rows of at most `size` tokens.
-pub(crate) fn pack(rows: &[Labelled], size: usize, strategy: Strategy) -> Vec<Packed> {
+/// Packs texts into rows of at most `size` tokens: the pieces of each, which must not see each other.
+pub(crate) fn pack(
+    texts: impl Iterator<Item = Range<usize>>,
+    size: usize,
+    strategy: Strategy,
+) -> Vec<Vec<Range<usize>>> {
     let size = size.max(1);
+    let pieces = |range: Range<usize>| {
+        let end = range.end;
+        range.step_by(size).map(move |start| start..end.min(start.saturating_add(size)))
+    };
     match strategy {
-        Strategy::Wrapped => wrapped(rows, size),
-        Strategy::Bfd => best_fit(rows.iter().map(|row| slice(row, 0, size)).collect(), size),
-        Strategy::BfdSplit => {
-            let pieces = rows.iter().flat_map(|row| {
-                (0..row.ids.len()).step_by(size).map(move |start| slice(row, start, size))
-            });
-            best_fit(pieces.collect(), size)
+        Strategy::Wrapped => {
+            let whole = texts.reduce(|all, text| all.start..text.end).unwrap_or(0..0);
+            pieces(whole).map(|piece| vec![piece]).collect()
         }
+        Strategy::Bfd => best_fit(texts.filter_map(|text| pieces(text).next()).collect(), size),
+        Strategy::BfdSplit => best_fit(texts.flat_map(pieces).collect(), size),
     }
 }
 
-fn slice(row: &Labelled, start: usize, size: usize) -> Labelled {
-    let end = (start + size).min(row.ids.len());
-    Labelled { ids: row.ids[start..end].to_vec(), labels: row.labels[start..end].to_vec() }
-}
-
-/// Each row goes into the fullest bin that still takes it; of equally full ones into that which
+/// Each piece goes into the fullest bin that still takes it; of equally full ones into that which
 /// has been so for longest.
-fn best_fit(mut rows: Vec<Labelled>, size: usize) -> Vec<Packed> {
-    rows.retain(|row| !row.ids.is_empty());
-    rows.sort_by_key(|row| std::cmp::Reverse(row.ids.len()));
-    let mut bins: Vec<Packed> = Vec::new();
+fn best_fit(mut pieces: Vec<Range<usize>>, size: usize) -> Vec<Vec<Range<usize>>> {
+    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.len()));
+    let mut bins: Vec<Vec<Range<usize>>> = Vec::new();
     let mut by_space: BTreeMap<usize, VecDeque<usize>> = BTreeMap::new();
-    for row in rows {
-        let length = row.ids.len();
+    for piece in pieces {
+        let length = piece.len();
         let fitting = by_space.range(length..).next().map(|(&space, _)| space);
-        let bin = fitting.and_then(|space| take(&mut by_space, space)).unwrap_or_else(|| {
-            let empty = Labelled { ids: Vec::new(), labels: Vec::new() };
-            bins.push(Packed { row: empty, lengths: Vec::new() });
-            bins.len() - 1
-        });
-        append(&mut bins[bin], row);
-        let space = size - bins[bin].row.ids.len();
-        by_space.entry(space).or_default().push_back(bin);
+        let (space, bin) = fitting
+            .and_then(|space| Some((space, take(&mut by_space, space)?)))
+            .unwrap_or_else(|| {
+                bins.push(Vec::new());
+                (size, bins.len() - 1)
+            });
+        bins[bin].push(piece);
+        by_space.entry(space - length).or_default().push_back(bin);
     }
     bins
 }
@@ -74,27 +81,9 @@ fn take(by_space: &mut BTreeMap<usize, VecDeque<usize>>, space: usize) -> Option
     bin
 }
 
-fn append(bin: &mut Packed, row: Labelled) {
-    bin.lengths.push(row.ids.len());
-    bin.row.ids.extend(row.ids);
-    bin.row.labels.extend(row.labels);
-}
-
-fn wrapped(rows: &[Labelled], size: usize) -> Vec<Packed> {
-    let ids: Vec<_> = rows.iter().flat_map(|row| row.ids.iter().copied()).collect();
-    let labels: Vec<_> = rows.iter().flat_map(|row| row.labels.iter().copied()).collect();
-    let slices = ids.chunks(size).zip(labels.chunks(size));
-    slices
-        .map(|(ids, labels)| Packed {
-            lengths: vec![ids.len()],
-            row: Labelled { ids: ids.to_vec(), labels: labels.to_vec() },
-        })
-        .collect()
-}
-
 #[cfg(test)]
 impl Strategy {
-    pub(crate) fn named(name: &str) -> Self {
+    pub(super) fn named(name: &str) -> Self {
         serde_json::from_value(name.into()).unwrap()
     }
 }
@@ -104,44 +93,56 @@ mod tests {
     use super::*;
     use crate::oracles;
 
-    fn row(ids: &[u32]) -> Labelled {
-        Labelled { ids: ids.to_vec(), labels: ids.iter().map(|&id| i64::from(id)).collect() }
+    /// Texts of these lengths, end to end.
+    fn texts(lengths: &[usize]) -> Vec<Range<usize>> {
+        let mut end = 0;
+        let text = |length: &usize| {
+            end += length;
+            end - length..end
+        };
+        lengths.iter().map(text).collect()
     }
 
     #[test]
     fn best_fit_fills_the_fullest_row_first() {
-        let rows = [row(&[1; 3]), row(&[2; 5]), row(&[3; 4]), row(&[4; 1])];
-        let packed = pack(&rows, 6, Strategy::Bfd);
-        let lengths: Vec<_> = packed.iter().map(|row| row.lengths.clone()).collect();
+        let packed = pack(texts(&[3, 5, 4, 1]).into_iter(), 6, Strategy::Bfd);
+        let lengths: Vec<Vec<usize>> =
+            packed.iter().map(|row| row.iter().map(Range::len).collect()).collect();
         assert_eq!(lengths, [vec![5, 1], vec![4], vec![3]]);
     }
 
     #[test]
     fn splitting_loses_no_token() {
-        let rows = [row(&(0..20).collect::<Vec<_>>()), row(&[])];
-        let mut ids: Vec<_> =
-            pack(&rows, 6, Strategy::BfdSplit).into_iter().flat_map(|row| row.row.ids).collect();
-        ids.sort_unstable();
-        assert_eq!(ids, (0..20).collect::<Vec<_>>());
+        for strategy in [Strategy::BfdSplit, Strategy::Wrapped] {
+            let packed = pack(texts(&[20, 0, 7]).into_iter(), 6, strategy);
+            let mut tokens: Vec<usize> = packed.into_iter().flatten().flatten().collect();
+            tokens.sort_unstable();
+            assert_eq!(tokens, (0..27).collect::<Vec<_>>());
+        }
     }
 
     #[test]
     fn oracle_packing() {
         let Some(folder) = oracles::folder() else { return };
         let packing = &oracles::json(&folder, "data/prepared.json")["packing"];
-        let sequences = packing["sequences"].as_array().unwrap();
-        let rows: Vec<_> = sequences.iter().map(|ids| row(&oracles::ids(ids))).collect();
+        let sequences: Vec<_> =
+            packing["sequences"].as_array().unwrap().iter().map(oracles::ids).collect();
+        let table = sequences.concat();
+        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
         let size = usize::try_from(packing["size"].as_u64().unwrap()).unwrap();
         for (name, expected) in packing["expected"].as_object().unwrap() {
-            let packed = pack(&rows, size, Strategy::named(name));
-            let found: Vec<_> = packed.iter().map(|packed| packed.row.ids.clone()).collect();
+            let packed = pack(texts(&lengths).into_iter(), size, Strategy::named(name));
+            let ids = |row: &Vec<Range<usize>>| {
+                row.iter().flat_map(|piece| table[piece.clone()].to_vec()).collect::<Vec<u32>>()
+            };
+            let found: Vec<_> = packed.iter().map(ids).collect();
             let expected = expected.as_array().unwrap();
             let ids: Vec<_> = expected.iter().map(|row| oracles::ids(&row["input_ids"])).collect();
             assert_eq!(found, ids, "{name}");
-            for (packed, expected) in packed.iter().zip(expected) {
+            for (row, expected) in packed.iter().zip(expected) {
                 if expected["seq_lengths"].is_array() {
-                    let lengths: Vec<_> =
-                        packed.lengths.iter().map(|&n| u32::try_from(n).unwrap()).collect();
+                    let lengths: Vec<u32> =
+                        row.iter().map(|piece| piece.len().try_into().unwrap()).collect();
                     assert_eq!(lengths, oracles::ids(&expected["seq_lengths"]), "{name}");
                 }
             }

@@ -27,11 +27,9 @@ impl Fit {
         Ok(Self { tokens: model.longest(max_length)?, too_long, context })
     }
 
-    /// Cuts `ids` to what fits; says whether that took anything away.
-    pub(crate) fn cut(&self, ids: &mut Vec<u32>) -> bool {
-        let cut = ids.len() > self.tokens;
-        ids.truncate(self.tokens);
-        cut
+    #[cfg(test)]
+    pub(super) fn of(tokens: usize, too_long: TooLong) -> Self {
+        Self { tokens, too_long, context: 64 }
     }
 
     fn remedy(&self) -> String {
@@ -47,6 +45,13 @@ pub(crate) enum Made<T> {
     Whole(T),
     Cut(T),
     Dropped,
+}
+
+impl<T> Made<T> {
+    /// A row of which something is left: all of it, unless it was too long.
+    pub(super) fn new(row: T, long: bool) -> Self {
+        if long { Self::Cut(row) } else { Self::Whole(row) }
+    }
 }
 
 /// Counts the rows that came in through a port.
@@ -98,7 +103,7 @@ impl Tally {
         if dropped * ONE_OF > all {
             let or = match fit.too_long {
                 TooLong::Drop => ", or say `too_long: cut`",
-                TooLong::Cut => "",
+                TooLong::Cut | TooLong::CutStart => "",
             };
             warnings.push(format!(
                 "{} of {} rows of `{port}` were dropped, as they do not fit into {tokens} tokens: \
@@ -110,9 +115,12 @@ impl Tally {
         if cut * ONE_OF > *kept {
             let all_or_part =
                 if cut == kept { "all".to_owned() } else { format!("{} of", grouped(*cut)) };
+            let without = match fit.too_long {
+                TooLong::CutStart => "have lost their start",
+                _ => "do not learn their end",
+            };
             warnings.push(format!(
-                "{all_or_part} {} rows of `{port}` were cut at {tokens} tokens and do not learn their end: \
-                 {remedy}",
+                "{all_or_part} {} rows of `{port}` were cut at {tokens} tokens and {without}: {remedy}",
                 grouped(*kept)
             ));
         }
@@ -138,7 +146,7 @@ mod tests {
     use super::*;
 
     fn tally(too_long: TooLong, tokens: usize, [whole, cut, dropped]: [usize; 3]) -> Tally {
-        let mut tally = Tally::new("completions", Fit { tokens, too_long, context: 64 });
+        let mut tally = Tally::new("completions", Fit::of(tokens, too_long));
         let made = (0..whole).map(|_| Made::Whole(())).chain((0..cut).map(|_| Made::Cut(())));
         for made in made.chain((0..dropped).map(|_| Made::Dropped)) {
             let _ = tally.keep(made);

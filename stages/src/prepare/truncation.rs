@@ -1,28 +1,9 @@
-//! What stays of a row that is too long.
+//! What happens to a row that is too long.
+
+use std::ops::Range;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-/// Which end of a row that is too long stays.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Truncation {
-    /// The start stays, the end goes.
-    #[default]
-    KeepStart,
-    /// The end stays, the start goes.
-    KeepEnd,
-}
-
-impl Truncation {
-    /// The part of `all` that stays when `most` do.
-    pub(crate) fn cut<T>(self, all: &[T], most: usize) -> &[T] {
-        match self {
-            Self::KeepStart => &all[..most.min(all.len())],
-            Self::KeepEnd => &all[all.len().saturating_sub(most)..],
-        }
-    }
-}
 
 /// What happens to a row that is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -32,16 +13,40 @@ pub(crate) enum TooLong {
     Drop,
     /// Its start stays, without its end.
     Cut,
+    /// Its end stays, without its start.
+    CutStart,
 }
 
 impl TooLong {
-    /// The default where replies are compared: of cut ones nobody said which is better.
+    // Defaults of parameters.
     pub(crate) fn drop() -> Self {
         Self::Drop
     }
 
-    /// The default where replies are imitated: a reply without its end still teaches what it has.
     pub(crate) fn cut() -> Self {
         Self::Cut
+    }
+
+    /// Which of `length` tokens stay when `most` may; `None` when the row does not.
+    pub(crate) fn kept(self, length: usize, most: usize) -> Option<Range<usize>> {
+        match self {
+            _ if length <= most => Some(0..length),
+            Self::Drop => None,
+            Self::Cut => Some(0..most),
+            Self::CutStart => Some(length - most..length),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_stays_whole_and_of_the_rest_what_was_asked_for() {
+        let kept =
+            |length| [TooLong::Drop, TooLong::Cut, TooLong::CutStart].map(|it| it.kept(length, 4));
+        assert_eq!(kept(4), [Some(0..4), Some(0..4), Some(0..4)]);
+        assert_eq!(kept(6), [None, Some(0..4), Some(2..6)]);
     }
 }

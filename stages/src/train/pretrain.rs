@@ -1,6 +1,6 @@
 //! `train.pretrain`: next-token prediction on plain text (Radford et al. 2018, eq. 1).
 //!
-//! Texts are packed into rows of one length, so little is wasted on padding; they cannot see each other.
+//! Texts are packed into rows of one length, so little is wasted on padding.
 
 use gradus_protocol::catalog::{Length, Rule};
 use schemars::JsonSchema;
@@ -20,8 +20,9 @@ use crate::{
     },
     port::{Out, ports},
     prepare::{
-        examples::texts,
-        packing::{Packed, Strategy, pack},
+        packing::{Strategy, pack},
+        token_rows::Purpose,
+        tokenising::token_rows,
     },
     stage::Stage,
     train::held_out::report_held_out,
@@ -39,6 +40,9 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(range(min = 2))]
     max_length: Option<usize>,
+    /// How texts are put together into rows.
+    #[serde(default)]
+    packing: Strategy,
 }
 
 ports!(Inputs {
@@ -61,7 +65,8 @@ impl Stage for Pretrain {
     const REVISION: u32 = 2;
     const DOC: &'static str = "Teach a model a language from plain text, by next-token prediction.
 
-A row of a batch is `max_length` tokens with as many texts as fit; no text is cut off or dropped.";
+A row of a batch is `max_length` tokens with as many texts as fit, as `packing` says; by default texts do not see \
+each other, and none is cut off or dropped.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -86,9 +91,11 @@ A row of a batch is `max_length` tokens with as many texts as fit; no text is cu
         let longest = base.longest(params.max_length)?;
         let mut read = |port, source| {
             let report = &mut |done, all| context.progress(done, all, "rows read", "");
-            let texts = texts(port, source, &base.codec, report)?;
-            let rows = pack(&texts, longest, Strategy::BfdSplit);
-            Ok::<_, StageError>((texts.len(), rows.iter().map(bin).collect::<Vec<_>>()))
+            let rows = token_rows(port, source, &base.codec, Purpose::Text, report)?;
+            let example = |piece| Example::after_prompt(rows.ids().part(piece), 0);
+            let bins = pack(rows.texts(), longest, params.packing).into_iter();
+            let bins = bins.map(|bin| bin.into_iter().map(example).collect());
+            Ok::<_, StageError>((rows.len(), bins.collect::<Vec<Vec<Example>>>()))
         };
         let (texts, bins) = read("text", &inputs.text.source)?;
         let test = inputs.test.as_ref().map(|test| read("test", &test.source)).transpose()?;
@@ -111,32 +118,5 @@ A row of a batch is `max_length` tokens with as many texts as fit; no text is cu
         }
         base.save(&outputs.model.path)?;
         write_curve(&curve, &outputs.curve.path)
-    }
-}
-
-/// A packed row as its examples.
-fn bin(packed: &Packed) -> Vec<Example> {
-    let mut start = 0;
-    let cut = |length: &usize| {
-        let ids = packed.row.ids[start..start + length].to_vec();
-        start += length;
-        Example::after_prompt(ids, 0)
-    };
-    packed.lengths.iter().map(cut).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::prepare::rows::Labelled;
-
-    #[test]
-    fn a_packed_row_comes_apart_where_its_texts_meet() {
-        let row = Labelled { ids: vec![1, 2, 3, 4, 5], labels: vec![1, 2, 3, 4, 5] };
-        let ids: Vec<_> = bin(&Packed { row, lengths: vec![2, 3] })
-            .into_iter()
-            .map(|example| example.ids)
-            .collect();
-        assert_eq!(ids, [vec![1, 2], vec![3, 4, 5]]);
     }
 }
