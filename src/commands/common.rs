@@ -106,11 +106,12 @@ impl PipelineArgs {
 /// The one stage that is called `name`: a stage, or one variant of a matrix.
 pub(crate) fn one_stage(plan: &Plan, name: &str) -> Result<usize, Failure> {
     plan.select(std::slice::from_ref(&name.to_owned()))?;
-    if let Some(index) = plan.stages.iter().position(|it| it.id == name) {
+    let all = plan.stages.iter().enumerate();
+    let meant: Vec<_> = all.filter(|(_, stage)| plan::names(name, &stage.id)).collect();
+    if let [(index, _)] = meant[..] {
         return Ok(index);
     }
-    let variants = plan.stages.iter().filter(|it| it.spec == name);
-    let ids: Vec<_> = variants.map(|it| it.id.as_str()).collect();
+    let ids: Vec<_> = meant.iter().map(|(_, stage)| stage.id.as_str()).collect();
     Err(Failure::refused(
         format!("`{name}` stands for several stages"),
         format!("name one: {}", ids.join(", ")),

@@ -4,7 +4,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use gradus_cache::{Artifact, Form};
-use gradus_engine::run::{RunError, Settings, State};
+use gradus_engine::{
+    plan::names,
+    run::{RunError, Settings, State},
+};
 
 use super::common::{PipelineArgs, PlaceArgs};
 use crate::{failure::Failure, terminal::Terminal};
@@ -41,10 +44,8 @@ impl Export {
         let selected = plan.select(std::slice::from_ref(&name))?;
         let session = self.place.session(file, Settings::default())?;
         let previews = session.preview_here(&plan, &selected)?;
-        let of_stage = previews.iter().filter(|preview| {
-            let stage = &plan.stages[preview.stage];
-            stage.id == name || stage.spec == name
-        });
+        let of_stage =
+            previews.iter().filter(|preview| names(&name, &plan.stages[preview.stage].id));
         let found: Vec<_> = of_stage.collect();
         let [preview] = found.as_slice() else {
             let ids = found.iter().map(|it| plan.stages[it.stage].id.as_str());

@@ -7,7 +7,10 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use gradus_cache::Cache;
-use gradus_engine::run::{Found, Lineage as Ancestry, RunRecord};
+use gradus_engine::{
+    plan::names,
+    run::{Found, Lineage as Ancestry, RunRecord},
+};
 
 use super::common::{self, CacheArgs, kinds_here};
 use crate::{failure::Failure, terminal::Terminal};
@@ -96,7 +99,10 @@ fn by_name(cache: &Cache, runs: &[RunRecord], name: &str) -> Result<Ancestry, Fa
         Some((head, output)) => (format!("{}{head}", &name[..bracket]), Some(output)),
         None => (name.to_owned(), None),
     };
-    let stages = runs.iter().flat_map(|run| &run.stages).filter(|it| it.stage == stage);
+    let stages = runs
+        .iter()
+        .flat_map(|run| &run.stages)
+        .filter(|it| it.stage == stage || (stage.contains('[') && names(&stage, &it.stage)));
     let Some(found) = stages.clone().find(|it| it.fingerprint.is_some()) else {
         return Err(Failure::refused(
             format!("`{name}` is no file, no digest, and no stage that has run"),

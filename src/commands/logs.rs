@@ -22,9 +22,9 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let plan = self.pipeline.plan()?;
-        one_stage(&plan, &self.stage)?;
+        let stage = &plan.stages[one_stage(&plan, &self.stage)?].id;
         let session = self.place.session(&self.pipeline.pipeline, Settings::default())?;
-        let Some(path) = History::last_log(&session.cache, &plan.name, &self.stage) else {
+        let Some(path) = History::last_log(&session.cache, &plan.name, stage) else {
             return Err(Failure::refused(
                 format!("`{}` left no log", self.stage),
                 "a stage has a log once it ran here; cached stages have none",

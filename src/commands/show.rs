@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use gradus_cache::Cache;
 use gradus_engine::{
-    plan::Plan,
+    plan::{Plan, names},
     run::{History, RunError, RunRecord, Settings, StageRecord, curves, final_outputs},
 };
 use gradus_plot::PlotError;
@@ -105,8 +105,7 @@ fn stages<'r>(
 ) -> Result<Vec<&'r StageRecord>, Failure> {
     let mut found: Vec<&StageRecord> = Vec::new();
     for wanted in wanted {
-        let variant = format!("{wanted}[");
-        let is_meant = |it: &&StageRecord| it.stage == *wanted || it.stage.starts_with(&variant);
+        let is_meant = |it: &&StageRecord| names(wanted, &it.stage);
         let before = found.len();
         found.extend(record.stages.iter().filter(is_meant));
         if found.len() == before {

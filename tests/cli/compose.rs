@@ -142,6 +142,105 @@ stages:
     assert_snapshot!(project.gradus(&["plan", "p.yaml"]));
 }
 
+const ARM: &str = "
+params: { word: plain }
+stages:
+  make: { kind: exec, outputs: { text: text }, with: { shell: 'echo $WORD > text', env: { WORD: '${params.word}' } } }
+  twice:
+    kind: exec
+    matrix: { times: [1, 2] }
+    inputs: { text: make }
+    outputs: { text: text }
+    with: { shell: 'for i in $(seq $TIMES); do cat $INPUT_TEXT; done > text; echo $NAME $SEED >> text', env: { TIMES: '${matrix.times}', NAME: '${stage.name}', SEED: '${seed}' } }
+  all:
+    kind: exec
+    inputs: { one: 'twice[times=1]', two: 'twice[times=2.0]' }
+    outputs: { all: all }
+    with: { shell: 'cat inputs/* > all' }
+";
+
+#[test]
+fn a_matrix_on_an_include_has_every_stage_of_the_file_once_per_point() {
+    let project = Project::new(
+        "
+        params: { seeds: [0, 1] }
+        include:
+          arm:
+            path: arm.yaml
+            matrix: { seed: '${params.seeds}', word: [hi, ho], exclude: [{ seed: 1, word: hi }] }
+            params: { word: '${matrix.word} ${matrix.seed}' }
+            seed: '${matrix.seed}'
+        stages:
+          one: { kind: exec, inputs: { a: 'arm/all[word=ho,seed=1.0]' }, outputs: { a: a }, with: { shell: 'cp inputs/a a' } }
+    ",
+    );
+    project.write("arm.yaml", ARM);
+    let ran = project.gradus(&["plan", "p.yaml"]);
+    assert_snapshot!(ran);
+    let ran = project.gradus(&["run", "p.yaml"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    project.gradus(&["export", "p.yaml", "one", "out"]);
+    // Inside, a stage is called what it is called without the matrix around it.
+    assert_eq!(project.read("out/a"), "ho 1\ntwice[times=1] 1\nho 1\nho 1\ntwice[times=2] 1\n");
+    let events = project.events(&["arm/twice[times=2,word=ho]", "--force"]);
+    assert_eq!(
+        events.ran(),
+        ["arm/twice[seed=0,word=ho,times=2]", "arm/twice[seed=1,word=ho,times=2]"]
+    );
+}
+
+#[test]
+fn includes_in_includes_multiply_and_a_file_sees_its_own_point_alone() {
+    let project = Project::new(
+        "
+        include:
+          outer: { path: outer.yaml, matrix: { seed: [0, 1] }, params: { word: 'w${matrix.seed}' } }
+    ",
+    );
+    project.write(
+        "outer.yaml",
+        "
+params: { word: plain }
+include:
+  inner: { path: arm.yaml, matrix: { n: [1, 2] }, params: { word: '${params.word}-${matrix.n}' } }
+stages:
+  both:
+    kind: exec
+    inputs: { one: 'inner/make[n=1]', two: 'inner/make[n=2]' }
+    outputs: { both: both }
+    with: { shell: 'cat inputs/* > both' }
+",
+    );
+    project.write("arm.yaml", ARM);
+    let ran = project.gradus(&["run", "p.yaml", "outer/both"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    for seed in [0, 1] {
+        project.gradus(&["export", "p.yaml", &format!("outer/both[seed={seed}]"), "out"]);
+        assert_eq!(project.read("out/both"), format!("w{seed}-1\nw{seed}-2\n"));
+        std::fs::remove_dir_all(project.path("out")).unwrap();
+    }
+}
+
+#[test]
+fn a_matrix_on_an_include_that_cannot_be_is_shown_where_it_is() {
+    let project = Project::new(
+        "
+        include:
+          arm:
+            path: arm.yaml
+            matrix: { times: [1, 2], word: [] }
+            params: { word: '${matrix.wrod}' }
+          clash: { path: arm.yaml, matrix: { times: [1, 2] } }
+          ok: { path: arm.yaml, matrix: { n: [1, 2] }, params: { word: '${matrix.m}' } }
+        stages:
+          one: { kind: exec, inputs: { a: ok/make }, outputs: { a: a }, with: { shell: 'cp inputs/a a' } }
+          two: { kind: exec, inputs: { a: 'ok/make[n=3]' }, outputs: { a: a }, with: { shell: 'cp inputs/a a' } }
+    ",
+    );
+    project.write("arm.yaml", ARM);
+    assert_snapshot!(project.gradus(&["check", "p.yaml"]));
+}
+
 #[test]
 fn an_included_files_environment_is_its_own() {
     let mut project = Project::new(

@@ -106,5 +106,8 @@ proptest! {
             .replacen(&format!("b: {b}"), "b: '${params.b}'", 1);
         let taking = format!("params: {{ a: 0, b: '' }}\n{taking}");
         prop_assert_eq!(&last(&[("p.yaml", &given), ("q.yaml", &taking)]), &expected);
+        let multiplied = given
+            .replacen("params: { a: ", "matrix: { k: [1], m: [2] }, params: { a: ", 1);
+        prop_assert_eq!(&last(&[("p.yaml", &multiplied), ("q.yaml", &taking)]), &expected);
     }
 }

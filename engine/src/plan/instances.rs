@@ -5,12 +5,14 @@ use std::{collections::HashSet, sync::Arc};
 use gradus_protocol::catalog::{Catalog, Kind};
 
 use super::{
+    arms::{self, Arms},
+    axes::{self, Axis},
     exec,
-    matrix::{Point, points},
+    matrix::{Matrix, Point},
     seed,
     when::{self, LeftOut},
 };
-use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, Scope, StageSpec, nearest};
+use crate::spec::{Mistakes, Node, Pipeline, Problem, Scope, StageSpec, nearest};
 
 /// Instances of one pipeline.
 const MOST_INSTANCES: usize = 100_000;
@@ -20,18 +22,24 @@ pub(super) struct Instance<'a> {
     pub(super) id: String,
     pub(super) spec: &'a StageSpec,
     pub(super) kind: Arc<Kind>,
+    /// The points of the includes that it came by.
+    pub(super) arms: Arms,
     pub(super) point: Vec<(String, Node)>,
+    /// All of these, in words.
+    pub(super) axes: Vec<Axis>,
     pub(super) seed: u64,
+    /// What it is called in its own file.
+    name: String,
 }
 
 impl Instance<'_> {
     /// What `${…}` can reach in this instance.
     pub(super) fn scope<'s>(&'s self, pipeline: &'s Pipeline) -> Scope<'s> {
-        // Its name in its own file: by which includes it came is nothing that its outputs may show.
-        let name = self.id.strip_prefix(&self.spec.prefix).unwrap_or(&self.id);
         Scope {
             matrix: &self.point,
-            stage: Some(name),
+            arms: &self.arms,
+            // By which includes it came is nothing that its outputs may show.
+            stage: Some(&self.name),
             seed: Some(self.seed),
             ..scope_of(self.spec, pipeline)
         }
@@ -51,33 +59,72 @@ pub(super) fn instances<'a>(
     mistakes: &mut Mistakes,
 ) -> (Vec<Instance<'a>>, Vec<LeftOut>) {
     let (mut instances, mut left_out) = (Vec::new(), Vec::new());
+    let all = arms::arms(pipeline, mistakes);
     for spec in &pipeline.stages {
         let Some(kind) = kind_of(spec, pipeline, catalog, mistakes) else { continue };
         let mut ids = HashSet::new();
-        for Point { values, at } in points(spec, pipeline, mistakes) {
-            let id = id(spec, &values);
-            if !ids.insert(id.clone()) {
-                mistakes.add(&pipeline.sources, at, Problem::DuplicateVariant(id));
-                continue;
-            }
-            if instances.len() + left_out.len() == MOST_INSTANCES {
-                let problem = Problem::Limit { what: "stages", limit: MOST_INSTANCES };
-                mistakes.add(&pipeline.sources, spec.at, problem);
-                return (instances, left_out);
-            }
-            let mut instance =
-                Instance { id, spec, kind: Arc::clone(&kind), point: values, seed: 0 };
-            instance.seed = seed::of(&instance, pipeline, mistakes);
-            match when::left_out(&instance, pipeline, mistakes) {
-                None => instances.push(instance),
-                Some(because) => {
-                    let Instance { id, kind, .. } = instance;
-                    left_out.push(LeftOut { id, spec: spec.name.clone(), kind, because });
+        let module = pipeline.modules.iter().position(|module| module.prefix == spec.prefix);
+        for arms in module.and_then(|module| all.get(module)).into_iter().flatten() {
+            for Point { values, at } in points(spec, arms, pipeline, mistakes) {
+                let instance = instance(spec, Arc::clone(&kind), arms, values, pipeline);
+                if !ids.insert(instance.id.clone()) {
+                    let problem = Problem::DuplicateVariant(instance.id);
+                    mistakes.add(&pipeline.sources, at, problem);
+                    continue;
+                }
+                if instances.len() + left_out.len() == MOST_INSTANCES {
+                    let problem = Problem::Limit { what: "stages", limit: MOST_INSTANCES };
+                    mistakes.add(&pipeline.sources, spec.at, problem);
+                    return (instances, left_out);
+                }
+                let seed = seed::of(&instance, pipeline, mistakes);
+                let instance = Instance { seed, ..instance };
+                match when::left_out(&instance, pipeline, mistakes) {
+                    None => instances.push(instance),
+                    Some(because) => {
+                        let Instance { id, kind, .. } = instance;
+                        left_out.push(LeftOut { id, spec: spec.name.clone(), kind, because });
+                    }
                 }
             }
         }
     }
     (instances, left_out)
+}
+
+/// The points of a stage's own matrix.
+fn points(
+    spec: &StageSpec,
+    arms: &Arms,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) -> Vec<Point> {
+    let scope = Scope { arms, ..scope_of(spec, pipeline) };
+    let matrix = Matrix { of: &spec.name, axes: &spec.matrix, at: spec.at };
+    let points = matrix.points(&scope, pipeline, mistakes);
+    let taken = points.first().and_then(|point| arms::taken(&point.values, arms));
+    let Some(axis) = taken else { return points };
+    mistakes.add(&pipeline.sources, spec.at, Problem::Matrix(arms::taken_in_words(axis)));
+    Vec::new()
+}
+
+fn instance<'a>(
+    spec: &'a StageSpec,
+    kind: Arc<Kind>,
+    arms: &Arms,
+    point: Vec<(String, Node)>,
+    pipeline: &Pipeline,
+) -> Instance<'a> {
+    let above = arms.iter().flat_map(|arm| {
+        let include = pipeline.modules[arm.module].prefix.as_str();
+        arm.values.iter().map(move |value| Axis::new(Some(include), value))
+    });
+    let own = point.iter().map(|value| Axis::new(None, value));
+    let axes: Vec<Axis> = above.chain(own).collect();
+    let id = axes::called(&spec.name, axes.iter());
+    let own = spec.name.strip_prefix(&spec.prefix).unwrap_or(&spec.name);
+    let name = axes::called(own, axes.iter().filter(|axis| axis.include.is_none()));
+    Instance { id, spec, kind, arms: Arc::clone(arms), point, axes, seed: 0, name }
 }
 
 fn kind_of(
@@ -109,20 +156,4 @@ fn kind_of(
         mistakes.add(&pipeline.sources, spec.kind_at, problem);
     }
     found
-}
-
-fn id(spec: &StageSpec, point: &[(String, Node)]) -> String {
-    if point.is_empty() {
-        return spec.name.clone();
-    }
-    // Names are shown on terminals, one a line: what could steer one is written out.
-    let word = |node: &Node| match &node.data {
-        Data::Text(text) => text
-            .chars()
-            .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
-            .collect(),
-        _ => node.to_value().to_string(),
-    };
-    let words: Vec<_> = point.iter().map(|(name, node)| format!("{name}={}", word(node))).collect();
-    format!("{}[{}]", spec.name, words.join(","))
 }

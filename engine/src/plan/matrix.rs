@@ -1,11 +1,9 @@
-//! The points of a stage's matrix: every combination of its axes, less `exclude`, and then `include`.
+//! The points of a matrix, a stage's or an include's: every combination of its axes, less `exclude`, and then `include`.
 
 use std::collections::BTreeSet;
 
-use super::instances::scope_of;
 use crate::spec::{
-    At, Budget, Data, Entry, Mistakes, Node, Over, Pipeline, Problem, Scope, StageSpec,
-    interpolate, nearest,
+    At, Budget, Data, Entry, Mistakes, Node, Over, Pipeline, Problem, Scope, interpolate, nearest,
 };
 
 /// Points of one matrix.
@@ -20,38 +18,53 @@ pub(super) struct Point {
     pub(super) at: At,
 }
 
-/// All points; a stage without a matrix has one without values, a faulty matrix none.
-pub(super) fn points(spec: &StageSpec, pipeline: &Pipeline, mistakes: &mut Mistakes) -> Vec<Point> {
-    let before = mistakes.list.len();
-    let scope = scope_of(spec, pipeline);
-    let points = Multiplier { spec, pipeline, scope, mistakes }.points();
-    if mistakes.list.len() > before { Vec::new() } else { points }
+/// A matrix as it is written.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    /// The name of what has it.
+    pub(super) of: &'a str,
+    pub(super) axes: &'a [Entry],
+    /// Where that stands.
+    pub(super) at: At,
+}
+
+impl Matrix<'_> {
+    /// All points; without axes there is one without values, a faulty matrix has none.
+    pub(super) fn points(
+        self,
+        scope: &Scope<'_>,
+        pipeline: &Pipeline,
+        mistakes: &mut Mistakes,
+    ) -> Vec<Point> {
+        let before = mistakes.list.len();
+        let points = Multiplier { matrix: self, pipeline, scope, mistakes }.points();
+        if mistakes.list.len() > before { Vec::new() } else { points }
+    }
 }
 
 struct Multiplier<'a> {
-    spec: &'a StageSpec,
+    matrix: Matrix<'a>,
     pipeline: &'a Pipeline,
-    scope: Scope<'a>,
+    scope: &'a Scope<'a>,
     mistakes: &'a mut Mistakes,
 }
 
 impl Multiplier<'_> {
     fn points(&mut self) -> Vec<Point> {
-        let (spec, before) = (self.spec, self.mistakes.list.len());
-        if spec.matrix.is_empty() {
-            return vec![Point { values: Vec::new(), at: spec.at }];
+        let (Matrix { of, axes: written, at }, before) = (self.matrix, self.mistakes.list.len());
+        if written.is_empty() {
+            return vec![Point { values: Vec::new(), at }];
         }
         let is_axis = |entry: &&Entry| entry.key != EXCLUDE && entry.key != INCLUDE;
         let mut axes: Vec<String> =
-            spec.matrix.iter().filter(is_axis).map(|entry| entry.key.clone()).collect();
+            written.iter().filter(is_axis).map(|entry| entry.key.clone()).collect();
         let product = self.product();
         let is_known = product.is_some();
         let product = product.unwrap_or_default();
         let (exclude, include) = (self.list(EXCLUDE), self.list(INCLUDE));
         let excluded = self.excluded(&exclude, &axes, &product);
         let made = product.into_iter().enumerate().filter(|(i, _)| !excluded.contains(i));
-        let mut points: Vec<Point> =
-            made.map(|(_, values)| Point { values, at: spec.at }).collect();
+        let mut points: Vec<Point> = made.map(|(_, values)| Point { values, at }).collect();
         if axes.is_empty() {
             // Points that are only listed: the first of them says what the axes are.
             let first = include.first().map_or(&[][..], Node::entries);
@@ -59,10 +72,10 @@ impl Multiplier<'_> {
         }
         points.extend(include.iter().filter_map(|node| self.included(node, &axes)));
         if points.len() > MOST_POINTS {
-            self.add(spec.at, Problem::TooManyVariants { most: MOST_POINTS });
+            self.add(at, Problem::TooManyVariants { most: MOST_POINTS });
         } else if points.is_empty() && is_known && self.mistakes.list.len() == before {
-            let words = format!("the matrix of `{}` leaves nothing of the stage", spec.name);
-            self.add(spec.at, Problem::Matrix(words));
+            let words = format!("the matrix of `{of}` leaves nothing of it");
+            self.add(at, Problem::Matrix(words));
         }
         points
     }
@@ -70,8 +83,7 @@ impl Multiplier<'_> {
     /// Every combination of the axes, and none without axes; `None` if they cannot be made out.
     fn product(&mut self) -> Option<Vec<Vec<(String, Node)>>> {
         let (mut points, mut weight) = (Vec::new(), 0);
-        let spec = self.spec;
-        for entry in spec.matrix.iter().filter(|it| it.key != EXCLUDE && it.key != INCLUDE) {
+        for entry in self.matrix.axes.iter().filter(|it| it.key != EXCLUDE && it.key != INCLUDE) {
             let values = self.fill(&entry.value)?;
             let values = match values.data {
                 Data::List(values) if !values.is_empty() => values,
@@ -79,7 +91,10 @@ impl Multiplier<'_> {
                     let problem = Problem::WrongType {
                         what: format!("the matrix's `{}`", entry.key),
                         expected: "a list with at least one value".to_owned(),
-                        found: values.sort().to_owned(),
+                        found: match &values.data {
+                            Data::List(_) => "an empty list".to_owned(),
+                            _ => values.sort().to_owned(),
+                        },
                     };
                     self.add(entry.value.at, problem);
                     return None;
@@ -111,7 +126,7 @@ impl Multiplier<'_> {
 
     /// The entries of `exclude` or `include`.
     fn list(&mut self, key: &str) -> Vec<Node> {
-        let Some(entry) = self.spec.matrix.iter().find(|entry| entry.key == key) else {
+        let Some(entry) = self.matrix.axes.iter().find(|entry| entry.key == key) else {
             return Vec::new();
         };
         let Some(value) = self.fill(&entry.value) else { return Vec::new() };
@@ -197,7 +212,7 @@ impl Multiplier<'_> {
             sound = false;
             let known = names().collect::<Vec<_>>().join(", ");
             let problem = Problem::UnknownKey {
-                place: format!("the matrix of `{}`", self.spec.name),
+                place: format!("the matrix of `{}`", self.matrix.of),
                 key: entry.key.clone(),
                 nearest: nearest(&entry.key, names()),
                 known: if known.is_empty() { "nothing".to_owned() } else { known },
@@ -218,7 +233,7 @@ impl Multiplier<'_> {
     }
 
     fn fill(&mut self, node: &Node) -> Option<Node> {
-        interpolate(node, &self.scope, &self.pipeline.sources, self.mistakes)
+        interpolate(node, self.scope, &self.pipeline.sources, self.mistakes)
     }
 
     fn add(&mut self, at: At, problem: Problem) {

@@ -3,6 +3,8 @@
 //! [`plan`] turns a [`Pipeline`] into a [`Plan`] or says everything that is wrong.
 //! What stands in a [`Plan`] needs no second check.
 
+mod arms;
+mod axes;
 #[cfg(test)]
 mod composed;
 mod conduct;
@@ -30,6 +32,7 @@ use std::{path::PathBuf, sync::Arc};
 use gradus_protocol::catalog::{Catalog, Kind};
 use serde_json::Value;
 
+pub use axes::{Axis, names};
 pub use conduct::Conduct;
 pub(crate) use exec::variable;
 pub use exec::{Command, Exec, documented as exec_kind};
@@ -67,6 +70,8 @@ pub struct Stage {
     pub spec: String,
     /// What of its name comes from includes: `base/`.
     pub prefix: String,
+    /// Where it stands on the axes of its includes and its own.
+    pub axes: Vec<Axis>,
     pub kind: Arc<Kind>,
     /// Complete: defaults are filled in.
     pub params: Value,
@@ -106,23 +111,21 @@ impl Plan {
         let mut mistakes = Mistakes::default();
         let mut wanted = vec![targets.is_empty(); self.stages.len()];
         for target in targets {
-            let is_meant = |stage: &Stage| stage.id == *target || stage.spec == *target;
+            let is_meant = |stage: &Stage| names(target, &stage.id);
             if self.stages.iter().any(is_meant) {
                 // Those of its variants that are left out are not asked for.
-            } else if let Some(left_out) =
-                self.left_out.iter().find(|it| it.id == *target || it.spec == *target)
-            {
+            } else if let Some(left_out) = self.left_out.iter().find(|it| names(target, &it.id)) {
                 mistakes.add_unplaced(crate::spec::Problem::TargetLeftOut {
                     name: target.clone(),
                     because: left_out.because.clone(),
                 });
             } else {
-                let names = self.stages.iter().flat_map(|it| [it.spec.as_str(), it.id.as_str()]);
+                let all = self.stages.iter().flat_map(|it| [it.spec.as_str(), it.id.as_str()]);
                 let mut known: Vec<_> = self.stages.iter().map(|it| it.spec.as_str()).collect();
                 known.dedup();
                 mistakes.add_unplaced(crate::spec::Problem::UnknownTarget {
                     name: target.clone(),
-                    nearest: crate::spec::nearest(target, names),
+                    nearest: crate::spec::nearest(target, all),
                     known: known.join(", "),
                 });
             }
@@ -182,6 +185,14 @@ pub(crate) fn readers(stages: &[Stage]) -> Vec<Vec<usize>> {
 }
 
 impl Stage {
+    /// What it is called in the file whose names begin with `prefix`, by a stage that stands at `axes`: without
+    /// what both came by.
+    pub(crate) fn called_below(&self, prefix: &str, axes: &[Axis]) -> String {
+        let spec = self.spec.strip_prefix(prefix).unwrap_or(&self.spec);
+        let shared = |axis: &&Axis| axis.is_above(prefix) && axes.contains(axis);
+        axes::called(spec, self.axes.iter().filter(|axis| !shared(axis)))
+    }
+
     /// Whether this stage goes on from the finished state of a shorter one.
     pub fn extends(&self) -> bool {
         self.kind.length.as_ref().is_some_and(|length| length.extends(&self.params))

@@ -17,6 +17,7 @@ pub(super) fn complete(
         id: instance.id.clone(),
         spec: spec.name.clone(),
         prefix: spec.prefix.clone(),
+        axes: instance.axes.clone(),
         kind: std::sync::Arc::clone(&instance.kind),
         params: Value::Null,
         seed: instance.seed,

@@ -60,11 +60,15 @@ fn include() -> Value {
     let seed = or_filled(
         json!({ "type": "integer", "minimum": 0, "description": "The seed of its stages, in place of this file's." }),
     );
+    let mut every = matrix();
+    every["description"] = json!(
+        "For each axis a list of values; all stages of the file are there once for every combination."
+    );
     let full = json!({
         "type": "object",
         "additionalProperties": false,
         "required": ["path"],
-        "properties": { "path": file, "params": params, "seed": seed },
+        "properties": { "path": file, "params": params, "seed": seed, "matrix": every },
     });
     json!({
         "type": "object",

@@ -1,6 +1,6 @@
 //! What `gradus test` compares, joined to the stages it is of.
 
-use super::{LeftOut, Stage};
+use super::{LeftOut, Stage, names};
 use crate::spec::{Mistakes, Pipeline, Problem, Reference, SnapshotSpec, What, nearest};
 
 /// How far a number may be off where a pipeline does not say.
@@ -55,20 +55,19 @@ fn one(
     let reference = Reference::parse(&spec.of);
     let name = reference.as_ref().map_or(spec.of.as_str(), |it| it.stage);
     let of_spec = || stages.iter().enumerate().filter(|(_, stage)| stage.spec == name);
-    let names = || pipeline.names.iter().map(String::as_str);
-    let Some(reference) = reference.filter(|_| names().any(|it| it == name)) else {
+    let known = || pipeline.names.iter().map(String::as_str);
+    let Some(reference) = reference.filter(|_| known().any(|it| it == name)) else {
         return Err(Box::new(Problem::UnknownTarget {
             name: name.to_owned(),
-            nearest: nearest(name, names()),
-            known: names().collect::<Vec<_>>().join(", "),
+            nearest: nearest(name, known()),
+            known: known().collect::<Vec<_>>().join(", "),
         }));
     };
-    let id = reference.variant.map(|variant| format!("{name}[{variant}]"));
-    let every = reference.variant.is_none_or(|variant| variant == "*");
-    let is_meant = |stage: &Stage| every || Some(&stage.id) == id.as_ref();
+    let wanted = reference.variant.map_or(name.to_owned(), |variant| format!("{name}[{variant}]"));
+    let is_meant = |stage: &Stage| names(&wanted, &stage.id);
     let meant: Vec<_> = of_spec().filter(|(_, stage)| is_meant(stage)).collect();
     // What is left out this time is compared another time.
-    let is_left_out = left_out.iter().any(|it| Some(&it.id) == id.as_ref());
+    let is_left_out = left_out.iter().any(|it| it.id == wanted);
     if meant.is_empty() && of_spec().next().is_some() && !is_left_out {
         let known: Vec<_> = of_spec().map(|(_, it)| format!("`{}`", it.id)).collect();
         return Err(Box::new(Problem::UnknownVariant {

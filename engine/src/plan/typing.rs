@@ -33,7 +33,8 @@ pub(super) fn agree(
             if fits(&found, accepts) {
                 continue;
             }
-            let makers = makers(catalog, &found, accepts);
+            let makes = maker(catalog, &found, accepts)
+                .map(|(maker, made)| format!("`{maker}` makes a `{made}` of `{found}`; "));
             let accepts: Vec<_> = accepts.iter().map(|name| format!("`{name}`")).collect();
             let from = match &wire.from {
                 From::Stage(index, output) => format!("{}.{output}", stages[*index].id),
@@ -41,11 +42,14 @@ pub(super) fn agree(
             };
             let problem = Problem::PortType {
                 port: format!("{}.{}", stage.id, wire.port),
-                kind: stage.kind.kind.clone(),
                 accepts: accepts.join(" or "),
                 from,
                 found: format!("`{found}`"),
-                makers,
+                help: format!(
+                    "{}`gradus stages show {}` lists ports and types",
+                    makes.unwrap_or_default(),
+                    stage.kind.kind
+                ),
             };
             mistakes.add(&pipeline.sources, wire.at, problem);
         }
@@ -57,8 +61,8 @@ fn fits(found: &str, accepts: &[String]) -> bool {
     found == ANY || accepts.iter().any(|it| it == found || ALL.contains(&it.as_str()))
 }
 
-/// The kinds that make something of a type in `wanted` out of a `found`, each with what it makes.
-fn makers(catalog: &Catalog, found: &str, wanted: &[String]) -> Vec<(String, String)> {
+/// The first kind that makes something of a type in `wanted` out of a `found`, and what it makes.
+fn maker(catalog: &Catalog, found: &str, wanted: &[String]) -> Option<(String, String)> {
     let takes = |kind: &Kind| {
         kind.inputs.iter().any(|port| {
             let PortType::Is(types) = &port.port_type else { return false };
@@ -70,7 +74,7 @@ fn makers(catalog: &Catalog, found: &str, wanted: &[String]) -> Vec<(String, Str
         let made = types.first().filter(|made| wanted.contains(made))?;
         Some((kind.kind.clone(), made.clone()))
     };
-    catalog.kinds.iter().filter(|kind| takes(kind)).filter_map(makes).collect()
+    catalog.kinds.iter().filter(|kind| takes(kind)).find_map(makes)
 }
 
 fn carried(from: &From, stages: &[Stage]) -> String {

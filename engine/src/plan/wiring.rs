@@ -4,7 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use gradus_protocol::catalog::Port;
 
-use super::{From, LeftOut, Stage, Wire, files, instances::Instance};
+use super::{
+    From, LeftOut, Stage, Wire,
+    axes::{self, Axis},
+    files,
+    instances::Instance,
+};
 use crate::spec::{At, Data, Mistakes, Node, Pipeline, Problem, Reference, interpolate, nearest};
 
 /// Fills in the inputs of every stage.
@@ -31,6 +36,7 @@ pub(super) fn join(
             pipeline,
             mistakes,
             stage,
+            axes: &instance.axes,
             names: &names,
             by_spec: &by_spec,
         };
@@ -45,6 +51,8 @@ struct Joiner<'a> {
     pipeline: &'a Pipeline,
     mistakes: &'a mut Mistakes,
     stage: &'a str,
+    /// Where it stands: what it reads stands there, too, as far as they came by the same includes.
+    axes: &'a [Axis],
     /// All names under `stages`.
     names: &'a HashSet<&'a str>,
     /// The instances of each of them.
@@ -199,9 +207,13 @@ impl Joiner<'_> {
 
     /// What `text` is called from the pipeline's own file; `at` says in which file it stands.
     fn full(&self, text: &str, at: At) -> String {
+        format!("{}{text}", self.prefix(at))
+    }
+
+    /// What stands before the names of the file that `at` is in.
+    fn prefix(&self, at: At) -> &'_ str {
         let module = self.pipeline.sources.get(at).module;
-        let prefix = self.pipeline.modules.get(module).map_or("", |it| it.prefix.as_str());
-        format!("{prefix}{text}")
+        self.pipeline.modules.get(module).map_or("", |it| it.prefix.as_str())
     }
 
     fn has_output_like(&self, stage: &str, output: &str) -> bool {
@@ -212,30 +224,40 @@ impl Joiner<'_> {
 
     /// The outputs that a reference to a known stage means.
     fn outputs(&mut self, reference: &Reference<'_>, text: &str, port: &str, at: At) -> Vec<From> {
-        let of_spec = || {
-            let instances = self.by_spec.get(reference.stage).into_iter().flatten();
-            instances.map(|index| (*index, &self.stages[*index]))
-        };
-        let id = reference.variant.map(|variant| format!("{}[{variant}]", reference.stage));
-        let chosen: Vec<usize> = of_spec()
-            .filter(|(_, stage)| {
-                reference.variant.is_none_or(|it| it == "*") || Some(&stage.id) == id.as_ref()
-            })
-            .map(|(index, _)| index)
+        let prefix = self.prefix(at);
+        let shared: Vec<&Axis> = self.axes.iter().filter(|axis| axis.is_above(prefix)).collect();
+        // Those of the same points, each with its name as it is in this file.
+        let of_spec: Vec<(usize, String)> = self
+            .by_spec
+            .get(reference.stage)
+            .into_iter()
+            .flatten()
+            .map(|index| (*index, &self.stages[*index]))
+            .filter(|(_, stage)| shared.iter().all(|axis| stage.axes.contains(axis)))
+            .map(|(index, stage)| (index, stage.called_below(prefix, self.axes)))
+            .collect();
+        let own = &reference.stage[prefix.len()..];
+        let wanted =
+            reference.variant.map_or(own.to_owned(), |variant| format!("{own}[{variant}]"));
+        let chosen: Vec<usize> = of_spec
+            .iter()
+            .filter(|(_, name)| axes::names(&wanted, name))
+            .map(|(index, _)| *index)
             .collect();
         let is_meant = |it: &&LeftOut| {
             it.spec == reference.stage
-                && (reference.variant.is_none() || Some(&it.id) == id.as_ref())
+                && reference.variant != Some("*")
+                && axes::names(&format!("{prefix}{wanted}"), &it.id)
         };
         if chosen.is_empty()
             && let Some(gone) = self.left_out.iter().find(is_meant)
         {
             let (input, wanted) = (format!("{}.{port}", self.stage), text.to_owned());
             self.add(at, Problem::LeftOut { input, wanted, because: gone.because.clone() });
-        } else if chosen.is_empty() && of_spec().next().is_some() {
-            let known: Vec<_> = of_spec().map(|(_, it)| format!("`{}`", it.id)).collect();
+        } else if chosen.is_empty() && !of_spec.is_empty() {
+            let known: Vec<_> = of_spec.iter().map(|(_, name)| format!("`{name}`")).collect();
             let problem = Problem::UnknownVariant {
-                stage: reference.stage.to_owned(),
+                stage: own.to_owned(),
                 wanted: reference.variant.unwrap_or_default().to_owned(),
                 known: known.join(", "),
             };
@@ -279,10 +301,7 @@ impl Joiner<'_> {
 pub(crate) fn label(wire: &Wire, reader: &Stage, stages: &[Stage]) -> String {
     match &wire.from {
         _ if !wire.fan_in => wire.port.clone(),
-        From::Stage(index, _) => {
-            let id = &stages[*index].id;
-            id.strip_prefix(&reader.prefix).unwrap_or(id).to_owned()
-        }
+        From::Stage(index, _) => stages[*index].called_below(&reader.prefix, &reader.axes),
         From::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     }
 }

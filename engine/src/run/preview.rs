@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     event::{Metrics, Why},
-    plan::{Plan, Stage},
+    plan::{Plan, Stage, names},
 };
 
 /// What is known about one stage before a run.
@@ -152,8 +152,7 @@ impl Session {
     /// Whether this stage is to run although it is cached.
     pub(super) fn forces(&self, stage: &Stage) -> bool {
         let targets = &self.settings.targets;
-        let named =
-            targets.is_empty() || targets.contains(&stage.id) || targets.contains(&stage.spec);
+        let named = targets.is_empty() || targets.iter().any(|target| names(target, &stage.id));
         self.settings.force && named
     }
 }

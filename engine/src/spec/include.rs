@@ -7,9 +7,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    interpolate::{Scope, interpolate},
-    mistake::{Mistakes, Problem},
-    node::{Data, Entry, Node, SourceText, Sources},
+    mistake::Problem,
+    node::{At, Data, Entry, Node, SourceText},
     overlay,
     pipeline::{bounded_text, is_name},
     read::read,
@@ -41,6 +40,10 @@ pub struct Module {
     pub given: Vec<Entry>,
     /// What random choices derive from, where it is said: in the pipeline, or where this file is included.
     pub seed: Option<Node>,
+    /// The axes whose every point has all its stages once.
+    pub matrix: Vec<Entry>,
+    /// Where it is included.
+    pub at: At,
 }
 
 /// What a file is given by whoever includes it.
@@ -48,28 +51,31 @@ pub struct Module {
 pub(super) struct Given {
     pub(super) params: Vec<Entry>,
     pub(super) seed: Option<Node>,
+    pub(super) matrix: Vec<Entry>,
+    pub(super) at: At,
 }
 
 impl Default for Module {
     fn default() -> Self {
-        let params = Node { data: Data::Map(Vec::new()), at: super::At::default() };
-        let (prefix, env, given) = (String::new(), Vec::new(), Vec::new());
-        Self { prefix, params, env, file: None, sound: true, given, seed: None }
-    }
-}
-
-/// Finds what cannot be filled in among parameters that files are given, used or not.
-pub(super) fn check_given(modules: &[Module], sources: &Sources, mistakes: &mut Mistakes) {
-    let scope = Scope { modules, seed: Some(0), ..Scope::default() };
-    for entry in modules.iter().flat_map(|module| &module.given) {
-        interpolate(&entry.value, &scope, sources, mistakes);
+        let params = Node { data: Data::Map(Vec::new()), at: At::default() };
+        Self {
+            prefix: String::new(),
+            params,
+            env: Vec::new(),
+            file: None,
+            sound: true,
+            given: Vec::new(),
+            seed: None,
+            matrix: Vec::new(),
+            at: At::default(),
+        }
     }
 }
 
 impl Reader<'_> {
     /// Reads a whole file, those that it includes before itself.
     pub(super) fn file(&mut self, root: &Node, place: &str, prefix: &str, given: Given) {
-        let Given { params: given, seed } = given;
+        let Given { params: given, seed, matrix, at } = given;
         self.keys(root, place, PIPELINE_KEYS);
         let own = self.modules.len();
         let empty = Node { data: Data::Map(Vec::new()), at: root.at };
@@ -86,6 +92,8 @@ impl Reader<'_> {
             sound: true,
             given,
             seed,
+            matrix,
+            at,
         });
         for entry in self.entries(root.get("include"), "`include`") {
             if self.include(&entry, prefix).is_none() && self.modules.len() <= 2 * MOST_INCLUDES {
@@ -119,16 +127,18 @@ impl Reader<'_> {
         }
         let (path, given) = match &entry.value.data {
             Data::Map(_) => {
-                self.keys(&entry.value, &place, &["path", "params", "seed"]);
+                self.keys(&entry.value, &place, &["path", "params", "seed", "matrix"]);
                 let params = self.entries(entry.value.get("params"), "`params`");
-                let given = Given { params, seed: entry.value.get("seed").cloned() };
+                let matrix = self.entries(entry.value.get("matrix"), "`matrix`");
+                let seed = entry.value.get("seed").cloned();
+                let given = Given { params, seed, matrix, at: entry.at };
                 if entry.value.get("path").is_none() {
                     self.add(entry.at, Problem::MissingKey { place, key: "path" });
                     return None;
                 }
                 (entry.value.get("path")?, given)
             }
-            _ => (&entry.value, Given::default()),
+            _ => (&entry.value, Given { at: entry.at, ..Given::default() }),
         };
         let text = self.text(Some(path), "the path of an include")?;
         if text.contains("${") {

@@ -23,6 +23,8 @@ pub struct Scope<'a> {
     /// What parameters and declared variables there are, by the file that names them.
     pub modules: &'a [Module],
     pub matrix: &'a [(String, Node)],
+    /// The points of the includes that the stage came by.
+    pub arms: &'a [Arm],
     /// What the stage's template was given.
     pub args: &'a [Entry],
     /// The instance's own name.
@@ -33,6 +35,16 @@ pub struct Scope<'a> {
     pub budget: Option<&'a Budget>,
     /// Further words that stand for text: an `exec` stage's `inputs.NAME` and `outputs.NAME`.
     pub words: BTreeMap<String, String>,
+}
+
+/// A point of an include's matrix.
+#[derive(Debug, Clone)]
+pub struct Arm {
+    /// The included file, among the modules.
+    pub module: usize,
+    /// The file that includes it. What that gives it stands there, and `${matrix…}` in it is this point.
+    pub parent: usize,
+    pub values: Vec<(String, Node)>,
 }
 
 /// `node` with every `${…}` filled in, or `None` if one could not be.
@@ -170,13 +182,16 @@ impl<'a> Filler<'a> {
             }
             "matrix" => {
                 let (name, rest) = path.split_once('.').unwrap_or((path, ""));
-                let matrix = self.scope.matrix;
+                let module = self.sources.get(at).module;
+                let arm = self.scope.arms.iter().find(|arm| arm.parent == module);
+                let matrix = arm.map_or(self.scope.matrix, |arm| &arm.values);
                 if let Some((_, value)) = matrix.iter().find(|(known, _)| known == name) {
                     return self.walk(value, rest, expression, at);
                 }
                 let near = nearest(name, matrix.iter().map(|(name, _)| name.as_str()));
                 let near = near.map(|near| format!("matrix.{near}"));
-                let why = format!("this stage's matrix has no `{name}`");
+                let whose = if arm.is_some() { "the include's" } else { "this stage's" };
+                let why = format!("{whose} matrix has no `{name}`");
                 self.fail(at, expression, why, near)
             }
             "env" if !self.module(at)?.env.iter().any(|name| name == path) => {

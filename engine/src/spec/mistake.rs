@@ -60,12 +60,11 @@ pub enum Problem {
     #[error("`{port}` takes {accepts}, and `{from}` is {found}")]
     PortType {
         port: String,
-        kind: String,
         accepts: String,
         from: String,
         found: String,
-        /// Kinds that would make what is wanted of what is there, and what that is.
-        makers: Vec<(String, String)>,
+        /// Where to look.
+        help: String,
     },
     #[error("`{port}` takes one artifact, and {from} brings {count}")]
     FanIn { port: String, from: String, count: usize, first: String },
@@ -255,15 +254,7 @@ impl Problem {
                 "name the file on the command line (`--set NAME=FILE`), or move it into the folder"
                     .to_owned(),
             ),
-            Self::PortType { kind, found, makers, .. } => {
-                let list = format!("`gradus stages show {kind}` lists ports and types");
-                Some(match makers.as_slice() {
-                    [] => list,
-                    [(maker, made), ..] => {
-                        format!("`{maker}` makes a `{made}` of {found}; {list}")
-                    }
-                })
-            }
+            Self::PortType { help, .. } => Some(help.clone()),
             _ => None,
         }
     }

@@ -19,7 +19,7 @@ mod template;
 
 pub use budget::{Budget, Over};
 pub use include::Module;
-pub use interpolate::{Scope, interpolate};
+pub use interpolate::{Arm, Scope, interpolate};
 pub(crate) use measure::{duration, size};
 pub use mistake::{Mistake, Mistakes, Problem, nearest};
 pub use node::{At, Data, Entry, Node, SourceText, Sources};

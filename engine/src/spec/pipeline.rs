@@ -10,7 +10,7 @@ use std::{
 use super::{
     bounds::LARGEST_TEXT,
     budget::Budget,
-    include::{self, Given, Module},
+    include::{Given, Module},
     mistake::{Mistakes, Problem},
     node::{At, Entry, Node, SourceText, Sources},
     overlay::{self, Overrides},
@@ -150,7 +150,6 @@ pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Opti
     if let Some(own) = modules.first_mut() {
         overlay::apply(own, overrides, &mut sources, mistakes);
     }
-    include::check_given(&modules, &sources, mistakes);
     let budget = Budget::default();
     Some(Pipeline { name, description, modules, stages, snapshots, names, budget, sources, folder })
 }
