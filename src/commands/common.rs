@@ -78,22 +78,13 @@ impl CacheArgs {
     }
 }
 
-/// All runs, the newest first; with a pipeline, those of its name alone.
+/// All runs, the newest first; with a pipeline's file, those of that alone.
 pub(crate) fn runs(cache: &Cache, pipeline: Option<&Path>) -> Result<Vec<RunRecord>, Failure> {
-    let runs = History::all(cache);
-    let Some(path) = pipeline else { return Ok(runs) };
-    let name = name_of(path)?;
-    Ok(runs.into_iter().filter(|run| run.pipeline == name).collect())
-}
-
-/// A pipeline's name, which a pipeline with mistakes has too.
-fn name_of(path: &Path) -> Result<String, Failure> {
-    let overrides = Overrides { folder: PathBuf::from("."), ..Overrides::default() };
-    let mut mistakes = Mistakes::default();
-    match spec::load(path, &overrides, &mut mistakes) {
-        Some(pipeline) => Ok(pipeline.name),
-        None => Err(mistakes.into()),
-    }
+    let Some(path) = pipeline else { return Ok(History::all(cache)) };
+    let file = path.canonicalize().map_err(|error| {
+        Failure::refused(format!("`{}`: {error}", path.display()), "name a pipeline's file")
+    })?;
+    Ok(History::of(cache, &file))
 }
 
 impl PipelineArgs {

@@ -24,7 +24,7 @@ impl Logs {
         let plan = self.pipeline.plan()?;
         let stage = &plan.stages[one_stage(&plan, &self.stage)?].id;
         let session = self.place.session(&self.pipeline.pipeline, Settings::default())?;
-        let Some(path) = History::last_log(&session.cache, &plan.name, stage) else {
+        let Some(path) = History::last_log(&session.cache, &plan.file, stage) else {
             return Err(Failure::refused(
                 format!("`{}` left no log", self.stage),
                 "a stage has a log once it ran here; cached stages have none",

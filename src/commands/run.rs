@@ -105,7 +105,7 @@ impl RunArgs {
     ) -> Result<(), Failure> {
         if record.outcome == Some(Outcome::Done) {
             let outputs = final_outputs(&session.cache, plan, record)?;
-            terminal.results(record, &outputs, &self.pipeline.pipeline);
+            terminal.results(&session.cache, record, &outputs, &self.pipeline.pipeline);
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Show {
             // Copies are of the last run: what an earlier one put out is only listed.
             if self.run.is_none() {
                 let outputs = final_outputs(&session.cache, &plan, record)?;
-                terminal.results(record, &outputs, file);
+                terminal.results(&session.cache, record, &outputs, file);
             }
             return Ok(ExitCode::SUCCESS);
         }

@@ -1,6 +1,10 @@
 //! What went wrong, with its place where it has one.
 
-use std::{fmt::Write, process::ExitCode};
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use gradus_engine::spec::{Mistake, Mistakes};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
@@ -42,9 +46,9 @@ impl Terminal {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the terminal is where printing belongs")]
+/// A stderr that nobody reads any more is no reason to stop.
 pub(super) fn complain(text: &str) {
-    eprint!("{text}");
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 pub(super) fn render(mistakes: &Mistakes, colour: bool) -> String {

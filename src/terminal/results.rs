@@ -23,14 +23,22 @@ fn worth_saying(figure: &Figure) -> bool {
 
 impl Terminal {
     /// Prints a run's reports, what was measured on held-out rows, and where models and files lie.
-    pub(crate) fn results(&self, record: &RunRecord, outputs: &[FinalOutput], file: &Path) {
+    pub(crate) fn results(
+        &self,
+        cache: &Cache,
+        record: &RunRecord,
+        outputs: &[FinalOutput],
+        file: &Path,
+    ) {
         if self.json {
             return;
         }
+        for copy in outputs.iter().filter(|it| it.put_back).filter_map(|it| it.copy.as_ref()) {
+            self.warnings(&[format!("{} was not as it was made: put back", nearby(copy))]);
+        }
         for report in outputs.iter().filter(|it| it.port_type == "report") {
-            if let Some(path) = &report.copy
-                && report.artifact.bytes <= LONGEST_REPORT
-                && let Ok(text) = fs::read_to_string(path)
+            if report.artifact.bytes <= LONGEST_REPORT
+                && let Ok(text) = fs::read_to_string(cache.file(&report.artifact.digest))
             {
                 self.line("");
                 self.text(&harmless(&text));

@@ -309,6 +309,7 @@ fn the_example_in_the_readme_is_sound() {
     }
     project.write("base-model/config.json", "{}");
     project.write("pairs.jsonl", "");
+    project.write("upload.py", "");
     let left_out = "✓ sweep.yaml: 4 stages, 1 left out\n";
     assert_eq!(project.gradus(&["check", "sweep.yaml"]).stdout, left_out);
     let all = "✓ sweep.yaml: 5 stages\n";

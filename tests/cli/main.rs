@@ -25,6 +25,7 @@ mod plan;
 mod plugin;
 mod remote;
 mod resources;
+mod results;
 mod run;
 mod runs;
 mod schema;

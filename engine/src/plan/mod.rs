@@ -52,6 +52,8 @@ use crate::spec::{At, Mistakes, Pipeline};
 #[derive(Debug)]
 pub struct Plan {
     pub name: String,
+    /// The pipeline's file, by its absolute path: what tells it from another of the same name.
+    pub file: PathBuf,
     pub stages: Vec<Stage>,
     /// What `when` leaves out, in the order of the file.
     pub left_out: Vec<LeftOut>,
@@ -106,6 +108,11 @@ pub enum From {
 }
 
 impl Plan {
+    /// What the cache remembers the pipeline by.
+    pub(crate) fn key(&self) -> std::borrow::Cow<'_, str> {
+        self.file.to_string_lossy()
+    }
+
     /// Those that `targets` name (by stage or instance), and all that they need. All, for no targets.
     pub fn select(&self, targets: &[String]) -> Result<Vec<usize>, Mistakes> {
         let mut mistakes = Mistakes::default();
@@ -223,5 +230,6 @@ pub fn plan(
     let stages = typing::agree(stages, catalog, pipeline, &mut mistakes);
     let snapshots = snapshot::resolve(&stages, &left_out, pipeline, &mut mistakes);
     let included = pipeline.modules.iter().filter_map(|module| module.file.clone()).collect();
-    mistakes.or(Plan { name: pipeline.name.clone(), stages, left_out, included, snapshots })
+    let file = pipeline.file.clone();
+    mistakes.or(Plan { name: pipeline.name.clone(), file, stages, left_out, included, snapshots })
 }

@@ -122,7 +122,7 @@ pub(super) fn recall_all(
     stop: &watch::Receiver<Stop>,
 ) -> Actions {
     let (cache, plan) = (&shared.session.cache, &shared.plan);
-    let settled = cache.index().settled(&plan.name);
+    let settled = cache.index().settled(&plan.key());
     let mut now = settled.clone();
     let mut actions = Actions::new();
     let mut events = Vec::new();
@@ -148,7 +148,7 @@ pub(super) fn recall_all(
     shared.send_all(&mut events);
     // Only if nothing is to run that will be noted.
     if actions.len() == selected.len() && now != settled {
-        cache.index().settle(&plan.name, &now);
+        cache.index().settle(&plan.key(), &now);
     }
     actions
 }

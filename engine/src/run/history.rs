@@ -21,7 +21,7 @@ use crate::event::{Event, Metrics, Outcome};
 pub struct RunRecord {
     pub run: String,
     pub pipeline: String,
-    /// The pipeline's file when it ran.
+    /// The pipeline's file when it ran, by its absolute path.
     pub file: PathBuf,
     /// `None` for a run that is under way, or was killed.
     pub outcome: Option<Outcome>,
@@ -76,16 +76,28 @@ pub(super) fn runs(cache: &Cache) -> PathBuf {
     cache.root().join("runs")
 }
 
-/// A name as a file name: what a file system might object to is replaced. `base/sft` is no `base_sft`.
+/// Of a file's name; what is put behind it must fit, too, where names have 255 bytes.
+const LONGEST_NAME: usize = 180;
+
+/// A name as a file name, readable where it can be: `base/sft` is `base~sft`. What a file system might object to, or
+/// has no room for, is replaced, and then a hash of all of it tells two names apart.
 pub(super) fn file_name(stage: &str) -> String {
     let plain = |c: char| match c {
         '/' => '~',
-        _ if c.is_ascii_alphanumeric() || "_-=.,[]".contains(c) => c,
+        _ if c.is_alphanumeric() || "_-=.,[]".contains(c) => c,
         _ => '_',
     };
-    let name: String = stage.chars().map(plain).take(120).collect();
+    let mut name: String = stage.chars().map(plain).collect();
+    name.truncate(name.floor_char_boundary(LONGEST_NAME));
     // Never nothing, `.` or `..`, nor hidden.
-    if name.is_empty() || name.starts_with('.') { format!("_{name}") } else { name }
+    if name.is_empty() || name.starts_with('.') {
+        name.insert(0, '_');
+    }
+    if name.replace('~', "/") == stage {
+        return name;
+    }
+    let hash = blake3::hash(stage.as_bytes()).to_hex();
+    format!("{name}~~{}", &hash[..12])
 }
 
 fn write_record(folder: &Path, record: &RunRecord) -> std::io::Result<()> {
@@ -121,7 +133,8 @@ impl History {
     /// Begins a record. A run goes on without one, where nothing can be written: it may need nothing
     /// but what is cached.
     pub(super) fn begin(cache: &Cache, pipeline: &str, file: &Path) -> (Self, Option<RunError>) {
-        let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+        // In UTC, so that names stand in the order of the runs wherever they were started.
+        let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
         let (run, place, error) = match make(cache, &now) {
             Ok((name, folder, events)) => (name, Some((folder, events)), None),
             Err(error) => (now, None, Some(error)),
@@ -271,12 +284,20 @@ impl History {
     pub fn all(cache: &Cache) -> Vec<RunRecord> {
         let Ok(folders) = fs::read_dir(runs(cache)) else { return Vec::new() };
         let mut folders: Vec<_> = folders.flatten().map(|entry| entry.path()).collect();
+        // Of one second the names tell.
         folders.sort_by(|a, b| newest_first(a, b));
         let read = |folder: &PathBuf| match fs::read(folder.join("run.json")) {
             Ok(bytes) => serde_json::from_slice(&bytes).ok(),
             Err(_) => RunRecord::replayed(folder),
         };
-        folders.iter().filter_map(read).collect()
+        let mut runs: Vec<RunRecord> = folders.iter().filter_map(read).collect();
+        runs.sort_by_key(|run| std::cmp::Reverse(run.started));
+        runs
+    }
+
+    /// Those of the pipeline whose file is `file`.
+    pub fn of(cache: &Cache, file: &Path) -> Vec<RunRecord> {
+        Self::all(cache).into_iter().filter(|run| run.file == file).collect()
     }
 
     /// The run of `runs` (the newest first) that `text` means: `last`, `last~2`, an id, or the beginning of
@@ -309,15 +330,10 @@ impl History {
         }
     }
 
-    /// The newest run of the pipeline called `pipeline`.
-    pub fn last(cache: &Cache, pipeline: &str) -> Option<RunRecord> {
-        Self::all(cache).into_iter().find(|record| record.pipeline == pipeline)
-    }
-
     /// The newest log of a stage.
-    pub fn last_log(cache: &Cache, pipeline: &str, stage: &str) -> Option<PathBuf> {
-        let of_pipeline = Self::all(cache).into_iter().filter(|run| run.pipeline == pipeline);
-        of_pipeline
+    pub fn last_log(cache: &Cache, file: &Path, stage: &str) -> Option<PathBuf> {
+        Self::of(cache, file)
+            .into_iter()
             .map(|run| {
                 runs(cache).join(run.run).join("logs").join(format!("{}.log", file_name(stage)))
             })
@@ -352,8 +368,33 @@ mod tests {
     #[test]
     fn no_stage_or_pipeline_is_called_so_that_its_file_lies_elsewhere() {
         assert_eq!(file_name("dpo[beta=0.1]"), "dpo[beta=0.1]");
-        assert_eq!(file_name("../x y"), "_..~x_y");
-        assert_eq!(file_name(".."), "_..");
-        assert_eq!(file_name(""), "_");
+        assert_eq!(file_name("base/s[lang=中国]"), "base~s[lang=中国]");
+        for (name, plain) in
+            [("../x y", "_..~x_y"), ("..", "_.."), ("", "_"), ("a\u{300}/~b", "a_~_b")]
+        {
+            let found = file_name(name);
+            assert!(found.starts_with(&format!("{plain}~~")) && found.len() < 40, "{found}");
+        }
+    }
+
+    #[test]
+    fn names_that_differ_have_files_that_differ() {
+        let long = "é".repeat(200);
+        let names = [
+            "a b",
+            "a_b",
+            "a?b",
+            "a/b",
+            "a~b",
+            "a~~b",
+            "",
+            "_",
+            &format!("{long}1"),
+            &format!("{long}2"),
+        ];
+        let files: std::collections::BTreeSet<String> =
+            names.iter().map(|name| file_name(name)).collect();
+        assert_eq!(files.len(), names.len(), "{files:?}");
+        assert!(files.iter().all(|file| file.len() <= 200), "{files:?}");
     }
 }

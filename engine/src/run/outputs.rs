@@ -1,7 +1,7 @@
 //! The final outputs of a pipeline's last run as plain files: `outputs/PIPELINE/STAGE.OUTPUT[.EXTENSION]`.
 //!
 //! They are for people, and copies: whoever edits one cannot reach into the store. Nothing reads them, so
-//! the folder may be deleted at any time. A copy is renewed only when its digest has changed.
+//! the folder may be deleted at any time. A copy that is not what its digest says is put back, and that is said.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,14 +10,22 @@ use std::{
 };
 
 use gradus_cache::{Artifact, Cache, CacheError, Digest};
+use serde::{Deserialize, Serialize};
 
 use super::{RunError, RunRecord, StageRecord, history::file_name};
 use crate::plan::Plan;
 
 /// What is larger is not copied unasked: `gradus export` does it.
 const LARGEST: u64 = 256 << 20;
-/// Which digest each copy has.
-const DIGESTS: &str = ".digests.json";
+/// Whose copies these are, and which digest each has.
+const CONTENTS: &str = ".contents.json";
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Contents {
+    /// The pipeline's file.
+    of: PathBuf,
+    copies: BTreeMap<String, Digest>,
+}
 
 /// A final output, and where its copy lies.
 #[derive(Debug, Clone)]
@@ -28,6 +36,8 @@ pub struct FinalOutput {
     pub artifact: Artifact,
     /// `None` for one that is too large to be copied unasked, or is no longer in the cache.
     pub copy: Option<PathBuf>,
+    /// Somebody had changed the copy, or taken it away, and it was put back.
+    pub put_back: bool,
 }
 
 /// The final outputs of those stages that `record` has outputs of; copies the small ones.
@@ -36,9 +46,9 @@ pub fn final_outputs(
     plan: &Plan,
     record: &RunRecord,
 ) -> Result<Vec<FinalOutput>, RunError> {
-    let folder = cache.root().join("outputs").join(file_name(&plan.name));
+    let folder = folder_of(cache, plan);
     let writable = fs::create_dir_all(&folder).is_ok();
-    let before = read_digests(&folder);
+    let before = contents(&folder).copies;
     let mut now = BTreeMap::new();
     let mut outputs = Vec::new();
     let records: HashMap<&str, &StageRecord> =
@@ -55,8 +65,11 @@ pub fn final_outputs(
             continue;
         };
         let mut copy = (writable && artifact.bytes <= LARGEST).then(|| folder.join(&name));
+        let mut put_back = false;
         if let Some(path) = copy.clone() {
-            if before.get(&name) != Some(&artifact.digest) || !path.exists() {
+            let is_whole = cache.hash_path(&path).is_ok_and(|(found, _)| found == *artifact);
+            if !is_whole {
+                put_back = before.get(&name) == Some(&artifact.digest);
                 match renew(cache, artifact, &path) {
                     // Swept since it was computed, or there is no room: it can be exported later.
                     Err(RunError::Cache(
@@ -76,15 +89,17 @@ pub fn final_outputs(
             output: output.clone(),
             port_type,
             artifact: artifact.clone(),
+            put_back: put_back && copy.is_some(),
             copy,
         });
     }
     for stale in before.keys().filter(|name| !now.contains_key(*name)) {
         if_there_is_room(remove(&folder.join(stale))).map_err(failed(&folder))?;
     }
-    if writable && now != before {
+    let now = Contents { of: plan.file.clone(), copies: now };
+    if writable && now != contents(&folder) {
         let json = serde_json::to_vec_pretty(&now).map_err(io::Error::from);
-        let written = json.and_then(|json| fs::write(folder.join(DIGESTS), json));
+        let written = json.and_then(|json| fs::write(folder.join(CONTENTS), json));
         if_there_is_room(written).map_err(failed(&folder))?;
     }
     Ok(outputs)
@@ -147,9 +162,22 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A file that is not there, or was damaged, only costs a copy.
-fn read_digests(folder: &Path) -> BTreeMap<String, Digest> {
-    let bytes = fs::read(folder.join(DIGESTS)).unwrap_or_default();
+/// The folder called after the pipeline; where another pipeline of that name has it, one that is called after the
+/// file as well.
+fn folder_of(cache: &Cache, plan: &Plan) -> PathBuf {
+    let outputs = cache.root().join("outputs");
+    let plain = outputs.join(file_name(&plan.name));
+    let other = contents(&plain).of;
+    if other == plan.file || !other.is_file() {
+        return plain;
+    }
+    let hash = blake3::hash(plan.key().as_bytes()).to_hex();
+    outputs.join(file_name(&format!("{}-{}", plan.name, &hash[..8])))
+}
+
+/// A file that is not there, or was damaged, only costs copies.
+fn contents(folder: &Path) -> Contents {
+    let bytes = fs::read(folder.join(CONTENTS)).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 

@@ -125,7 +125,7 @@ pub(super) fn why(
 
 /// What the stage was when it last ran or was found in the cache.
 pub(super) fn last(cache: &Cache, plan: &Plan, stage: &Stage) -> Option<Facts> {
-    let last = cache.index().last(&plan.name, &stage.id)?;
+    let last = cache.index().last(&plan.key(), &stage.id)?;
     serde_json::from_value(last).ok()
 }
 
@@ -133,7 +133,7 @@ pub(super) fn last(cache: &Cache, plan: &Plan, stage: &Stage) -> Option<Facts> {
 pub(super) fn remember(cache: &Cache, plan: &Plan, stage: &Stage, resolved: &Resolved) {
     // A `Facts` is plain data: this cannot fail.
     let facts = || json!(resolved.facts);
-    cache.index().set_last(&plan.name, &stage.id, &resolved.fingerprint, facts);
+    cache.index().set_last(&plan.key(), &stage.id, &resolved.fingerprint, facts);
 }
 
 /// The metrics that a stage's action remembers.

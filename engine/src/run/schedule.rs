@@ -249,7 +249,7 @@ impl Session {
         stop: watch::Receiver<Stop>,
     ) -> Result<RunRecord, RunError> {
         let began = Instant::now();
-        let (history, unrecorded) = History::begin(&self.cache, &plan.name, file);
+        let (history, unrecorded) = History::begin(&self.cache, &plan.name, &plan.file);
         // Says that this run is under way, until it ends or its process dies. Only a sweep asks.
         let _under_way = self.cache.claim_run(&history.record.run);
         let shared = Arc::new(Shared {
@@ -272,7 +272,7 @@ impl Session {
         shared.send(Event::RunStarted {
             run: shared.run_id(),
             pipeline: plan.name.clone(),
-            file: file.to_owned(),
+            file: plan.file.clone(),
             device: self.devices.name(),
             stages: names
                 .map(|it| StageName { stage: it.id.clone(), kind: it.kind.kind.clone() })

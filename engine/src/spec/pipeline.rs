@@ -23,6 +23,8 @@ use super::{
 #[derive(Debug)]
 pub struct Pipeline {
     pub name: String,
+    /// Its own file, by its absolute path.
+    pub file: PathBuf,
     pub description: String,
     /// Its own file, then those that it includes.
     pub modules: Vec<Module>,
@@ -151,7 +153,19 @@ pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Opti
         overlay::apply(own, overrides, &mut sources, mistakes);
     }
     let budget = Budget::default();
-    Some(Pipeline { name, description, modules, stages, snapshots, names, budget, sources, folder })
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    Some(Pipeline {
+        name,
+        file,
+        description,
+        modules,
+        stages,
+        snapshots,
+        names,
+        budget,
+        sources,
+        folder,
+    })
 }
 
 /// The text of a file that a person named. A huge one is not read to its end.
