@@ -99,3 +99,59 @@ fn a_run_goes_on_when_nobody_reads_what_it_complains() {
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn words_reach_a_program_as_they_are_typed() {
+    let project = Project::new(
+        "
+        params: { sha: abc, version: 3.10, note: x }
+        stages:
+          s:
+            kind: exec
+            matrix: { rate: [1e-5] }
+            outputs: { o: o }
+            with:
+              command: [sh, -c, 'echo $* $PY > o', sh, 3.10, 1e5, 0123, 0x1F, True, '${params.sha}', 'v${params.version}', '${params.note}', '${matrix.rate}', '${seed}']
+              env: { PY: 3.10 }
+    ",
+    );
+    let said = |set: &[&str]| {
+        let mut arguments = vec!["run", "p.yaml"];
+        arguments.extend(set.iter().flat_map(|set| ["--set", set]));
+        assert_eq!(project.gradus(&arguments).code, Some(0));
+        let copies = project.files_below(".gradus/outputs/p");
+        let copy = copies.iter().find(|path| path.extension().is_some_and(|it| it == "o"));
+        std::fs::read_to_string(copy.unwrap()).unwrap()
+    };
+    assert_eq!(said(&[]), "3.10 1e5 0123 0x1F True abc v3.10 x 1e-5 0 3.10\n");
+    let set = ["sha=1234e56", "version=1.50", "note=hello #tag"];
+    assert_eq!(said(&set), "3.10 1e5 0123 0x1F True 1234e56 v1.50 hello #tag 1e-5 0 3.10\n");
+    assert_eq!(
+        said(&["sha=00e1", "note=#1"]),
+        "3.10 1e5 0123 0x1F True 00e1 v3.10 #1 1e-5 0 3.10\n"
+    );
+}
+
+#[test]
+fn a_whole_number_that_cannot_be_kept_is_refused_where_it_stands() {
+    let project = Project::new("
+        stages:
+          s: { kind: exec, outputs: { o: o }, with: { command: [cp, 123456789012345678901234567890, o] } }
+    ");
+    insta::assert_snapshot!(project.gradus(&["check", "p.yaml"]).stderr);
+}
+
+#[test]
+fn a_script_beside_the_pipeline_is_an_input_or_a_mistake() {
+    let project = Project::new(
+        "
+        stages:
+          lost: { kind: exec, outputs: { o: o.txt }, with: { command: [sh, say.sh, sub/run.sh, o.txt, other.txt] } }
+          kept: { kind: exec, inputs: { say: ./say.sh }, outputs: { o: o.txt }, with: { command: [sh, '${inputs.say}'] } }
+    ",
+    );
+    project.write("say.sh", "echo hi > o.txt");
+    project.write("sub/run.sh", "");
+    project.write("o.txt", "");
+    insta::assert_snapshot!(project.gradus(&["check", "p.yaml"]).stderr);
+}

@@ -198,6 +198,7 @@ fn command(
     match (spec.with.get("command"), spec.with.get("shell")) {
         (Some(node), None) => {
             let filled = interpolate(node, scope, &pipeline.sources, mistakes)?;
+            node.as_list().iter().for_each(|item| check_file(item, spec, pipeline, mistakes));
             Some(Command::Arguments(arguments(&filled, pipeline, mistakes)?))
         }
         (None, Some(node)) => Some(Command::Shell(scalar(node, "shell", pipeline, mistakes)?)),
@@ -208,6 +209,25 @@ fn command(
             None
         }
     }
+}
+
+/// Refuses an argument that names a file beside the pipeline: the program would not find it, and what it holds would
+/// be in no key.
+fn check_file(item: &Node, spec: &StageSpec, pipeline: &Pipeline, mistakes: &mut Mistakes) {
+    let Some(text) = item.as_text().filter(|text| text.contains(['.', '/'])) else { return };
+    let made = spec.outputs.iter().any(|output| output.path == text);
+    let beside = pipeline.sources.get(item.at).base.join(text);
+    if made || text.contains("${") || text.starts_with('/') || !beside.is_file() {
+        return;
+    }
+    let name = std::path::Path::new(text).file_stem().unwrap_or_default().to_string_lossy();
+    let name = if is_name(&name) { &*name } else { "script" };
+    let path = if text.contains('/') { text.to_owned() } else { format!("./{text}") };
+    let words = format!(
+        "`{text}` is a file beside the pipeline, and the program runs in a folder of its own: say \
+         `inputs: {{ {name}: {path} }}`, and `${{inputs.{name}}}` here"
+    );
+    mistakes.add(&pipeline.sources, item.at, Problem::Exec(words));
 }
 
 /// The stage's `env` and that in its `with`, which are one.
@@ -264,7 +284,7 @@ fn arguments(node: &Node, pipeline: &Pipeline, mistakes: &mut Mistakes) -> Optio
 fn scalar(node: &Node, what: &str, pipeline: &Pipeline, mistakes: &mut Mistakes) -> Option<String> {
     match &node.data {
         Data::Text(text) => Some(text.clone()),
-        Data::Number(_) | Data::Boolean(_) => Some(node.to_value().to_string()),
+        Data::Number(_) | Data::Boolean(_) => Some(node.as_typed(&pipeline.sources)),
         _ => wrong(node.at, what, "text", node, pipeline, mistakes),
     }
 }

@@ -166,10 +166,10 @@ fn remove(path: &Path) -> io::Result<()> {
 /// file as well.
 fn folder_of(cache: &Cache, plan: &Plan) -> PathBuf {
     let outputs = cache.root().join("outputs");
-    let plain = outputs.join(file_name(&plan.name));
-    let other = contents(&plain).of;
+    let usual = outputs.join(file_name(&plan.name));
+    let other = contents(&usual).of;
     if other == plan.file || !other.is_file() {
-        return plain;
+        return usual;
     }
     let hash = blake3::hash(plan.key().as_bytes()).to_hex();
     outputs.join(file_name(&format!("{}-{}", plan.name, &hash[..8])))

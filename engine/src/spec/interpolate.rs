@@ -141,7 +141,7 @@ impl<'a> Filler<'a> {
                     let why = format!("it is {}, which does not fit into text", value.sort());
                     return self.fail(at, expression, why, None);
                 }
-                _ => filled.push_str(&value.to_value().to_string()),
+                _ => filled.push_str(&value.as_typed(self.sources)),
             }
             rest = &rest[start + length + 1..];
         }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Number, Value};
 
-use super::mistake::Problem;
+use super::{mistake::Problem, read};
 
 /// A text that values come from: the pipeline, a parameter file, or one `--set`.
 #[derive(Debug, Clone)]
@@ -102,6 +102,24 @@ pub struct Entry {
 }
 
 impl Node {
+    /// A number, a truth value or nothing as it was typed: `3.10` is no `3.1` to whoever wants text.
+    pub fn as_typed(&self, sources: &Sources) -> String {
+        let value = self.to_value();
+        let text = &sources.get(self.at).text;
+        let typed = text.get(self.at.start..self.at.end).map(str::trim);
+        // What a reference or an engine's own value stands for is not what stands at its place.
+        let typed = typed.filter(|typed| read::scalar(typed).is_some_and(|read| read == value));
+        typed.map_or_else(|| value.to_string(), str::to_owned)
+    }
+
+    /// The items of a list; of anything else none.
+    pub fn as_list(&self) -> &[Node] {
+        match &self.data {
+            Data::List(items) => items,
+            _ => &[],
+        }
+    }
+
     /// The same value without places.
     pub fn to_value(&self) -> Value {
         match &self.data {

@@ -83,8 +83,9 @@ fn set(
     mistakes.show_as_typed(before, setting);
     sources.rename_text(source, setting);
     let Some(mut value) = value else { return };
-    if setting.len() == path.len() + 1 {
-        value.data = Data::Text(String::new());
+    let typed = &setting[path.len() + 1..];
+    if is_plain_text(typed, &value.data) {
+        value.data = Data::Text(typed.to_owned());
     }
     let key_at = At { source, start: 0, end: path.len() };
     let mut target = params;
@@ -100,6 +101,13 @@ fn set(
         }
     }
     *target = value;
+}
+
+/// Whether `typed` is text to whoever typed it, all of it: YAML would take a `#` for a comment, and nothing for null.
+fn is_plain_text(typed: &str, read: &Data) -> bool {
+    let is_marked = typed.trim_start().starts_with(['"', '\'', '[', '{', '|', '>']);
+    let commented = typed.starts_with('#') || typed.contains(" #");
+    typed.is_empty() || !is_marked && (commented || matches!(read, Data::Text(_)))
 }
 
 fn unknown(

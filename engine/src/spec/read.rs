@@ -9,6 +9,8 @@ use super::{
     node::{At, Data, Entry, Node, Sources},
 };
 
+const TOO_LARGE: &str = "whole numbers have 64 bits here: in quotes this is text, and with `.0` behind it it is rounded";
+
 /// Reads a whole source; an empty one is an empty map. What is wrong goes to `mistakes`.
 pub(super) fn read(sources: &Sources, source: usize, mistakes: &mut Mistakes) -> Option<Node> {
     let start = At { source, start: 0, end: 0 };
@@ -29,7 +31,12 @@ pub(super) fn read(sources: &Sources, source: usize, mistakes: &mut Mistakes) ->
         Err(error) => {
             let start = error.location().map_or(0, |location| location.index());
             let at = At { source, start, end: start + 1 };
-            mistakes.add(sources, at, Problem::Syntax(error.to_string()));
+            let words = error.to_string();
+            // Its own words are about types of Rust.
+            let is_large = words.contains("128, expected any YAML value");
+            let problem =
+                if is_large { Problem::Unsupported(TOO_LARGE) } else { Problem::Syntax(words) };
+            mistakes.add(sources, at, problem);
             return None;
         }
     };
@@ -84,6 +91,9 @@ fn join(
         (Value::Null, _) => Data::Null,
         (Value::Bool(it), _) => Data::Boolean(*it),
         (Value::Number(it), _) => match number(it) {
+            Some(number) if number.is_f64() && is_whole(sources, at) => {
+                return wrong(sources, at, TOO_LARGE, mistakes);
+            }
             Some(number) => Data::Number(number),
             None => return wrong(sources, at, "numbers must be finite", mistakes),
         },
@@ -128,6 +138,22 @@ fn join(
 fn wrong(sources: &Sources, at: At, what: &'static str, mistakes: &mut Mistakes) -> Option<Node> {
     mistakes.add(sources, at, Problem::Unsupported(what));
     None
+}
+
+/// Whether only digits stand at `at`.
+fn is_whole(sources: &Sources, at: At) -> bool {
+    let typed = sources.get(at).text.get(at.start..at.end).unwrap_or_default();
+    typed.trim_start_matches(['-', '+']).bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What a scalar by itself is, unless it is text.
+pub(super) fn scalar(text: &str) -> Option<serde_json::Value> {
+    match serde_yaml::from_str(text).ok()? {
+        Value::Null => Some(serde_json::Value::Null),
+        Value::Bool(it) => Some(it.into()),
+        Value::Number(it) => number(&it).map(serde_json::Value::Number),
+        _ => None,
+    }
 }
 
 fn number(number: &serde_yaml::Number) -> Option<Number> {
