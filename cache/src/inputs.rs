@@ -62,18 +62,35 @@ impl Cache {
         let kind = fs::symlink_metadata(path).doing("look at", path)?.file_type();
         // The stat cache outlives this process and its current folder.
         let absolute = std::path::absolute(path).doing("resolve", path)?;
-        if !kind.is_dir() {
-            let stat = self.hash_file(&absolute)?;
-            return Ok((stat.as_blob(), vec![stat]));
+        if kind.is_dir() {
+            return self.hash_files(self.user_files(&absolute)?, path);
         }
-        let mut files = BTreeMap::new();
-        let mut stats = Vec::new();
-        for (relative, path) in tree::walk(&absolute)? {
+        let stat = self.hash_file(&absolute)?;
+        Ok((stat.as_blob(), vec![stat]))
+    }
+
+    /// Says whether `path` is what `artifact` is, with nothing more in it.
+    pub fn is_copy(&self, path: &Path, artifact: &Artifact) -> Result<bool, CacheError> {
+        let absolute = std::path::absolute(path).doing("resolve", path)?;
+        let found = match artifact.form {
+            Form::Blob => self.hash_file(&absolute)?.as_blob(),
+            Form::Tree => self.hash_files(tree::walk(&absolute)?, path)?.0,
+        };
+        Ok(found == *artifact)
+    }
+
+    fn hash_files(
+        &self,
+        files: BTreeMap<String, PathBuf>,
+        folder: &Path,
+    ) -> Result<(Artifact, Vec<Stat>), CacheError> {
+        let (mut blobs, mut stats) = (BTreeMap::new(), Vec::new());
+        for (relative, path) in files {
             let stat = self.hash_file(&path)?;
-            files.insert(relative, stat.as_blob());
+            blobs.insert(relative, stat.as_blob());
             stats.push(stat);
         }
-        let (artifact, _) = objects::manifest(&files, path)?;
+        let (artifact, _) = objects::manifest(&blobs, folder)?;
         Ok((artifact, stats))
     }
 

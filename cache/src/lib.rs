@@ -21,6 +21,7 @@ mod owner;
 mod settled;
 mod sweep;
 mod tree;
+mod user_files;
 mod verify;
 
 use std::collections::{BTreeMap, HashMap};

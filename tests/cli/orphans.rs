@@ -65,3 +65,20 @@ fn after_a_run_nothing_is_left() {
     assert_eq!(project.events(&[]).code, Some(0));
     wait_until_alone(&project);
 }
+
+#[test]
+fn a_child_that_outlives_its_program_changes_nothing_that_was_taken_in() {
+    let project = Project::new(
+        "
+        stages:
+          make: { kind: exec, outputs: { o: o }, with: { shell: 'echo whole > o; setsid sh -c \"exec >> o; sleep 1; echo more\" &' } }
+          wait: { kind: exec, inputs: { a: make }, outputs: { o: o }, with: { shell: 'sleep 2; cat inputs/a > o' } }
+          use: { kind: exec, inputs: { a: make, b: wait }, outputs: { o: o }, with: { shell: 'cat inputs/* > o' } }
+    ",
+    );
+    let ran = project.gradus(&["run", "p.yaml"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert_eq!(project.read(".gradus/outputs/p/use.o"), "whole\nwhole\n");
+    let verified = project.gradus(&["cache", "verify"]);
+    assert_eq!(verified.code, Some(0), "{verified}");
+}

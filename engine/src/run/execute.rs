@@ -367,7 +367,7 @@ fn job_inputs(
         let (label, artifact) = &resolved.known.inputs[&wire.port][*position];
         *position += 1;
         let source = match &wire.from {
-            crate::plan::From::File(path) => user_source(path)?,
+            crate::plan::From::File(path) => user_source(&shared.session.cache, path)?,
             crate::plan::From::Stage(..) => stored_source(shared, artifact)?,
         };
         inputs.entry(wire.port.clone()).or_default().push(Input { label: label.clone(), source });
@@ -386,24 +386,11 @@ fn stored_source(shared: &Shared, artifact: &Artifact) -> Result<Source, RunErro
     ))
 }
 
-fn user_source(path: &Path) -> Result<Source, RunError> {
+fn user_source(cache: &Cache, path: &Path) -> Result<Source, RunError> {
     if path.is_file() {
         return Ok(Source::File(path.to_owned()));
     }
-    let mut files = BTreeMap::new();
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let failed = || RunError::io(format!("`{}` cannot be read", folder.display()));
-        for entry in std::fs::read_dir(&folder).map_err(failed())? {
-            let found = entry.map_err(failed())?.path();
-            if found.is_dir() {
-                folders.push(found);
-            } else if let Ok(name) = found.strip_prefix(path) {
-                files.insert(name.to_string_lossy().into_owned(), found.clone());
-            }
-        }
-    }
-    Ok(Source::Tree(files))
+    Ok(Source::Tree(cache.user_files(path)?))
 }
 
 /// Runs file work away from the threads that drive events.

@@ -67,7 +67,7 @@ pub fn final_outputs(
         let mut copy = (writable && artifact.bytes <= LARGEST).then(|| folder.join(&name));
         let mut put_back = false;
         if let Some(path) = copy.clone() {
-            let is_whole = cache.hash_path(&path).is_ok_and(|(found, _)| found == *artifact);
+            let is_whole = cache.is_copy(&path, artifact).unwrap_or(false);
             if !is_whole {
                 put_back = before.get(&name) == Some(&artifact.digest);
                 match renew(cache, artifact, &path) {

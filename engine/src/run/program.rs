@@ -159,7 +159,7 @@ fn bring_inputs(
     for wire in &stage.inputs {
         let to = place.join(&wire.port);
         match &wire.from {
-            From::File(path) => copy(path, &to)?,
+            From::File(path) => copy(cache, path, &to)?,
             From::Stage(..) => {
                 for (_, artifact) in inputs.get(&wire.port).into_iter().flatten() {
                     cache.materialise(artifact, &to)?;
@@ -171,15 +171,15 @@ fn bring_inputs(
 }
 
 /// A plain copy of a user's file or folder.
-fn copy(from: &Path, to: &Path) -> Result<(), RunError> {
-    let failed = |from: &Path| RunError::io(format!("`{}` cannot be copied", from.display()));
+fn copy(cache: &Cache, from: &Path, to: &Path) -> Result<(), RunError> {
+    let copied = |from: &Path, to: &Path| {
+        let failed = RunError::io(format!("`{}` cannot be copied", from.display()));
+        let made = to.parent().map_or(Ok(()), fs::create_dir_all);
+        made.and_then(|()| fs::copy(from, to)).map(drop).map_err(failed)
+    };
     if !from.is_dir() {
-        return fs::copy(from, to).map(drop).map_err(failed(from));
+        return copied(from, to);
     }
-    fs::create_dir_all(to).map_err(failed(from))?;
-    for entry in fs::read_dir(from).map_err(failed(from))? {
-        let entry = entry.map_err(failed(from))?;
-        copy(&entry.path(), &to.join(entry.file_name()))?;
-    }
-    Ok(())
+    fs::create_dir_all(to).map_err(RunError::io("the stage's folder"))?;
+    cache.user_files(from)?.iter().try_for_each(|(name, file)| copied(file, &to.join(name)))
 }
