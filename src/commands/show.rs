@@ -1,6 +1,7 @@
 //! `gradus show`.
 
 use std::{
+    collections::HashSet,
     fmt::Display,
     fs,
     path::{Path, PathBuf},
@@ -11,7 +12,7 @@ use clap::Args;
 use gradus_cache::Cache;
 use gradus_engine::{
     plan::{Plan, names},
-    run::{History, RunError, RunRecord, Settings, StageRecord, curves, final_outputs},
+    run::{History, RunError, RunRecord, Settings, StageRecord, Status, curves, final_outputs},
 };
 use gradus_plot::PlotError;
 
@@ -22,6 +23,8 @@ use crate::{
 };
 
 /// Show what a run of a pipeline put out, the last one unless another is named
+///
+/// With stages, the newest result of each, whichever run made it.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     #[command(flatten)]
@@ -70,12 +73,18 @@ impl Show {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let found = stages(record, &self.stages, self.run.is_some())?;
+        // Without a run's name the newest result of each stage counts, whichever run made it.
+        let among: Vec<&RunRecord> =
+            if self.run.is_some() { vec![record] } else { runs.iter().collect() };
+        let found = stages(&among, &self.stages)?;
         match &self.metric {
-            None => terminal.stages_of_record(&found, &session.cache),
+            None => terminal.stages_of_runs(&found, &session.cache),
             Some(metric) => {
-                let curves = drawn(&session.cache, &plan, record, &found, metric)?;
-                let title = format!("{metric} of {}, run {}", self.stages.join(", "), record.run);
+                let curves = drawn(&session.cache, &plan, &found, metric)?;
+                let mut of: Vec<&str> = found.iter().map(|(run, _)| run.run.as_str()).collect();
+                of.dedup();
+                let title =
+                    format!("{metric} of {}, run {}", self.stages.join(", "), of.join(", "));
                 let drawing = Drawing { title, metric: metric.clone(), curves };
                 if let Some(path) = &self.svg {
                     write(path, drawing.figure().svg().map(String::into_bytes))?;
@@ -98,23 +107,33 @@ fn write(path: &Path, picture: Result<Vec<u8>, PlotError>) -> Result<(), Failure
     Ok(fs::write(path, bytes).map_err(|error| failed(&error))?)
 }
 
-fn stages<'r>(
-    record: &'r RunRecord,
-    wanted: &[String],
-    named: bool,
-) -> Result<Vec<&'r StageRecord>, Failure> {
-    let mut found: Vec<&StageRecord> = Vec::new();
+/// A stage, in the run that knows of it.
+type Found<'r> = (&'r RunRecord, &'r StageRecord);
+
+/// What `wanted` names: in one run all of it; in several each stage in the newest that reached it.
+fn stages<'r>(runs: &[&'r RunRecord], wanted: &[String]) -> Result<Vec<Found<'r>>, Failure> {
+    let mut found: Vec<Found<'_>> = Vec::new();
     for wanted in wanted {
-        let is_meant = |it: &&StageRecord| names(wanted, &it.stage);
         let before = found.len();
-        found.extend(record.stages.iter().filter(is_meant));
+        for run in runs {
+            for stage in run.stages.iter().filter(|it| names(wanted, &it.stage)) {
+                let is_known = found[before..].iter().any(|(_, it)| it.stage == stage.stage);
+                let reached = !matches!(stage.status, Status::Waiting | Status::Skipped);
+                if !is_known && (reached || runs.len() == 1) {
+                    found.push((run, stage));
+                }
+            }
+        }
         if found.len() == before {
-            let known: Vec<_> = record.stages.iter().map(|it| it.stage.as_str()).collect();
-            let run = if named { format!("run {}", record.run) } else { "the last run".to_owned() };
-            return Err(Failure::refused(
-                format!("{run} has no stage `{wanted}`"),
-                format!("its stages: {}", known.join(", ")),
-            ));
+            let mut known: Vec<_> =
+                runs.iter().flat_map(|run| &run.stages).map(|it| it.stage.as_str()).collect();
+            let mut seen = HashSet::new();
+            known.retain(|name| seen.insert(*name));
+            let words = match runs {
+                [run] => format!("run {} has no stage `{wanted}`", run.run),
+                _ => format!("no run has a stage `{wanted}`"),
+            };
+            return Err(Failure::refused(words, format!("there are: {}", known.join(", "))));
         }
     }
     Ok(found)
@@ -124,13 +143,12 @@ fn stages<'r>(
 fn drawn(
     cache: &Cache,
     plan: &Plan,
-    record: &RunRecord,
-    stages: &[&StageRecord],
+    stages: &[Found<'_>],
     metric: &str,
 ) -> Result<Vec<Curve>, Failure> {
     let mut drawn = Vec::new();
     let mut known = Vec::new();
-    for stage in stages {
+    for (record, stage) in stages {
         let planned = plan.stages.iter().find(|it| it.id == stage.stage);
         let ports = planned.into_iter().flat_map(|it| it.kind.outputs.iter().zip(&it.output_types));
         let metrics: Vec<_> =
@@ -146,7 +164,7 @@ fn drawn(
     }
     known.sort();
     known.dedup();
-    let stages: Vec<_> = stages.iter().map(|it| format!("`{}`", it.stage)).collect();
+    let stages: Vec<_> = stages.iter().map(|(_, it)| format!("`{}`", it.stage)).collect();
     let help = if known.is_empty() {
         "only what a stage measures at its steps can be drawn".to_owned()
     } else {

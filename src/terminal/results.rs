@@ -117,13 +117,19 @@ impl Terminal {
         }
     }
 
-    /// Stages of a run with everything that is known about them.
-    pub(crate) fn stages_of_record(&self, stages: &[&StageRecord], cache: &Cache) {
+    /// Stages, each of a run, with everything that is known about them.
+    pub(crate) fn stages_of_runs(&self, stages: &[(&RunRecord, &StageRecord)], cache: &Cache) {
         if self.json {
-            return self.value(&stages);
+            let row = |(run, stage): &(&RunRecord, &StageRecord)| {
+                let mut row = json!(stage);
+                row["run"] = json!(run.run);
+                row
+            };
+            return self.value(&stages.iter().map(row).collect::<Vec<_>>());
         }
-        for stage in stages {
+        for (run, stage) in stages {
             self.line(&format!("{}  {}", self.out.bold(&stage.stage), self.out.dim(&stage.kind)));
+            self.line(&format!("  run          {}", run.run));
             if let Some(fingerprint) = &stage.fingerprint {
                 self.line(&format!("  fingerprint  {fingerprint}"));
             }

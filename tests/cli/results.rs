@@ -155,3 +155,23 @@ fn a_script_beside_the_pipeline_is_an_input_or_a_mistake() {
     project.write("o.txt", "");
     insta::assert_snapshot!(project.gradus(&["check", "p.yaml"]).stderr);
 }
+
+#[test]
+fn a_stage_is_shown_by_the_newest_run_that_reached_it() {
+    let project = Project::new(
+        "
+        params: { word: one }
+        stages:
+          first: { kind: exec, outputs: { o: o }, with: { shell: 'echo $W > o', env: { W: '${params.word}' } } }
+          second: { kind: exec, inputs: { a: first }, outputs: { o: o }, with: { shell: 'cat inputs/a > o' } }
+    ",
+    );
+    project.gradus(&["run", "p.yaml"]);
+    project.gradus(&["run", "p.yaml", "first", "--set", "word=two"]);
+    let shown = project.gradus(&["show", "p.yaml", "second", "first", "--format", "json"]).json();
+    let runs = project.gradus(&["runs", "--format", "json"]).json();
+    assert_eq!(shown[0]["run"], runs[1]["run"]);
+    assert_eq!(shown[1]["run"], runs[0]["run"]);
+    let missing = project.gradus(&["show", "p.yaml", "second", "--run", "last"]);
+    assert!(missing.stderr.contains("has no stage `second`"), "{missing}");
+}
