@@ -24,6 +24,14 @@ impl Param {
         self.test(Test::Is(values.into_iter().map(Into::into).collect()))
     }
 
+    pub(crate) fn is_given(self) -> Condition {
+        self.test(Test::Given(true))
+    }
+
+    pub(crate) fn is_missing(self) -> Condition {
+        self.test(Test::Given(false))
+    }
+
     /// Above a number, or another parameter.
     pub(crate) fn above(self, other: impl Into<Value>) -> Condition {
         self.test(Test::Above(other.into()))

@@ -87,7 +87,8 @@ impl Rule {
     }
 }
 
-/// Something that holds of a parameter or does not. Of one that is `null` only `is` can hold.
+/// Something that holds of a parameter or does not; of an input, as `inputs.NAME`, only `given` can be asked. Of a
+/// parameter that is `null` only `is` and `given` can hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
     pub param: String,
@@ -102,6 +103,8 @@ pub enum Test {
     /// It is one of these.
     Is(Vec<Value>),
     Above(Value),
+    /// It is there, and not `null`; or, if `false`, it is not.
+    Given(bool),
     /// It is no whole multiple.
     NoMultipleOf(Value),
 }
@@ -122,6 +125,7 @@ impl Condition {
         };
         match &self.test {
             Test::Is(values) => values.iter().any(same),
+            Test::Given(given) => value.is_null() != *given,
             Test::Above(other) => compared(other, |one, other| one > other),
             Test::NoMultipleOf(other) => compared(other, |one, other| one % other != 0.0),
         }
@@ -241,6 +245,9 @@ mod tests {
             (json!({ "param": "warmup", "no_multiple_of": "steps" }), false),
             (json!({ "param": "limit", "is": [null] }), true),
             (json!({ "param": "steps", "above": "limit" }), false),
+            (json!({ "param": "steps", "given": true }), true),
+            (json!({ "param": "limit", "given": false }), true),
+            (json!({ "param": "inputs.file", "given": true }), false),
         ] {
             assert_eq!(holds(condition.clone(), &params), expected, "{condition}");
         }

@@ -14,7 +14,14 @@ pub(super) fn check(
     mistakes: &mut Mistakes,
 ) {
     let spec = instance.spec;
-    for rule in instance.kind.rules.iter().filter(|rule| rule.is_broken_by(params)) {
+    if instance.kind.rules.is_empty() {
+        return;
+    }
+    let mut all = params.clone();
+    for input in &spec.inputs {
+        all[format!("inputs.{}", input.key)] = Value::Bool(true);
+    }
+    for rule in instance.kind.rules.iter().filter(|rule| rule.is_broken_by(&all)) {
         let said = rule.when.iter().find_map(|condition| spec.with.get(&condition.param));
         let at = said.map_or(spec.at, |node| node.at);
         let problem = Problem::Rule { stage: instance.id.clone(), words: rule.words.clone() };

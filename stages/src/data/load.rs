@@ -7,7 +7,7 @@ use std::path::Path;
 
 use gradus_protocol::{
     Source,
-    catalog::{Port, PortType},
+    catalog::{Port, PortType, Rule},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -29,6 +29,7 @@ use crate::{
     },
     error::StageError,
     port::{Out, ports},
+    rules::{param, rule},
     stage::Stage,
 };
 
@@ -109,6 +110,23 @@ their row. A preference without a `prompt` column has it as the common beginning
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
+
+    fn rules() -> Vec<Rule> {
+        vec![
+            rule(
+                "say where the rows are: name a file in `path`, or give one to the input `file`",
+                [param("path").is_missing(), param("inputs.file").is_missing()],
+            ),
+            rule(
+                "`path` and the input `file` both say where the rows are: leave one of them out",
+                [param("path").is_given(), param("inputs.file").is_given()],
+            ),
+            rule(
+                "`test` and `test_path` both say what to test on: leave one of them out",
+                [param("test").above(0), param("test_path").is_given()],
+            ),
+        ]
+    }
 
     fn output_types(outputs: &mut [Port]) {
         let types = [

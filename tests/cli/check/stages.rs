@@ -3,6 +3,7 @@
 use insta::assert_snapshot;
 
 use super::check;
+use crate::support::Project;
 
 // Keys and names.
 
@@ -180,4 +181,19 @@ fn mistakes_of_exec_stages_are_shown() {
     ",
     );
     assert_snapshot!(ran);
+}
+
+#[test]
+fn rows_come_from_one_place_and_are_tested_on_one() {
+    let project = Project::new(
+        "
+        stages:
+          a: { kind: data.load, with: { format: text } }
+          b: { kind: data.load, inputs: { file: rows.txt }, with: { format: text, path: rows.txt } }
+          c: { kind: data.load, with: { format: text, path: rows.txt, test: 0.1, test_path: rows.txt } }
+          d: { kind: data.load, inputs: { file: rows.txt }, with: { format: text } }
+    ",
+    );
+    project.write("rows.txt", "");
+    assert_snapshot!(project.gradus(&["check", "p.yaml"]).stderr);
 }
