@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -251,9 +250,8 @@ fn stage_file(
         return Err(CacheError::Special { path: path.to_owned() });
     }
     let here = fs::metadata(scratch.path()).doing("look at", scratch.path())?;
-    // Who has another name of the file, or has it open, could write to it later; another file system cannot rename.
-    let is_shared = found.nlink() > 1 || is_open_for_writing(path);
-    let source = if is_shared || found.dev() != here.dev() {
+    // Another name of the file could write to it later; another file system cannot rename.
+    let source = if found.nlink() > 1 || found.dev() != here.dev() {
         let copy = scratch.path().join(queue.len().to_string());
         reflink_copy::reflink_or_copy(path, &copy).doing("copy", path)?;
         copy
@@ -265,29 +263,6 @@ fn stage_file(
     let digest = hash(&source, bytes)?;
     queue.push(Staged { source, digest });
     Ok(Artifact { digest, form: Form::Blob, bytes })
-}
-
-/// Whether some process may have the file open to write to it, a child that a program left behind, say. Also true where
-/// the file system cannot tell.
-#[cfg(target_os = "linux")]
-fn is_open_for_writing(path: &Path) -> bool {
-    /// Of `asm-generic/fcntl.h`; the libc crate has no name for it.
-    const F_SETSIG: libc::c_int = 10;
-    let Ok(file) = File::open(path) else { return true };
-    // SAFETY: an open file, and numbers.
-    let set = |what, value: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), what, value) } == 0;
-    // A lease to read is granted only while nobody writes (fcntl(2)). Whoever comes in between makes the kernel send
-    // a signal: one that nobody minds.
-    let granted = set(F_SETSIG, libc::SIGURG) && set(libc::F_SETLEASE, libc::F_RDLCK);
-    if granted {
-        set(libc::F_SETLEASE, libc::F_UNLCK);
-    }
-    !granted
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_open_for_writing(_: &Path) -> bool {
-    true
 }
 
 /// The artifact of a folder that holds `files`, and its manifest.

@@ -11,7 +11,7 @@ import struct
 import sys
 import threading
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 KIND = {
     "kind": "preferences.length_bias",

@@ -33,6 +33,7 @@ fn fields(schema: &Value) -> Vec<Param> {
                 None if required.contains(&name.as_str()) => None,
                 None => Some(Value::Null),
             },
+            neutral: schema.get("neutral").cloned(),
         })
         .collect()
 }

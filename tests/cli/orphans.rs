@@ -71,14 +71,28 @@ fn a_child_that_outlives_its_program_changes_nothing_that_was_taken_in() {
     let project = Project::new(
         "
         stages:
-          make: { kind: exec, outputs: { o: o }, with: { shell: 'echo whole > o; setsid sh -c \"exec >> o; sleep 1; echo more\" &' } }
-          wait: { kind: exec, inputs: { a: make }, outputs: { o: o }, with: { shell: 'sleep 2; cat inputs/a > o' } }
-          use: { kind: exec, inputs: { a: make, b: wait }, outputs: { o: o }, with: { shell: 'cat inputs/* > o' } }
+          make: { kind: exec, outputs: { o: o, p: p }, with: { shell: 'echo whole > o; setsid sh -c \"exec >> o 2>&1; sleep 1; echo more\" & setsid sh -c \"for i in $(seq 200); do echo late >> p; sleep 0.01; done\" > /dev/null 2>&1 & sleep 0.5; echo whole > p' } }
+          wait: { kind: exec, inputs: { a: make.o }, outputs: { o: o }, with: { shell: 'sleep 2; cat inputs/a > o' } }
+          use: { kind: exec, inputs: { a: make.o, b: wait, c: make.p }, outputs: { o: o }, with: { shell: 'cat inputs/a inputs/b > o; head -n 1 inputs/c >> o' } }
     ",
     );
     let ran = project.gradus(&["run", "p.yaml"]);
     assert_eq!(ran.code, Some(0), "{ran}");
-    assert_eq!(project.read(".gradus/outputs/p/use.o"), "whole\nwhole\n");
+    assert_eq!(project.read(".gradus/outputs/p/use.o"), "whole\nwhole\nwhole\n");
     let verified = project.gradus(&["cache", "verify"]);
     assert_eq!(verified.code, Some(0), "{verified}");
+}
+
+#[test]
+fn an_output_is_what_it_is_declared_as() {
+    let project = Project::new(
+        "
+        stages:
+          a: { kind: exec, outputs: { o: o }, with: { shell: 'mkdir o' } }
+          b: { kind: exec, outputs: { o: o/ }, with: { shell: 'echo > o' } }
+    ",
+    );
+    let events = project.events(&["--keep-going"]);
+    assert!(events.failure("a").contains("declared as a file"), "{}", events.failure("a"));
+    assert!(events.failure("b").contains("declared as a folder"), "{}", events.failure("b"));
 }

@@ -141,6 +141,10 @@ pub struct Param {
     /// What holds when it is left out; absent when it must be given.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub default: Option<Value>,
+    /// What means the same as before there was this parameter: while it has this value it is in no fingerprint, so
+    /// that what was computed then is still found.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub neutral: Option<Value>,
 }
 
 /// Tells a default of `null` from no default.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::catalog::Catalog;
 
 /// The version of these messages.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What the engine asks of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]

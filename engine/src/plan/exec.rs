@@ -64,6 +64,7 @@ pub fn documented() -> Kind {
         doc: doc.to_owned(),
         shape,
         default,
+        neutral: None,
     };
     let optional = |of| Shape::Optional { of: Box::new(of) };
     Kind {

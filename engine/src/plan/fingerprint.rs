@@ -3,7 +3,7 @@
 //! | row | why |
 //! | --- | --- |
 //! | `kind`, `revision` | the code; a kind raises its revision when the same inputs would give other outputs |
-//! | `params` | all of them, defaults filled in, so that writing a default out changes nothing |
+//! | `params` | all of them, defaults filled in, so that writing a default out changes nothing; but none that has its `neutral` value, which is as if there were no such parameter |
 //! | `seed` | every random choice derives from it, for kinds that make any |
 //! | `files` | the content of files that parameters name; their paths are not in it |
 //! | `inputs` | per port the digests, in order; for a fan-in also the stages' names, which the outputs show |
@@ -20,7 +20,7 @@
 use std::collections::BTreeMap;
 
 use gradus_cache::{Artifact, Fingerprint};
-use gradus_protocol::catalog::Length;
+use gradus_protocol::catalog::{Length, Param, Shape};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -48,6 +48,7 @@ pub struct Table(pub Value);
 impl Table {
     pub fn of(stage: &Stage, known: &Known) -> Self {
         let mut params = sorted(&stage.params);
+        leave_out_neutral(&mut params, &stage.kind.params);
         let mut files = BTreeMap::new();
         for (pointer, artifact) in &known.files {
             if let Some(value) = params.pointer_mut(pointer) {
@@ -109,6 +110,26 @@ pub fn seed_of(stage: &Stage) -> u64 {
     u64::from_le_bytes(seed)
 }
 
+/// Takes out what has its neutral value, fields of records as well.
+fn leave_out_neutral(values: &mut Value, params: &[Param]) {
+    let Value::Object(values) = values else { return };
+    let known = |name: &str| params.iter().find(|param| param.name == name);
+    // What stays keeps its order, which is hashed.
+    values.retain(|name, value| known(name).is_none_or(|it| it.neutral.as_ref() != Some(value)));
+    for (name, value) in values.iter_mut() {
+        if let Some(Shape::Record { fields }) = known(name).map(|param| inner(&param.shape)) {
+            leave_out_neutral(value, fields);
+        }
+    }
+}
+
+fn inner(shape: &Shape) -> &Shape {
+    match shape {
+        Shape::Optional { of } => inner(of),
+        shape => shape,
+    }
+}
+
 /// The same value with all maps in the order of their keys.
 fn sorted(value: &Value) -> Value {
     match value {
@@ -145,8 +166,10 @@ mod tests {
             { "name": "file", "doc": "", "shape": { "type": "optional", "of": { "type": "path" } }, "default": null },
             { "name": "deep", "doc": "", "shape": { "type": "record", "fields": [
                 { "name": "a", "doc": "", "shape": { "type": "integer" }, "default": 1 },
-                { "name": "b", "doc": "", "shape": { "type": "text" }, "default": "" }
-            ] }, "default": { "a": 1, "b": "" } }
+                { "name": "b", "doc": "", "shape": { "type": "text" }, "default": "" },
+                { "name": "new", "doc": "", "shape": { "type": "boolean" }, "default": false, "neutral": false }
+            ] }, "default": { "a": 1, "b": "", "new": false } },
+            { "name": "later", "doc": "", "shape": { "type": "optional", "of": { "type": "text" } }, "default": null, "neutral": null }
         ],
         "inputs": [
             { "name": "in", "doc": "", "type": { "is": ["any"] }, "optional": true },
@@ -192,6 +215,39 @@ mod tests {
         assert_eq!(fingerprint("size: 1"), plain);
         assert_eq!(fingerprint("deep: {}"), plain);
         assert_eq!(fingerprint("deep: { b: '', a: 1 }, seed: 0"), plain);
+    }
+
+    #[test]
+    fn a_parameter_with_its_neutral_value_is_as_if_there_were_none() {
+        let names = |with| {
+            let names =
+                |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+            let params = &table(with).0["params"];
+            (names(params), names(&params["deep"]))
+        };
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let usual = ["deep", "file", "size"];
+        assert_eq!(names(""), (owned(&usual), owned(&["a", "b"])));
+        assert_eq!(names("deep: { new: true }"), (owned(&usual), owned(&["a", "b", "new"])));
+        assert_eq!(names("later: x").0, ["deep", "file", "later", "size"]);
+    }
+
+    /// What of every kind's parameters is in its key. A line that changes makes all results of that kind be computed
+    /// anew: give a new parameter a `neutral` value, and see to it that it means what was meant before.
+    #[test]
+    fn no_key_changes_by_accident() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../stages/catalog.json");
+        let catalog: Catalog = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let line = |kind: &gradus_protocol::catalog::Kind| {
+            let value = |param: &Param| {
+                let value = param.default.clone().unwrap_or_else(|| json!("(to be given)"));
+                (param.name.clone(), value)
+            };
+            let mut params = sorted(&Value::Object(kind.params.iter().map(value).collect()));
+            leave_out_neutral(&mut params, &kind.params);
+            format!("{} {} {params}\n", kind.kind, kind.revision)
+        };
+        insta::assert_snapshot!(catalog.kinds.iter().map(line).collect::<String>());
     }
 
     #[test]

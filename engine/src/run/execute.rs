@@ -19,6 +19,7 @@ use super::{
     resolve::{self, Actions, Resolved},
     retry,
     schedule::{Shared, Stop},
+    seal::seal,
     secret::Secrets,
     turn::{Turn, turn},
 };
@@ -219,7 +220,7 @@ async fn run(
     });
     let began = Instant::now();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let attempt = cache.attempt()?;
+    let (attempt, sealed) = (cache.attempt()?, cache.attempt()?);
     let log_path = shared.log_path(&stage.id);
     let metrics = Arc::new(Mutex::new(Metrics::new()));
     let mut ran_on = device.to_owned();
@@ -231,7 +232,11 @@ async fn run(
         let around = Around { cache, folder, log: &log, secrets: &secrets, device };
         let ran = program::run(exec, stage, inputs, &around, stop).await;
         shared.keep_log(&stage.id, &log, ran.is_err());
-        ran.map_err(|error| with_room(cache, error))?
+        let (outputs, stage) = (ran.map_err(|error| with_room(cache, error))?, stage.clone());
+        let to = sealed.path().to_owned();
+        blocking(move || seal(&stage, outputs, &to))
+            .await
+            .map_err(|error| with_room(cache, error))?
     } else {
         let post = shared.post(stage, resolved, device);
         let mut worker = shared.worker(&post, stage, &log_path).await?;

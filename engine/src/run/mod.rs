@@ -24,6 +24,7 @@ mod program;
 mod resolve;
 mod retry;
 mod schedule;
+mod seal;
 mod secret;
 mod share;
 mod slots;

@@ -42,6 +42,7 @@ pub(crate) struct Params {
     max_length: Option<usize>,
     /// How texts are put together into rows.
     #[serde(default)]
+    #[schemars(extend("neutral" = "bfd_split"))]
     packing: Strategy,
 }
 
