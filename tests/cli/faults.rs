@@ -143,7 +143,7 @@ fn a_flipped_bit_anywhere_gives_the_right_bytes_or_a_named_error() {
         "
         stages:
           first: { kind: exec, outputs: { a: a }, with: { shell: 'echo 1 > a' } }
-          tree: { kind: exec, inputs: { a: first }, outputs: { f: f }, with: { shell: 'mkdir f; cp inputs/a f/x; echo 2 > f/y' } }
+          tree: { kind: exec, inputs: { a: first }, outputs: { f: f/ }, with: { shell: 'mkdir f; cp inputs/a f/x; echo 2 > f/y' } }
           last: { kind: exec, inputs: { f: tree }, outputs: { a: a }, with: { shell: 'cat inputs/f/* > a' } }
     ",
     );

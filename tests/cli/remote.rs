@@ -18,7 +18,7 @@ use crate::support::{
 const PIPELINE: &str = "
     stages:
       first: { kind: exec, outputs: { a: a }, with: { shell: 'echo 1 > a' } }
-      tree: { kind: exec, inputs: { a: first }, outputs: { f: f }, with: { shell: 'mkdir f; cp inputs/a f/x; echo 2 > f/y' } }
+      tree: { kind: exec, inputs: { a: first }, outputs: { f: f/ }, with: { shell: 'mkdir f; cp inputs/a f/x; echo 2 > f/y' } }
       last: { kind: exec, inputs: { f: tree }, outputs: { a: a }, with: { shell: 'cat inputs/f/* > a' } }
 ";
 const ALL: [&str; 3] = ["first", "last", "tree"];

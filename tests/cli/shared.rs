@@ -208,7 +208,7 @@ fn runs_of_one_pipeline_put_their_final_outputs_in_one_place() {
         "
         stages:
           file: { kind: exec, outputs: { a: a }, with: { shell: 'date +%N > a' } }
-          folder: { kind: exec, outputs: { f: f }, with: { shell: 'mkdir f; for i in 1 2 3 4 5 6 7 8; do date +%N > f/$i; done' } }
+          folder: { kind: exec, outputs: { f: f/ }, with: { shell: 'mkdir f; for i in 1 2 3 4 5 6 7 8; do date +%N > f/$i; done' } }
     ",
     );
     for _ in 0..3 {
