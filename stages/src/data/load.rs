@@ -121,10 +121,6 @@ their row. A preference without a `prompt` column has it as the common beginning
                 "`path` and the input `file` both say where the rows are: leave one of them out",
                 [param("path").is_given(), param("inputs.file").is_given()],
             ),
-            rule(
-                "`test` and `test_path` both say what to test on: leave one of them out",
-                [param("test").above(0), param("test_path").is_given()],
-            ),
         ]
     }
 

@@ -184,13 +184,12 @@ fn mistakes_of_exec_stages_are_shown() {
 }
 
 #[test]
-fn rows_come_from_one_place_and_are_tested_on_one() {
+fn rows_come_from_one_place() {
     let project = Project::new(
         "
         stages:
           a: { kind: data.load, with: { format: text } }
           b: { kind: data.load, inputs: { file: rows.txt }, with: { format: text, path: rows.txt } }
-          c: { kind: data.load, with: { format: text, path: rows.txt, test: 0.1, test_path: rows.txt } }
           d: { kind: data.load, inputs: { file: rows.txt }, with: { format: text } }
     ",
     );
