@@ -24,11 +24,11 @@ impl Param {
         self.test(Test::Is(values.into_iter().map(Into::into).collect()))
     }
 
-    pub(crate) fn is_given(self) -> Condition {
+    pub(crate) fn given(self) -> Condition {
         self.test(Test::Given(true))
     }
 
-    pub(crate) fn is_missing(self) -> Condition {
+    pub(crate) fn missing(self) -> Condition {
         self.test(Test::Given(false))
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -232,11 +232,8 @@ async fn run(
         let around = Around { cache, folder, log: &log, secrets: &secrets, device };
         let ran = program::run(exec, stage, inputs, &around, stop).await;
         shared.keep_log(&stage.id, &log, ran.is_err());
-        let (outputs, stage) = (ran.map_err(|error| with_room(cache, error))?, stage.clone());
-        let to = sealed.path().to_owned();
-        blocking(move || seal(&stage, outputs, &to))
-            .await
-            .map_err(|error| with_room(cache, error))?
+        let outputs = ran.map_err(|error| with_room(cache, error))?;
+        copied(stage, outputs, sealed.path()).await.map_err(|error| with_room(cache, error))?
     } else {
         let post = shared.post(stage, resolved, device);
         let mut worker = shared.worker(&post, stage, &log_path).await?;
@@ -396,6 +393,16 @@ fn user_source(cache: &Cache, path: &Path) -> Result<Source, RunError> {
         return Ok(Source::File(path.to_owned()));
     }
     Ok(Source::Tree(cache.user_files(path)?))
+}
+
+/// What a program left, where it cannot reach it.
+async fn copied(
+    stage: &Stage,
+    outputs: BTreeMap<String, PathBuf>,
+    to: &Path,
+) -> Result<BTreeMap<String, PathBuf>, RunError> {
+    let (stage, to) = (stage.clone(), to.to_owned());
+    blocking(move || seal(&stage, outputs, &to)).await
 }
 
 /// Runs file work away from the threads that drive events.

@@ -115,11 +115,11 @@ their row. A preference without a `prompt` column has it as the common beginning
         vec![
             rule(
                 "say where the rows are: name a file in `path`, or give one to the input `file`",
-                [param("path").is_missing(), param("inputs.file").is_missing()],
+                [param("path").missing(), param("inputs.file").missing()],
             ),
             rule(
                 "`path` and the input `file` both say where the rows are: leave one of them out",
-                [param("path").is_given(), param("inputs.file").is_given()],
+                [param("path").given(), param("inputs.file").given()],
             ),
         ]
     }
