@@ -1,7 +1,8 @@
 //! The whole way from made-up rows to a policy that has learnt from feedback, stage by stage.
 
 use std::{
-    collections::BTreeMap,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -12,7 +13,11 @@ use serde_json::{Value, json};
 use crate::{context::Context, families::find};
 
 /// A place where stages leave their outputs.
-struct Place(PathBuf);
+struct Place {
+    root: PathBuf,
+    /// The kinds that ran here.
+    ran: RefCell<BTreeSet<String>>,
+}
 
 fn source(path: &Path) -> Source {
     if path.is_file() {
@@ -23,6 +28,10 @@ fn source(path: &Path) -> Source {
 }
 
 impl Place {
+    fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), ran: RefCell::default() }
+    }
+
     /// Runs a stage as the engine would; gives the summary. `inputs` are `port=stage.output`.
     fn run(&self, name: &str, kind: &str, params: Value, inputs: &[&str]) -> BTreeMap<String, f64> {
         self.tried(name, kind, params, inputs).unwrap()
@@ -37,13 +46,14 @@ impl Place {
         inputs: &[&str],
     ) -> Result<BTreeMap<String, f64>, String> {
         let stage = find(kind).unwrap();
+        self.ran.borrow_mut().insert(kind.to_owned());
         let input = |edge: &&str| {
             let (port, from) = edge.split_once('=').unwrap();
-            let source = source(&self.0.join(from));
+            let source = source(&self.root.join(from));
             (port.to_owned(), vec![Input { label: from.to_owned(), source }])
         };
         let outputs = (stage.describe)().outputs;
-        let output = |port: String| (port.clone(), self.0.join(format!("{name}.{port}")));
+        let output = |port: String| (port.clone(), self.root.join(format!("{name}.{port}")));
         let job = Job {
             kind: kind.to_owned(),
             params,
@@ -81,9 +91,8 @@ struct Scale {
 
 type Summaries = BTreeMap<String, BTreeMap<String, f64>>;
 
-fn whole_way(root: &Path, scale: &Scale) -> Summaries {
+fn whole_way(place: &Place, scale: &Scale) -> Summaries {
     let Scale { rows, prompts, hidden, layers, epochs } = *scale;
-    let place = Place(root.to_owned());
     let mut found = BTreeMap::new();
     let mut run = |name: &str, kind: &str, params: Value, inputs: &[&str]| {
         found.insert(name.to_owned(), place.run(name, kind, params, inputs));
@@ -125,18 +134,59 @@ fn whole_way(root: &Path, scale: &Scale) -> Summaries {
     found
 }
 
-#[test]
-fn every_stage_on_the_way_gives_the_same_bytes_again() {
-    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let scale = Scale { rows: 48, prompts: 8, hidden: 32, layers: 2, epochs: [1.0; 4] };
-    let found = whole_way(one.path(), &scale);
-    whole_way(other.path(), &scale);
-    let models = ["dpo.model/model.safetensors", "rm.model/model.safetensors"];
-    let told = ["after.evaluation", "compared.report", "compared.plot", "compared.picture"];
-    for file in models.into_iter().chain(told) {
-        let bytes = |root: &Path| std::fs::read(root.join(file)).unwrap();
-        assert!(bytes(one.path()) == bytes(other.path()), "{file}");
+/// The kinds that are not on the way.
+fn beside_the_way(place: &Place) {
+    let rows =
+        (0..24).map(|i| json!({ "prompt": format!("{i}?"), "chosen": "yes", "rejected": "no" }));
+    let lines: Vec<_> = rows.map(|row| row.to_string()).collect();
+    let path = place.root.join("rows.jsonl");
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    place.run("loaded", "data.load", json!({ "path": path, "format": "preference" }), &[]);
+    place.run("parts", "data.split", json!({ "test": 4 }), &["rows=loaded.train"]);
+    let tokens = ["rows=parts.train", "tokenizer=bpe.tokenizer"];
+    place.run("tokens", "data.tokenize", json!({ "for": "preferences" }), &tokens);
+    place.run(
+        "reference",
+        "policy.reference",
+        json!({}),
+        &["model=sft.model", "preferences=tokens.tokens"],
+    );
+}
+
+/// The files below a folder with their bytes.
+fn bytes_below(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                found.insert(path.strip_prefix(root).unwrap().to_owned(), bytes);
+            }
+        }
     }
+    found
+}
+
+#[test]
+fn every_kind_gives_the_same_bytes_again() {
+    let scale = Scale { rows: 48, prompts: 8, hidden: 32, layers: 2, epochs: [1.0; 4] };
+    let once = || {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(folder.path());
+        let found = whole_way(&place, &scale);
+        beside_the_way(&place);
+        (bytes_below(folder.path()), found, place.ran.into_inner())
+    };
+    let ((one, found, ran), (other, ..)) = (once(), once());
+    let all: BTreeSet<String> = crate::families::stages().map(|it| it.name.to_owned()).collect();
+    assert_eq!(ran, all, "every kind ran");
+    let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&one), names(&other));
+    let differ: Vec<_> = one.keys().filter(|name| one[*name] != other[*name]).collect();
+    assert!(differ.is_empty(), "{differ:?}");
     assert!(found["before"]["kl"].abs() < 1e-6);
     assert!(found["after"]["kl"] > 0.0);
     assert!((found["compared"]["best_reward"] - found["after"]["true_reward"]).abs() < 1e-12);
@@ -145,7 +195,7 @@ fn every_stage_on_the_way_gives_the_same_bytes_again() {
 /// A small model with a context of 64 tokens, which are bytes, and what `data.load` makes of `rows`.
 fn small_world(rows: &[Value], load: &Value) -> (tempfile::TempDir, Place) {
     let folder = tempfile::tempdir().unwrap();
-    let place = Place(folder.path().to_owned());
+    let place = Place::new(folder.path());
     let path = folder.path().join("rows.jsonl");
     let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
     std::fs::write(&path, lines.join("\n")).unwrap();
@@ -272,7 +322,7 @@ fn a_policy_that_learns_from_preferences_gains_true_reward() {
     let place = tempfile::tempdir().unwrap();
     let epochs = [4.0, 2.0, 2.0, 2.0];
     let scale = Scale { rows: 2000, prompts: 64, hidden: 96, layers: 3, epochs };
-    let found = whole_way(place.path(), &scale);
+    let found = whole_way(&Place::new(place.path()), &scale);
     assert!(found["rm"]["test_accuracy_low"] > 0.6);
     assert!(found["after"]["true_reward"] > found["before"]["true_reward"] + 0.1);
     assert!(found["after"]["win_rate_true_reward_low"] > 0.5);

@@ -12,7 +12,7 @@ pub(crate) enum StageError {
     Refused(String),
     #[error("cancelled")]
     Cancelled,
-    #[error("{}", without_frames(&.0.to_string()))]
+    #[error("{}", plain(&.0.to_string()))]
     Tensor(#[from] tch::TchError),
     #[error("`{}`: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
@@ -38,8 +38,24 @@ impl StageError {
     }
 }
 
+/// What libtorch says, without its stack, and what to do where memory is short.
+pub(crate) fn plain(message: &str) -> String {
+    let words = without_frames(message);
+    let is_short = ["out of memory", "can't allocate memory"].iter().any(|it| words.contains(it));
+    if !is_short {
+        return words;
+    }
+    // What follows is of the allocator's insides, and counsel for programmers of `PyTorch`.
+    let end = words.find(" GPU ").unwrap_or(words.len());
+    format!(
+        "{}; fewer rows at once need less: a smaller `micro_batch` of a training changes no result, nor does \
+         `batch` of an evaluation",
+        words[..end].trim_end_matches('.')
+    )
+}
+
 /// A message of libtorch without the C++ stack that follows it, whether its lines are ended or written out.
-pub(crate) fn without_frames(message: &str) -> String {
+fn without_frames(message: &str) -> String {
     let message =
         message.strip_prefix("called `Result::unwrap()` on an `Err` value: ").unwrap_or(message);
     let message = ["Torch(\"", "Internal torch error: "]
@@ -56,20 +72,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_runs_out_of_memory_hears_what_needs_less() {
+        let failed = tch::Tensor::f_empty([1 << 44], (tch::Kind::Double, tch::Device::Cpu));
+        let words = StageError::from(failed.unwrap_err()).to_string();
+        assert!(words.contains("a smaller `micro_batch`"), "{words}");
+        let words = plain(
+            "Internal torch error: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total \
+             capacity of 79.18 GiB of which 1 GiB is free.",
+        );
+        assert!(words.starts_with("CUDA out of memory. Tried to allocate 2.00 GiB; fewer"), "{words}");
+    }
+
+    #[test]
     fn no_frames_of_the_stack_reach_a_person() {
         let failed =
             tch::Tensor::from_slice(&[1_f32]).f_index_select(0, &tch::Tensor::from_slice(&[9_i64]));
         let error = failed.unwrap_err();
-        let plain = StageError::from(error).to_string();
+        let words = StageError::from(error).to_string();
         assert!(
-            plain.starts_with("index") && plain.len() < 200 && !plain.contains("frame"),
-            "{plain}"
+            words.starts_with("index") && words.len() < 200 && !words.contains("frame"),
+            "{words}"
         );
         let panic = std::panic::catch_unwind(|| {
             tch::Tensor::from_slice(&[1_f32]).index_select(0, &tch::Tensor::from_slice(&[9_i64]))
         });
         let words = panic.unwrap_err().downcast_ref::<String>().unwrap().clone();
-        let words = without_frames(&words);
+        let words = plain(&words);
         assert!(
             words.starts_with("index") && words.len() < 200 && !words.contains("frame"),
             "{words}"

@@ -26,7 +26,7 @@ use crate::{
     catalog::catalog,
     context::Context,
     device::{self, Opened},
-    error::{StageError, without_frames},
+    error::{StageError, plain},
     families,
 };
 
@@ -180,5 +180,5 @@ fn words_of(panic: &(dyn Any + Send)) -> String {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("a panic without words");
-    without_frames(text)
+    plain(text)
 }

@@ -44,7 +44,7 @@ ports!(Outputs {
 
 impl Stage for Tokenize {
     const KIND: &'static str = "data.tokenize";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Turn rows into token ids once, for many trainings.
 
 Stages that learn from rows take them as text and tokenise them in memory. Of large data this makes a file that \

@@ -23,7 +23,18 @@ use crate::{
     nn::header,
 };
 
-const VERSION: &str = "1";
+/// The one entry of the file's metadata. Of several the order would hang on chance, and so would the bytes.
+const SAID: &str = "gradus_tokens";
+
+/// What the file says of itself, as JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    #[serde(rename = "for")]
+    purpose: Purpose,
+    /// The digest of the tokenizer that made the ids.
+    tokenizer: String,
+}
 
 /// What rows are tokenised for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -144,16 +155,13 @@ impl TokenRows {
         };
         let stored = header::open(&bytes).map_err(|_| foreign())?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|_| foreign())?;
-        let said = header.metadata().as_ref().ok_or_else(foreign)?;
-        let said = |name: &str| said.get(name).map_or("", String::as_str);
-        if said("gradus_tokens") != VERSION {
-            return Err(foreign());
-        }
-        if said("for") != purpose.name() {
-            let (wanted, found) = (purpose.name(), said("for"));
+        let said = header.metadata().as_ref().and_then(|it| it.get(SAID)).ok_or_else(foreign)?;
+        let said: Said = serde_json::from_str(said).map_err(|_| foreign())?;
+        if said.purpose != purpose {
+            let (wanted, found) = (purpose.name(), said.purpose.name());
             return Err(refused(format!("they are `for: {found}`, and `for: {wanted}` is needed")));
         }
-        if said("tokenizer") != codec.digest()? {
+        if said.tokenizer != codec.digest()? {
             return Err(refused(
                 "another tokenizer made them than the model has: give `data.tokenize` that of the model".to_owned(),
             ));
@@ -241,13 +249,10 @@ impl TokenRows {
             let bytes = bytes_of(&mut self.margins.iter().map(|it| it.to_le_bytes()));
             columns.push(("margins", column(Dtype::F64, &[rows], bytes.into())));
         }
-        let says = [
-            ("gradus_tokens", VERSION.to_owned()),
-            ("for", self.purpose.name().to_owned()),
-            ("tokenizer", codec.digest()?),
-        ];
-        let says: HashMap<String, String> =
-            says.map(|(name, value)| (name.to_owned(), value)).into();
+        let said = Said { purpose: self.purpose, tokenizer: codec.digest()? };
+        let said = serde_json::to_string(&said)
+            .map_err(|error| StageError::refused(format!("`{}`: {error}", path.display())))?;
+        let says = HashMap::from([(SAID.to_owned(), said)]);
         safetensors::serialize_to_file(columns, Some(says), path)
             .map_err(|error| StageError::refused(format!("`{}`: {error}", path.display())))
     }
