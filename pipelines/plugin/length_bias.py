@@ -11,7 +11,7 @@ import struct
 import sys
 import threading
 
-PROTOCOL = 5
+PROTOCOL = 6
 
 KIND = {
     "kind": "preferences.length_bias",

@@ -162,6 +162,14 @@ impl Observer for Context {
         Self::note(self, words);
     }
 
+    fn heard(&self) -> Result<(), StageError> {
+        Self::heard(self)
+    }
+
+    fn saving(&mut self) {
+        (self.send)(Reply::Saving);
+    }
+
     fn checkpoints(&self) -> Option<Checkpoints> {
         self.checkpoints.clone()
     }

@@ -80,7 +80,10 @@ mod tests {
             "Internal torch error: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total \
              capacity of 79.18 GiB of which 1 GiB is free.",
         );
-        assert!(words.starts_with("CUDA out of memory. Tried to allocate 2.00 GiB; fewer"), "{words}");
+        assert!(
+            words.starts_with("CUDA out of memory. Tried to allocate 2.00 GiB; fewer"),
+            "{words}"
+        );
     }
 
     #[test]

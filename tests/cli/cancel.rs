@@ -92,6 +92,19 @@ fn a_worker_is_asked_to_cancel() {
 }
 
 #[test]
+fn a_worker_that_saves_its_state_is_waited_for() {
+    let mut project = Project::new(WAITING);
+    project.set("FAKE_WORKER", "data.split=save");
+    let mut run = project.start(&["run", "p.yaml", "--format", "json"]);
+    run.wait_for("waits");
+    run.signal("INT");
+    let ran = run.wait();
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(ran.stdout.contains("writes down where it stands"), "{ran}");
+    assert!(project.gradus(&["logs", "p.yaml", "split"]).stdout.contains("cancelled as asked"));
+}
+
+#[test]
 fn a_worker_that_hears_nothing_is_killed_at_the_second_ctrl_c() {
     let mut project = Project::new(WAITING);
     project.set("FAKE_WORKER", "data.split=deaf");

@@ -153,7 +153,7 @@ fn a_worker_that_shows_other_kinds_than_its_file_is_refused() {
 #[test]
 fn a_worker_of_another_version_is_refused() {
     let Some(project) = example() else { return };
-    change(&project, "length_bias.py", "PROTOCOL = 5", "PROTOCOL = 1");
+    change(&project, "length_bias.py", "PROTOCOL = 6", "PROTOCOL = 1");
     assert_snapshot!(project.gradus(&["run", "p.yaml", "bias[unit=words]"]));
 }
 

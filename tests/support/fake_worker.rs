@@ -90,7 +90,8 @@ impl Worker {
                 let cause = if word == "fail" { Cause::Stage } else { Cause::Crash };
                 return self.say(&Reply::Failed { cause, message: rest.to_owned() });
             }
-            "wait" => return self.wait_for_cancel(),
+            "wait" => return self.wait_for_cancel(false),
+            "save" => return self.wait_for_cancel(true),
             "report" => self.report(),
             "measure" => {
                 let (name, value) = ("score".to_owned(), Some(rest.parse().unwrap()));
@@ -126,11 +127,16 @@ impl Worker {
         }
     }
 
-    fn wait_for_cancel(&mut self) {
+    fn wait_for_cancel(&mut self, saves: bool) {
         let (unit, note) = ("steps".to_owned(), "waits".to_owned());
         self.say(&Reply::Progress { done: 0, total: 1, unit, note });
         while let Some(request) = read_frame(&mut self.requests).unwrap() {
             if matches!(request, Request::Cancel) {
+                if saves {
+                    // For longer than one that does not say so is waited for.
+                    self.say(&Reply::Saving);
+                    std::thread::sleep(std::time::Duration::from_secs(6));
+                }
                 eprintln!("cancelled as asked");
                 let message = "cancelled".to_owned();
                 return self.say(&Reply::Failed { cause: Cause::Cancelled, message });

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::catalog::Catalog;
 
 /// The version of these messages.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What the engine asks of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,6 +104,8 @@ pub enum Reply {
     Note {
         words: String,
     },
+    /// Asked to stop, the worker writes its state down, to go on from there: it is waited for.
+    Saving,
     Done,
     Failed {
         cause: Cause,

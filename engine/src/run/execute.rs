@@ -325,7 +325,9 @@ fn event_of(stage: &str, reply: Reply, metrics: &Mutex<Metrics>) -> Option<Event
             Some(Event::Metric { stage, name, step, value })
         }
         Reply::Note { words } => Some(Event::Note { stage: Some(stage), message: words }),
-        Reply::Hello { .. } | Reply::Alive | Reply::Done | Reply::Failed { .. } => None,
+        Reply::Hello { .. } | Reply::Alive | Reply::Saving | Reply::Done | Reply::Failed { .. } => {
+            None
+        }
     }
 }
 

@@ -10,10 +10,11 @@ use std::{
 };
 
 use gradus_protocol::{Cause, Job, Reply, Request, VERSION};
+use serde::de::DeserializeOwned;
 use tokio::{
     process::{Child, ChildStdin, ChildStdout},
     sync::watch,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -32,6 +33,8 @@ const HELLO_WITHIN: Duration = Duration::from_mins(2);
 const SILENT_FOR: Duration = Duration::from_mins(1);
 /// Between asking a worker or a program to stop and killing it.
 pub(super) const CANCEL_WITHIN: Duration = Duration::from_secs(5);
+/// The same for a worker that writes down a state to go on from: a large model's takes minutes on a slow disk.
+const SAVE_WITHIN: Duration = Duration::from_mins(10);
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -89,17 +92,23 @@ impl Worker {
         let group = Group::of(&child);
         let device = device.to_owned();
         let mut worker = Self { _group: group, child, stdin, stdout, log, name, device };
-        let hello = match timeout(HELLO_WITHIN, worker.next()).await {
+        let hello = match timeout(HELLO_WITHIN, worker.next_as::<serde_json::Value>()).await {
             Ok(hello) => hello,
             Err(_) => Err(worker.lost("did not open its device in two minutes").await),
         };
         // No stage is at fault yet.
         let hello = hello.map_err(|error| RunError::Setup(error.full()))?;
         let name = &worker.name;
-        match hello {
-            Reply::Hello { protocol, .. } if protocol != VERSION => Err(RunError::Setup(format!(
+        // Before anything else of it is read: what another version says may have another form.
+        if let Some(protocol) = hello.get("protocol").filter(|it| **it != VERSION) {
+            return Err(RunError::Setup(format!(
                 "{name} speaks version {protocol} of the protocol and gradus {VERSION}: {outdated}"
-            ))),
+            )));
+        }
+        let hello = serde_json::from_value(hello).map_err(|error| {
+            RunError::Setup(format!("{name} broke the protocol with its first words: {error}"))
+        })?;
+        match hello {
             Reply::Hello { catalog: its, .. } if its != catalog => {
                 Err(RunError::Setup(format!("{name} has other stage kinds than gradus: {renew}")))
             }
@@ -128,7 +137,7 @@ impl Worker {
         loop {
             let reply = tokio::select! {
                 reply = timeout(SILENT_FOR, self.next()) => reply,
-                () = stopped(stop) => return self.cancel(stop).await,
+                () = stopped(stop) => return self.cancel(stop, &mut report).await,
             };
             match reply {
                 Err(_) => return Err(self.lost("was silent for a minute").await),
@@ -143,7 +152,7 @@ impl Worker {
                         return Err(RunError::Died(message));
                     }
                     Reply::Failed { message, .. } => return Err(RunError::Stage(message)),
-                    Reply::Alive => {}
+                    Reply::Alive | Reply::Saving => {}
                     other => report(other),
                 },
             }
@@ -151,18 +160,29 @@ impl Worker {
     }
 
     /// Asks, waits, then kills.
-    async fn cancel(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), RunError> {
+    async fn cancel(
+        &mut self,
+        stop: &mut watch::Receiver<Stop>,
+        report: &mut impl FnMut(Reply),
+    ) -> Result<(), RunError> {
         let asked = frames::write(&mut self.stdin, &Request::Cancel).await.is_ok();
         let answer = async {
-            while let Ok(reply) = self.next().await {
-                if matches!(reply, Reply::Failed { .. } | Reply::Done) {
-                    return true;
+            let mut until = Instant::now() + CANCEL_WITHIN;
+            while let Ok(Ok(reply)) = timeout_at(until, self.next()).await {
+                match reply {
+                    Reply::Failed { .. } | Reply::Done => return true,
+                    Reply::Saving => {
+                        until = Instant::now() + SAVE_WITHIN;
+                        let words = "writes down where it stands, to go on from there".to_owned();
+                        report(Reply::Note { words });
+                    }
+                    _ => {}
                 }
             }
             false
         };
         let ended = tokio::select! {
-            ended = timeout(CANCEL_WITHIN, answer) => asked && ended.unwrap_or(false),
+            ended = answer => asked && ended,
             () = killed(stop) => false,
         };
         if !ended {
@@ -176,6 +196,10 @@ impl Worker {
     }
 
     async fn next(&mut self) -> Result<Reply, RunError> {
+        self.next_as().await
+    }
+
+    async fn next_as<T: DeserializeOwned>(&mut self) -> Result<T, RunError> {
         match frames::read(&mut self.stdout).await {
             Ok(Some(reply)) => Ok(reply),
             Ok(None) => Err(self.lost("ended").await),

@@ -40,6 +40,8 @@ pub(crate) struct Keeper {
     written: Instant,
     /// What the last one took, in seconds.
     took: f64,
+    /// The step of the newest one; before the first step there is nothing to keep.
+    newest: usize,
 }
 
 /// Where training stood.
@@ -64,12 +66,12 @@ pub(crate) struct Now<'a> {
 impl Keeper {
     /// Without `settings` nothing is kept.
     pub(crate) fn new(settings: Option<Checkpoints>) -> Self {
-        Self { settings, written: Instant::now(), took: 0.0 }
+        Self { settings, written: Instant::now(), took: 0.0, newest: 0 }
     }
 
     /// Loads the newest sound state up to step `most` into `parameters`, if there is one.
     pub(crate) fn newest(
-        &self,
+        &mut self,
         most: usize,
         adam: AdamSettings,
         parameters: &BTreeMap<String, Tensor>,
@@ -87,7 +89,10 @@ impl Keeper {
         let states = Checkpoint::all(folder).into_iter();
         for (step, path) in states.rev().filter(|(step, _)| *step <= most as u64) {
             match load(&path, step, adam, parameters) {
-                Ok(state) => return Some(state),
+                Ok(state) => {
+                    self.newest = state.step;
+                    return Some(state);
+                }
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "checkpoint passed over");
                 }
@@ -107,6 +112,11 @@ impl Keeper {
         })
     }
 
+    /// True when the state after `step` steps is written already.
+    pub(crate) fn holds(&self, step: usize) -> bool {
+        step <= self.newest
+    }
+
     /// True when the state at the end is to stay for a longer training.
     pub(crate) fn keeps_last(&self) -> bool {
         self.settings.as_ref().is_some_and(|it| it.keep_last)
@@ -120,6 +130,9 @@ impl Keeper {
         // Also after a failure: the next try has time.
         self.written = Instant::now();
         self.took = began.elapsed().as_secs_f64();
+        if kept.is_ok() {
+            self.newest = now.step;
+        }
         kept
     }
 }
@@ -218,7 +231,7 @@ fn remove(path: &Path) -> Result<(), StageError> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{cell::Cell, path::PathBuf};
 
     use super::*;
     use crate::nn::{
@@ -237,6 +250,23 @@ mod tests {
         after: usize,
         anew: bool,
         began_at: Option<usize>,
+        /// Asks for an end, once so many parts of steps were begun.
+        parts: Option<Cell<usize>>,
+        saved: bool,
+    }
+
+    impl Interrupted {
+        fn of(folder: &Path, after: usize) -> Self {
+            let anew = folder.join("anew").exists();
+            Self {
+                folder: folder.to_owned(),
+                after,
+                anew,
+                began_at: None,
+                parts: None,
+                saved: false,
+            }
+        }
     }
 
     impl Observer for Interrupted {
@@ -250,6 +280,21 @@ mod tests {
         }
 
         fn metric(&mut self, _: &str, _: usize, _: f64) {}
+
+        fn heard(&self) -> Result<(), StageError> {
+            match &self.parts {
+                Some(left) if left.get() == 0 => Err(StageError::Cancelled),
+                Some(left) => {
+                    left.set(left.get() - 1);
+                    Ok(())
+                }
+                None => Ok(()),
+            }
+        }
+
+        fn saving(&mut self) {
+            self.saved = true;
+        }
 
         fn checkpoints(&self) -> Option<Checkpoints> {
             let folder = self.folder.clone();
@@ -287,16 +332,24 @@ mod tests {
     }
 
     fn with_steps(folder: &Path, steps: usize, after: usize) -> (usize, Option<String>, Vec<u8>) {
+        let mut observer = Interrupted::of(folder, after);
+        let (curve, weights) = heard_by(&mut observer, steps, 4);
+        (observer.began_at.unwrap_or(steps), curve.ok(), weights)
+    }
+
+    fn heard_by(
+        observer: &mut Interrupted,
+        steps: usize,
+        micro_batch: usize,
+    ) -> (Result<String, StageError>, Vec<u8>) {
         let model = Model::fresh(tiny(), Stream::of(1), tch::Device::Cpu).trainable();
-        let anew = folder.join("anew").exists();
-        let mut observer = Interrupted { folder: folder.to_owned(), after, anew, began_at: None };
         let schedule = Decay::Constant;
-        let training = Training { steps: Some(steps), schedule, ..training(4, 4) };
-        let curve = train(&model, &objective(), &training, Stream::of(9), &mut observer);
-        let curve = curve.ok().map(|curve| serde_json::to_string(&curve).unwrap());
-        let path = folder.join("weights");
+        let training = Training { steps: Some(steps), schedule, ..training(4, micro_batch) };
+        let curve = train(&model, &objective(), &training, Stream::of(9), observer);
+        let curve = curve.map(|curve| serde_json::to_string(&curve).unwrap());
+        let path = observer.folder.join("weights");
         write_tensors(&model.parameters, &path).unwrap();
-        (observer.began_at.unwrap_or(steps), curve, fs::read(path).unwrap())
+        (curve, fs::read(path).unwrap())
     }
 
     fn kept(folder: &Path) -> Vec<u64> {
@@ -318,6 +371,28 @@ mod tests {
         let (began_at, again, same) = trained(broken.path(), usize::MAX);
         assert_eq!(began_at, 3);
         assert!(weights == same && curve == again);
+    }
+
+    #[test]
+    fn a_training_that_is_asked_to_end_within_a_step_keeps_the_one_before() {
+        let [whole, broken] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+        // A step has two parts.
+        let run = |folder: &Path, parts: Option<usize>| {
+            let mut observer = Interrupted::of(folder, usize::MAX);
+            observer.parts = parts.map(Cell::new);
+            let (curve, weights) = heard_by(&mut observer, 8, 2);
+            (observer, curve, weights)
+        };
+        let (_, curve, weights) = run(whole.path(), None);
+        let (observer, ended, _) = run(broken.path(), Some(9));
+        assert!(observer.saved && matches!(ended, Err(StageError::Cancelled)));
+        assert_eq!(kept(broken.path()), [3, 4]);
+        // Before it got any further there is nothing to write.
+        let (observer, ended, _) = run(broken.path(), Some(1));
+        assert!(!observer.saved && matches!(ended, Err(StageError::Cancelled)));
+        let (observer, again, same) = run(broken.path(), None);
+        assert_eq!(observer.began_at, Some(4));
+        assert!(weights == same && curve.unwrap() == again.unwrap());
     }
 
     #[test]

@@ -162,6 +162,14 @@ pub(crate) trait Observer {
     fn progress(&mut self, done: usize, total: usize, note: &str) -> Result<(), StageError>;
     fn metric(&mut self, name: &str, step: usize, value: f64);
 
+    /// [`StageError::Cancelled`] if the person asked for an end.
+    fn heard(&self) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// The state is about to be written, since the person asked for an end: that may take a while.
+    fn saving(&mut self) {}
+
     /// A line for the person who waits.
     fn note(&mut self, _words: String) {}
 
@@ -291,26 +299,33 @@ pub(crate) fn train(
         let parts: Vec<&[usize]> =
             rows.chunks(training.micro_batch.unwrap_or(rows.len())).collect();
         let weight = rows.iter().map(|row| objective.weight(*row)).sum();
-        let point = stepper
-            .step(model, parts.len(), weight, |i| objective.loss(model, parts[i]))
-            .map_err(|error| with_rows(error, objective, rows))?;
-        tokens_seen += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
-        observer.metric("loss", point.step, point.loss);
-        observer.metric("grad_norm", point.step, point.grad_norm);
-        for (name, value) in &point.metrics {
-            observer.metric(name, point.step, value.as_f64().unwrap_or(f64::NAN));
-        }
-        let per_second = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
-        let note = format!("loss {:.4}, {per_second:.0} tokens/s", point.loss);
-        curve.push(point);
-        let heard = observer.progress(step + 1, steps, &note);
-        let stopped = matches!(heard, Err(StageError::Cancelled));
-        let end = step + 1 == steps;
-        if if end { keeper.keeps_last() } else { stopped || keeper.is_due(step + 1) } {
+        let stepped = stepper.step(model, parts.len(), weight, |i| {
+            observer.heard()?;
+            objective.loss(model, parts[i])
+        });
+        let (done, heard) = match stepped {
+            Ok(point) => {
+                tokens_seen += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
+                let per_second = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
+                tell(&point, observer);
+                let note = format!("loss {:.4}, {per_second:.0} tokens/s", point.loss);
+                curve.push(point);
+                (step + 1, observer.progress(step + 1, steps, &note))
+            }
+            // Within a step: the weights are still those of the one before.
+            Err(StageError::Cancelled) => (step, Err(StageError::Cancelled)),
+            Err(error) => return Err(with_rows(error, objective, rows)),
+        };
+        let stopped = matches!(heard, Err(StageError::Cancelled)) && !keeper.holds(done);
+        let end = done == steps;
+        if if end { keeper.keeps_last() } else { stopped || keeper.is_due(done) } {
+            if stopped {
+                observer.saving();
+            }
             let kept = keeper.keep(&Now {
-                step: step + 1,
+                step: done,
                 end,
-                reached: reached(step + 1, per_epoch),
+                reached: reached(done, per_epoch),
                 parameters: &model.parameters,
                 optimizer: &stepper.optimizer,
                 curve: &curve,
@@ -326,6 +341,14 @@ pub(crate) fn train(
         observer.note(words);
     }
     Ok(curve)
+}
+
+fn tell(point: &Point, observer: &mut dyn Observer) {
+    observer.metric("loss", point.step, point.loss);
+    observer.metric("grad_norm", point.step, point.grad_norm);
+    for (name, value) in &point.metrics {
+        observer.metric(name, point.step, value.as_f64().unwrap_or(f64::NAN));
+    }
 }
 
 /// A warning, where the last losses are far above that of a guess.
