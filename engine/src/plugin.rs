@@ -13,7 +13,7 @@ use std::{
 use gradus_protocol::catalog::{Catalog, Kind, PortType};
 use serde::Deserialize;
 
-use crate::{run::RunError, spec::is_name};
+use crate::{error::RunError, spec::is_name};
 
 /// One entry of `workers` in `gradus.toml`, read and checked.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,8 +12,9 @@ use gradus_remote::{Remote, Settings};
 use serde::Deserialize;
 
 use crate::{
+    error::RunError,
     plugin::{self, Plugin},
-    run::{CheckpointSettings, RunError},
+    run::CheckpointSettings,
 };
 
 const FILE: &str = "gradus.toml";

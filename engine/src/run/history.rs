@@ -13,8 +13,10 @@ use std::{
 use gradus_cache::{Artifact, Cache, Fingerprint};
 use serde::{Deserialize, Serialize};
 
-use super::RunError;
-use crate::event::{Event, Metrics, Outcome};
+use crate::{
+    error::RunError,
+    event::{Event, Metrics, Outcome},
+};
 
 /// One run, as `gradus show` reads it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,7 +74,7 @@ pub struct History {
     pub record: RunRecord,
 }
 
-pub(super) fn runs(cache: &Cache) -> PathBuf {
+pub(crate) fn runs(cache: &Cache) -> PathBuf {
     cache.root().join("runs")
 }
 
@@ -81,7 +83,7 @@ const LONGEST_NAME: usize = 180;
 
 /// A name as a file name, readable where it can be: `base/sft` is `base~sft`. What a file system might object to, or
 /// has no room for, is replaced, and then a hash of all of it tells two names apart.
-pub(super) fn file_name(stage: &str) -> String {
+pub(crate) fn file_name(stage: &str) -> String {
     let plain = |c: char| match c {
         '/' => '~',
         _ if c.is_alphanumeric() || "_-=.,[]".contains(c) => c,
@@ -132,7 +134,7 @@ fn make(cache: &Cache, now: &str) -> Result<(String, PathBuf, File), RunError> {
 impl History {
     /// Begins a record. A run goes on without one, where nothing can be written: it may need nothing
     /// but what is cached.
-    pub(super) fn begin(cache: &Cache, pipeline: &str, file: &Path) -> (Self, Option<RunError>) {
+    pub(crate) fn begin(cache: &Cache, pipeline: &str, file: &Path) -> (Self, Option<RunError>) {
         // In UTC, so that names stand in the order of the runs wherever they were started.
         let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
         let (run, place, error) = match make(cache, &now) {
@@ -160,7 +162,7 @@ impl History {
     }
 
     /// Takes events in. What cannot be written is said, and stops nothing.
-    pub(super) fn take(&mut self, events: &[Event]) {
+    pub(crate) fn take(&mut self, events: &[Event]) {
         let mut lines = String::new();
         let mut settled = false;
         for event in events {

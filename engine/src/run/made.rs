@@ -49,7 +49,7 @@ impl Made {
 
 impl Commit {
     /// The commit of the work tree around `folder`. `None` without git, a tree, or a commit.
-    pub(super) fn of(folder: &Path) -> Option<Self> {
+    pub(crate) fn of(folder: &Path) -> Option<Self> {
         let output = Command::new("git")
             .arg("-C")
             .arg(folder)

@@ -1,0 +1,12 @@
+//! What a person asks: what would run and why, and what came of runs.
+
+pub(super) mod compare;
+pub(super) mod curves;
+pub(super) mod explain;
+pub(super) mod lineage;
+pub(super) mod outputs;
+pub(super) mod preview;
+pub(super) mod share;
+pub(super) mod snapshot;
+pub(super) mod sweep;
+pub(super) mod watched;

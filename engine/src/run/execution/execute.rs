@@ -1,0 +1,268 @@
+//! One stage of a run, from its fingerprint to its action.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use gradus_cache::{Action, Cache, MAKE_SPACE};
+use tokio::sync::watch;
+
+use super::{
+    blocking::blocking,
+    clock::Clock,
+    job::{event_of, job},
+    recall::cached,
+    resolve::{self, Actions, Resolved},
+    retry,
+    seal::seal,
+    shared::Shared,
+    turn::{Turn, turn},
+};
+use crate::{
+    error::RunError,
+    event::{Event, Metrics},
+    plan::Stage,
+    run::{
+        made::Made,
+        process::{
+            log::Log,
+            program::{self, Around},
+            secret::Secrets,
+            stop::Stop,
+        },
+    },
+};
+
+/// A stage's outcome as the scheduler needs it.
+pub(crate) struct Ended {
+    pub(crate) action: Action,
+    pub(crate) cached: bool,
+}
+
+/// Brings one stage to its action: from the cache, or by running it.
+pub(crate) async fn execute(
+    shared: Arc<Shared>,
+    index: usize,
+    sources: Actions,
+    mut stop: watch::Receiver<Stop>,
+) -> Result<Ended, RunError> {
+    let resolved = {
+        let shared = Arc::clone(&shared);
+        blocking(move || {
+            let stage = &shared.plan.stages[index];
+            Ok(resolve::resolve(&shared.session, &shared.plan, stage, &sources)?)
+        })
+        .await?
+    };
+    let Some(resolved) = resolved else {
+        let id = &shared.plan.stages[index].id;
+        return Err(RunError::Setup(format!("stage `{id}` was started before its inputs")));
+    };
+    // Two stages of one run may be the same work: the second waits and finds it done, forced or not, or
+    // goes on from it.
+    let queue = shared.queue(resolved.work);
+    let _first = queue.lock().await;
+    let stage = &shared.plan.stages[index];
+    // Another process may be at the same work: then this one waits for its result.
+    let (slot, _lease, mut anew) = match turn(&shared, stage, &resolved, &mut stop).await? {
+        Turn::Ours(slot, lease, anew) => (slot, lease, anew),
+        Turn::Cached(action) => {
+            resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved);
+            shared.send(cached(stage, &action, false));
+            return Ok(Ended { action, cached: true });
+        }
+        Turn::Fetched(action) => {
+            resolve::remember(&shared.session.cache, &shared.plan, stage, &resolved);
+            shared.send(cached(stage, &action, true));
+            return Ok(Ended { action, cached: true });
+        }
+    };
+    let mut failures = 0;
+    let ran = loop {
+        let mut clock = Clock::start(stage.conduct.timeout, &stop);
+        let ran = run(&shared, index, &resolved, &slot.device, anew, clock.stop()).await;
+        let ran = clock.judge(ran);
+        if ran.is_err()
+            && *stop.borrow() == Stop::No
+            && let Some(vanished) = vanished(&shared, index, &resolved).await?
+        {
+            shared.not_yet(resolved.fingerprint);
+            return Err(vanished);
+        }
+        // Another try goes on from what this one kept.
+        anew = false;
+        failures += 1;
+        match &ran {
+            Err(error) if retry::is_due(&shared, stage, error, failures) => {
+                retry::pause(&shared, stage, error, failures, &mut stop).await?;
+            }
+            _ => break ran,
+        }
+    };
+    // Said while the slot is still held, so that whoever waits for it hears of it.
+    if ran.as_ref().is_err_and(|error| !matches!(error, RunError::Cancelled)) {
+        shared.give_up();
+    }
+    Ok(Ended { action: ran?, cached: false })
+}
+
+/// Adds to a stage's error that its disk is full, if it is: programs seldom say where.
+fn with_room(cache: &Cache, error: RunError) -> RunError {
+    match error {
+        RunError::Stage(message) | RunError::Died(message) if cache.is_full() => {
+            let place = cache.root().display();
+            RunError::Stage(format!("{message}; the disk of `{place}` is full. {MAKE_SPACE}"))
+        }
+        error => error,
+    }
+}
+
+/// Names the stages whose outputs this one reads and that are gone, if any.
+async fn vanished(
+    shared: &Arc<Shared>,
+    index: usize,
+    resolved: &Resolved,
+) -> Result<Option<RunError>, RunError> {
+    let (shared, inputs) = (Arc::clone(shared), resolved.known.inputs.clone());
+    blocking(move || {
+        let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut sources = Vec::new();
+        for wire in &shared.plan.stages[index].inputs {
+            let position = taken.entry(&wire.port).or_default();
+            let (_, artifact) = &inputs[&wire.port][*position];
+            *position += 1;
+            if let crate::plan::From::Stage(source, _) = &wire.from
+                && !sources.contains(source)
+                && !shared.session.cache.verify(artifact)?
+            {
+                sources.push(*source);
+            }
+        }
+        let names = sources.iter().map(|it| format!("`{}`", shared.plan.stages[*it].id));
+        let names = names.collect::<Vec<_>>().join(", ");
+        Ok((!sources.is_empty()).then_some(RunError::Vanished { sources, names }))
+    })
+    .await
+}
+
+async fn run(
+    shared: &Arc<Shared>,
+    index: usize,
+    resolved: &Resolved,
+    device: &str,
+    anew: bool,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<Action, RunError> {
+    let stage = &shared.plan.stages[index];
+    let cache = &shared.session.cache;
+    let secrets = Secrets::of(stage, &resolved.facts)?;
+    shared.send(Event::Started {
+        stage: stage.id.clone(),
+        fingerprint: resolved.fingerprint,
+        device: device.to_owned(),
+        why: resolve::why(&shared.session, &shared.plan, stage, resolved, anew)?,
+    });
+    let began = Instant::now();
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (attempt, sealed) = (cache.attempt()?, cache.attempt()?);
+    let log_path = shared.log_path(&stage.id);
+    let metrics = Arc::new(Mutex::new(Metrics::new()));
+    let mut ran_on = device.to_owned();
+    let staged = if let Some(exec) = &stage.exec {
+        let log = Log::default();
+        log.begin(&log_path).map_err(RunError::io("the stage's log cannot be written"))?;
+        let inputs = &resolved.known.inputs;
+        let folder = attempt.path();
+        let around = Around { cache, folder, log: &log, secrets: &secrets, device };
+        let ran = program::run(exec, stage, inputs, &around, stop).await;
+        shared.keep_log(&stage.id, &log, ran.is_err());
+        let outputs = ran.map_err(|error| with_room(cache, error))?;
+        copied(stage, outputs, sealed.path()).await.map_err(|error| with_room(cache, error))?
+    } else {
+        let post = shared.post(stage, resolved, device);
+        let mut worker = shared.worker(&post, stage, &log_path).await?;
+        ran_on.clone_from(&worker.device);
+        let job = job(shared, resolved, stage, attempt.path(), anew)?;
+        let outputs = job.outputs.clone();
+        let ran = {
+            let (id, metrics) = (stage.id.clone(), Arc::clone(&metrics));
+            worker
+                .run(job, stop, |reply| {
+                    if let Some(event) = event_of(&id, reply, &metrics) {
+                        shared.send(event);
+                    }
+                })
+                .await
+        };
+        shared.keep_log(&stage.id, &worker.log, ran.is_err());
+        // After an error of the stage's own the worker is fine; after a crash it is dead already.
+        if ran.is_ok() || worker.is_alive() {
+            shared.put_back(post, worker);
+        }
+        ran.map_err(|error| with_room(cache, error))?;
+        for (name, path) in &outputs {
+            if !path.exists() {
+                let kind = &stage.kind.kind;
+                return Err(RunError::Stage(format!("`{kind}` ended without its output `{name}`")));
+            }
+        }
+        outputs
+    };
+    if let Some(changed) = resolved.stats.iter().find(|stat| !stat.still_holds()) {
+        return Err(RunError::Changed(changed.path.clone()));
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let made = Made {
+        kind: stage.kind.kind.clone(),
+        facts: resolved.facts.clone(),
+        metrics: metrics.clone(),
+        seconds,
+        started,
+        run: shared.run_id(),
+        pipeline: shared.plan.name.clone(),
+        stage: stage.id.clone(),
+        device: ran_on,
+        gradus: env!("CARGO_PKG_VERSION").to_owned(),
+        libtorch: shared.libtorch_of(stage),
+        git: None,
+    };
+    let action = {
+        let (cache, fingerprint, work) = (cache.clone(), resolved.fingerprint, resolved.work);
+        let kept = shared.keeps_last(stage);
+        let shared = Arc::clone(shared);
+        let committed = move || {
+            let made = Made { git: shared.commit(), ..made };
+            let action = cache.commit(&fingerprint, &staged, &made)?;
+            // The stage is done; what it kept on the way only takes room until a sweep.
+            if !kept && let Err(error) = cache.drop_checkpoints(&work) {
+                tracing::warn!(%error, "the checkpoints of a finished stage stay");
+            }
+            Ok(action)
+        };
+        blocking(committed).await?
+    };
+    resolve::remember(cache, &shared.plan, stage, resolved);
+    shared.upload(action.fingerprint);
+    shared.send(Event::Finished {
+        stage: stage.id.clone(),
+        fingerprint: action.fingerprint,
+        outputs: action.outputs.clone(),
+        metrics,
+        seconds,
+    });
+    Ok(action)
+}
+
+/// What a program left, where it cannot reach it.
+async fn copied(
+    stage: &Stage,
+    outputs: BTreeMap<String, PathBuf>,
+    to: &Path,
+) -> Result<BTreeMap<String, PathBuf>, RunError> {
+    let (stage, to) = (stage.clone(), to.to_owned());
+    blocking(move || seal(&stage, outputs, &to)).await
+}

@@ -1,0 +1,105 @@
+//! What a worker is asked, and what it says on the way.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use gradus_cache::{Artifact, Cache, Form};
+use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
+
+use super::{resolve::Resolved, shared::Shared};
+use crate::{
+    error::RunError,
+    event::{Event, Metrics},
+    plan::{From, Stage},
+    run::process::devices,
+};
+
+/// What a worker said, for the listeners; final numbers are kept for the action.
+pub(crate) fn event_of(stage: &str, reply: Reply, metrics: &Mutex<Metrics>) -> Option<Event> {
+    let stage = stage.to_owned();
+    match reply {
+        Reply::Progress { done, total, unit, note } => {
+            Some(Event::Progress { stage, done, total, unit, note })
+        }
+        Reply::Metric { name, step, value } => {
+            if step.is_none() {
+                let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+                metrics.insert(name.clone(), value);
+            }
+            Some(Event::Metric { stage, name, step, value })
+        }
+        Reply::Note { words } => Some(Event::Note { stage: Some(stage), message: words }),
+        Reply::Hello { .. } | Reply::Alive | Reply::Saving | Reply::Done | Reply::Failed { .. } => {
+            None
+        }
+    }
+}
+
+/// What the worker is asked to do; it writes its outputs into `folder`.
+pub(crate) fn job(
+    shared: &Shared,
+    resolved: &Resolved,
+    stage: &Stage,
+    folder: &Path,
+    anew: bool,
+) -> Result<Job, RunError> {
+    let outputs = stage.kind.outputs.iter();
+    let checkpoint = shared.session.settings.checkpoint;
+    Ok(Job {
+        kind: stage.kind.kind.clone(),
+        params: stage.params.clone(),
+        inputs: job_inputs(shared, resolved, stage)?,
+        outputs: outputs.map(|port| (port.name.clone(), folder.join(&port.name))).collect(),
+        seed: resolved.seed,
+        threads: devices::THREADS,
+        checkpoints: Some(Checkpoints {
+            folder: shared.session.cache.checkpoints(&resolved.work),
+            every_steps: checkpoint.every_steps,
+            every_seconds: checkpoint.every_seconds,
+            keep_last: shared.keeps_last(stage),
+            anew,
+        }),
+    })
+}
+
+/// Where the worker finds each input: in the store, or where the user has it.
+fn job_inputs(
+    shared: &Shared,
+    resolved: &Resolved,
+    stage: &Stage,
+) -> Result<BTreeMap<String, Vec<Input>>, RunError> {
+    let mut inputs: BTreeMap<String, Vec<Input>> = BTreeMap::new();
+    let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
+    for wire in &stage.inputs {
+        let position = taken.entry(&wire.port).or_default();
+        let (label, artifact) = &resolved.known.inputs[&wire.port][*position];
+        *position += 1;
+        let source = match &wire.from {
+            From::File(path) => user_source(&shared.session.cache, path)?,
+            From::Stage(..) => stored_source(shared, artifact)?,
+        };
+        inputs.entry(wire.port.clone()).or_default().push(Input { label: label.clone(), source });
+    }
+    Ok(inputs)
+}
+
+fn stored_source(shared: &Shared, artifact: &Artifact) -> Result<Source, RunError> {
+    let cache = &shared.session.cache;
+    if artifact.form == Form::Blob {
+        return Ok(Source::File(cache.file(&artifact.digest)));
+    }
+    let entries = cache.tree(&artifact.digest)?;
+    Ok(Source::Tree(
+        entries.into_iter().map(|(name, blob)| (name, cache.file(&blob.digest))).collect(),
+    ))
+}
+
+fn user_source(cache: &Cache, path: &Path) -> Result<Source, RunError> {
+    if path.is_file() {
+        return Ok(Source::File(path.to_owned()));
+    }
+    Ok(Source::Tree(cache.user_files(path)?))
+}

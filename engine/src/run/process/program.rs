@@ -1,0 +1,186 @@
+//! Runs an `exec` stage: a program in a folder of its own, with copies of its inputs.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use gradus_cache::{Artifact, Cache};
+use tokio::{process, sync::watch};
+
+use super::{
+    guard::{Group, guard},
+    log::Log,
+    secret::Secrets,
+    stop::{CANCEL_WITHIN, Stop, killed, stopped},
+};
+use crate::{
+    error::RunError,
+    plan::{Command, Exec, From, Stage, variable},
+};
+
+/// Variables that every program gets from the person's own environment.
+const PASSED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
+
+/// What a program finds around it.
+pub(crate) struct Around<'a> {
+    pub(crate) cache: &'a Cache,
+    /// Its own folder.
+    pub(crate) folder: &'a Path,
+    pub(crate) log: &'a Log,
+    pub(crate) secrets: &'a Secrets,
+    /// `cuda:N`, for one that asks for a GPU.
+    pub(crate) device: &'a str,
+}
+
+/// Runs the program; returns where each output lies.
+pub(crate) async fn run(
+    exec: &Exec,
+    stage: &Stage,
+    inputs: &BTreeMap<String, Vec<(String, Artifact)>>,
+    around: &Around<'_>,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<BTreeMap<String, PathBuf>, RunError> {
+    let Around { cache, folder, log, secrets, device } = *around;
+    bring_inputs(stage, inputs, cache, folder)?;
+    for path in exec.outputs.values() {
+        if let Some(parent) = folder.join(path).parent() {
+            fs::create_dir_all(parent).map_err(RunError::io("the stage's folder"))?;
+        }
+    }
+    let mut command = match &exec.command {
+        Command::Arguments(list) => {
+            let mut command = process::Command::new(&list[0]);
+            command.args(&list[1..]);
+            command
+        }
+        Command::Shell(text) => {
+            let mut command = process::Command::new("sh");
+            command.args(["-e", "-c", text]);
+            command
+        }
+    };
+    command.env_clear();
+    command.envs(PASSED.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+    command.envs(
+        stage
+            .inputs
+            .iter()
+            .map(|wire| (variable("INPUT", &wire.port), format!("inputs/{}", wire.port))),
+    );
+    command.envs(exec.outputs.iter().map(|(name, path)| (variable("OUTPUT", name), path.clone())));
+    if stage.conduct.resources.on_gpu().is_some() {
+        command.env("CUDA_VISIBLE_DEVICES", visible(device));
+    }
+    command.envs(&exec.env);
+    command.envs(secrets.values.iter().map(|(name, value)| (name, value)));
+    let words = match &exec.command {
+        Command::Arguments(list) => list[0].clone(),
+        Command::Shell(_) => "sh".to_owned(),
+    };
+    guard(&mut command);
+    let mut child = command
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| RunError::Stage(format!("`{words}` cannot be started: {error}")))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let drained = [
+        stdout.map(|stream| tokio::spawn(log.clone().drain(stream, secrets.mask()))),
+        stderr.map(|stream| tokio::spawn(log.clone().drain(stream, secrets.mask()))),
+    ];
+    let group = Group::of(&child);
+    let status = tokio::select! {
+        status = child.wait() => status.map_err(RunError::io("the program cannot be waited for"))?,
+        () = stopped(stop) => {
+            group.signal(libc::SIGTERM);
+            tokio::select! {
+                _ = tokio::time::timeout(CANCEL_WITHIN, child.wait()) => {}
+                () = killed(stop) => {}
+            }
+            return Err(RunError::Cancelled);
+        }
+    };
+    // What it left running could still write to what is about to be taken in.
+    drop(group);
+    for stream in drained.into_iter().flatten() {
+        // A grandchild may hold the pipe open for ever: what it still says is not waited for.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream).await;
+    }
+    if !status.success() {
+        return Err(RunError::Died(format!("`{words}` failed with {status}")));
+    }
+    exec.outputs
+        .iter()
+        .map(|(name, path)| {
+            let place = folder.join(path);
+            let Ok(real) = place.canonicalize() else {
+                return Err(RunError::Stage(format!(
+                    "the program ended well but left no `{path}`, the output `{name}`"
+                )));
+            };
+            // Through a link somebody else's file would be moved into the store.
+            if folder.canonicalize().ok().map(|folder| folder.join(path)) != Some(real) {
+                return Err(RunError::Stage(format!(
+                    "a symbolic link stands at or above `{path}`, the output `{name}`: put the file itself there"
+                )));
+            }
+            let leaked = secrets.below(&place).map_err(RunError::io("an output cannot be read"))?;
+            if let Some(secret) = leaked {
+                return Err(RunError::Stage(format!(
+                    "the output `{name}` holds the secret `{secret}`, and so is not kept"
+                )));
+            }
+            Ok((name.clone(), place))
+        })
+        .collect()
+}
+
+/// The GPU as a program knows it: of those that the person may use, the one of this slot.
+fn visible(device: &str) -> String {
+    let Some(number) = device.strip_prefix("cuda:") else { return String::new() };
+    let all = env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+    let own = number.parse::<usize>().ok().and_then(|number| all.split(',').nth(number));
+    own.filter(|own| !own.is_empty()).unwrap_or(number).to_owned()
+}
+
+fn bring_inputs(
+    stage: &Stage,
+    inputs: &BTreeMap<String, Vec<(String, Artifact)>>,
+    cache: &Cache,
+    folder: &Path,
+) -> Result<(), RunError> {
+    let place = folder.join("inputs");
+    fs::create_dir_all(&place).map_err(RunError::io("the stage's folder"))?;
+    for wire in &stage.inputs {
+        let to = place.join(&wire.port);
+        match &wire.from {
+            From::File(path) => copy(cache, path, &to)?,
+            From::Stage(..) => {
+                for (_, artifact) in inputs.get(&wire.port).into_iter().flatten() {
+                    cache.materialise(artifact, &to)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A plain copy of a user's file or folder.
+fn copy(cache: &Cache, from: &Path, to: &Path) -> Result<(), RunError> {
+    let copied = |from: &Path, to: &Path| {
+        let failed = RunError::io(format!("`{}` cannot be copied", from.display()));
+        let made = to.parent().map_or(Ok(()), fs::create_dir_all);
+        made.and_then(|()| fs::copy(from, to)).map(drop).map_err(failed)
+    };
+    if !from.is_dir() {
+        return copied(from, to);
+    }
+    fs::create_dir_all(to).map_err(RunError::io("the stage's folder"))?;
+    cache.user_files(from)?.iter().try_for_each(|(name, file)| copied(file, &to.join(name)))
+}
