@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{commands, failure::Failure, terminal::Terminal};
+use crate::{
+    commands,
+    failure::Failure,
+    terminal::{Format, Terminal},
+};
 
 /// Declarative experiments in learning from feedback
 #[derive(Debug, Parser)]
@@ -15,15 +19,6 @@ pub(crate) struct Cli {
     pub(crate) format: Format,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// For whom results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people
-    Text,
-    /// For programs: one JSON value, or for `run` one per line
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,7 +67,7 @@ impl Command {
             Self::Sweep(it) => it.exec(terminal),
             Self::Pin(it) => it.exec(terminal),
             Self::Doctor(it) => it.exec(terminal),
-            Self::Completions(it) => it.exec(terminal),
+            Self::Completions(it) => it.exec(Cli::command(), terminal),
         }
     }
 }

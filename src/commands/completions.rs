@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 
-use crate::{cli::Cli, failure::Failure, terminal::Terminal};
+use crate::{failure::Failure, terminal::Terminal};
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
@@ -15,9 +15,13 @@ pub(crate) struct Completions {
 
 impl Completions {
     #[expect(clippy::unnecessary_wraps, reason = "every command has this signature")]
-    pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+    pub(crate) fn exec(
+        self,
+        mut program: clap::Command,
+        terminal: &mut Terminal,
+    ) -> Result<ExitCode, Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "gradus", &mut script);
+        clap_complete::generate(self.shell, &mut program, "gradus", &mut script);
         terminal.text(&String::from_utf8_lossy(&script));
         Ok(ExitCode::SUCCESS)
     }

@@ -1,16 +1,12 @@
 //! What went wrong, with its place where it has one.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::{fmt::Write as _, process::ExitCode};
 
 use gradus_engine::spec::{Mistake, Mistakes};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
 
-use super::Terminal;
+use super::{screen::Terminal, streams::complain};
 use crate::failure::Failure;
 
 impl Terminal {
@@ -44,11 +40,6 @@ impl Terminal {
             }
         }
     }
-}
-
-/// A stderr that nobody reads any more is no reason to stop.
-pub(super) fn complain(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 pub(super) fn render(mistakes: &Mistakes, colour: bool) -> String {

@@ -7,8 +7,8 @@ use gradus_engine::{
 use serde_json::{Value, json};
 
 use super::{
-    Terminal,
     paint::{duration, harmless, pad},
+    screen::Terminal,
 };
 
 impl Terminal {

@@ -11,9 +11,9 @@ use gradus_protocol::catalog::Catalog;
 use serde_json::{Value, json};
 
 use super::{
-    Terminal,
     explanation::{made_as_json, made_in_words},
     paint::{harmless, size},
+    screen::Terminal,
 };
 
 impl Terminal {

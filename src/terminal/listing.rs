@@ -11,8 +11,10 @@ use gradus_protocol::catalog::{Kind, Param, Port, PortType, Range, Shape};
 use serde_json::json;
 
 use super::{
-    Terminal, diagnostics,
+    diagnostics,
     paint::{harmless, pad, size},
+    screen::Terminal,
+    streams::complain,
 };
 
 impl Terminal {
@@ -27,7 +29,7 @@ impl Terminal {
             self.value(&json!({ "sound": rows.collect::<Vec<_>>(), "mistakes": mistakes }));
             return code;
         }
-        diagnostics::complain(&diagnostics::render(mistakes, self.err.colour));
+        complain(&diagnostics::render(mistakes, self.err.colour));
         for (path, plan) in plans {
             let count = plan.stages.len();
             let word = if count == 1 { "stage" } else { "stages" };

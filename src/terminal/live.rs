@@ -6,10 +6,10 @@ use gradus_engine::event::{Cause, Event, Outcome, Why};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    diagnostics::complain,
     figures::in_one_line,
-    paint::{Paint, duration, harmless},
-    print,
+    paint::{Paint, duration, harmless, pad},
+    screen::Terminal,
+    streams::{complain, print},
 };
 
 /// At most this many numbers behind a finished stage.
@@ -25,8 +25,14 @@ pub(crate) struct Live {
     unsaid: RefCell<String>,
 }
 
+impl Terminal {
+    pub(crate) fn live(&self) -> Live {
+        Live::new(self.json, self.err)
+    }
+}
+
 impl Live {
-    pub(super) fn new(json: bool, paint: Paint) -> Self {
+    fn new(json: bool, paint: Paint) -> Self {
         let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bars = MultiProgress::with_draw_target(target);
         Self { json, paint, bars, running: HashMap::new(), width: 0, unsaid: RefCell::default() }
@@ -51,7 +57,7 @@ impl Live {
             Event::Cached { stage, metrics, remote, .. } => {
                 let mark = self.paint.dim("=");
                 let word = if *remote { "fetched" } else { "cached" };
-                let word = super::paint::pad(word, 8);
+                let word = pad(word, 8);
                 self.say(&format!(
                     "{mark} {}  {}",
                     self.padded(stage),
@@ -75,7 +81,7 @@ impl Live {
             Event::Finished { stage, metrics, seconds, .. } => {
                 self.ended(stage);
                 let mark = self.paint.green("✓");
-                let took = super::paint::pad(&duration(*seconds), 8);
+                let took = pad(&duration(*seconds), 8);
                 self.say(&format!(
                     "{mark} {}  {took}  {}",
                     self.padded(stage),
@@ -172,7 +178,7 @@ impl Live {
     }
 
     fn padded(&self, stage: &str) -> String {
-        super::paint::pad(stage, self.width)
+        pad(stage, self.width)
     }
 
     /// A line above the bars. Where there are none, plainly to stderr with the next [`Live::flush`].

@@ -7,9 +7,9 @@ use gradus_engine::run::{FinalOutput, RunRecord, StageRecord};
 use serde_json::json;
 
 use super::{
-    Terminal,
     figures::{Figure, figures, in_one_line},
     paint::{duration, harmless, number, pad, size},
+    screen::Terminal,
 };
 
 /// A report longer than this is named, not printed.

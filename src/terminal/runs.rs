@@ -7,8 +7,8 @@ use gradus_engine::{
 use serde_json::json;
 
 use super::{
-    Terminal,
     paint::{duration, harmless, number, pad},
+    screen::Terminal,
 };
 
 impl Terminal {

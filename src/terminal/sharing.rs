@@ -8,8 +8,8 @@ use gradus_remote::Place;
 use serde_json::json;
 
 use super::{
-    Terminal,
     paint::{harmless, size},
+    screen::Terminal,
 };
 
 impl Terminal {

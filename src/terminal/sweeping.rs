@@ -4,8 +4,8 @@ use gradus_cache::Swept;
 use serde_json::json;
 
 use super::{
-    Terminal,
     paint::{pad, size},
+    screen::Terminal,
 };
 
 impl Terminal {

@@ -6,9 +6,9 @@ use gradus_engine::run::{Checked, NumberOff, Verdict};
 use serde_json::json;
 
 use super::{
-    Terminal,
     paint::{harmless, pad},
-    print,
+    screen::Terminal,
+    streams::print,
 };
 
 /// Of a longer difference, the rest is left to an editor.

@@ -180,12 +180,12 @@ fn every_kind_gives_the_same_bytes_again() {
         beside_the_way(&place);
         (bytes_below(folder.path()), found, place.ran.into_inner())
     };
-    let ((one, found, ran), (other, ..)) = (once(), once());
+    let ((first, found, ran), (second, ..)) = (once(), once());
     let all: BTreeSet<String> = crate::families::stages().map(|it| it.name.to_owned()).collect();
     assert_eq!(ran, all, "every kind ran");
     let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&one), names(&other));
-    let differ: Vec<_> = one.keys().filter(|name| one[*name] != other[*name]).collect();
+    assert_eq!(names(&first), names(&second));
+    let differ: Vec<_> = first.keys().filter(|name| first[*name] != second[*name]).collect();
     assert!(differ.is_empty(), "{differ:?}");
     assert!(found["before"]["kl"].abs() < 1e-6);
     assert!(found["after"]["kl"] > 0.0);

@@ -1,7 +1,5 @@
 //! What is shown, apart from how it is drawn.
 
-use crate::{PlotError, letters, picture};
-
 /// A picture with two axes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
@@ -57,21 +55,6 @@ pub struct Level {
 }
 
 impl Figure {
-    /// Draws it as SVG.
-    pub fn svg(&self) -> Result<String, PlotError> {
-        picture::svg(self)
-    }
-
-    /// Draws it as PNG, at twice the size of the SVG.
-    pub fn png(&self) -> Result<Vec<u8>, PlotError> {
-        picture::png(self)
-    }
-
-    /// Draws it in letters, at most 80 a line but for names that are longer.
-    pub fn letters(&self) -> String {
-        letters::draw(self)
-    }
-
     /// All points that can be drawn, each with the place of its series.
     pub(crate) fn points(&self) -> impl Iterator<Item = (usize, &Point)> {
         let all = self.series.iter().enumerate();

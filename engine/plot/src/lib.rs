@@ -19,3 +19,20 @@ mod tests;
 
 pub use error::PlotError;
 pub use figure::{Figure, Level, Look, Point, Series};
+
+impl Figure {
+    /// Draws it as SVG.
+    pub fn svg(&self) -> Result<String, PlotError> {
+        picture::svg(self)
+    }
+
+    /// Draws it as PNG, at twice the size of the SVG.
+    pub fn png(&self) -> Result<Vec<u8>, PlotError> {
+        picture::png(self)
+    }
+
+    /// Draws it in letters, at most 80 a line but for names that are longer.
+    pub fn letters(&self) -> String {
+        letters::draw(self)
+    }
+}

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::{
     exec,
-    instances::Instance,
+    instance::Instance,
     resources::{self, Resources},
     secrets,
+    values::{Read, out_of_range, time, wrong_type},
 };
-use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, duration, interpolate};
+use crate::spec::{Data, Mistakes, Node, Pipeline, interpolate};
 
 /// More often than this a stage that fails is not tried again.
 const MOST_RETRIES: u64 = 10;
@@ -60,8 +61,6 @@ pub(super) fn read(
     conduct
 }
 
-pub(super) type Read<T> = Result<T, Box<Problem>>;
-
 fn cache(value: &Node) -> Read<bool> {
     match value.data {
         Data::Boolean(cached) => Ok(cached),
@@ -79,22 +78,4 @@ fn retries(value: &Node) -> Read<u32> {
         Some(count) => Ok(count),
         None => out_of_range("retries", format!("at least 0 and at most {MOST_RETRIES}"), value),
     }
-}
-
-pub(super) fn time(what: &str, value: &Node) -> Read<Duration> {
-    if !matches!(value.data, Data::Number(_) | Data::Text(_)) {
-        return wrong_type(what, "a time like `90s`, `10m` or `2h`", value);
-    }
-    let rule = "a time like `90s`, `10m` or `2h`, at most a year".to_owned();
-    duration(value).map_or_else(|| out_of_range(what, rule, value), Ok)
-}
-
-pub(super) fn wrong_type<T>(what: &str, expected: &str, value: &Node) -> Read<T> {
-    let (what, expected) = (format!("`{what}`"), expected.to_owned());
-    Err(Box::new(Problem::WrongType { what, expected, found: value.sort().to_owned() }))
-}
-
-pub(super) fn out_of_range<T>(what: &str, rule: String, value: &Node) -> Read<T> {
-    let what = format!("`{what}`");
-    Err(Box::new(Problem::OutOfRange { what, rule, found: value.described(), nearest: None }))
 }

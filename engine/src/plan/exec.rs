@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use gradus_protocol::catalog::{Kind, Param, Port, PortType, Shape};
 use serde_json::{Value, json};
 
-use super::instances::Instance;
+use super::instance::Instance;
 use crate::spec::{
     At, Data, Entry, Mistakes, Node, Pipeline, Problem, Scope, StageSpec, interpolate, is_name,
     nearest,

@@ -9,7 +9,7 @@ use gradus_cache::Fingerprint;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Table;
+use super::fingerprint::Table;
 
 /// A value that is longer than this is shown around what differs.
 const LONGEST: usize = 40;

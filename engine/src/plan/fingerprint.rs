@@ -24,7 +24,7 @@ use gradus_protocol::catalog::{Length, Param, Shape};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Stage;
+use super::stage::Stage;
 
 const SCHEMA: u32 = 2;
 

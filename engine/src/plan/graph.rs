@@ -7,7 +7,11 @@ use petgraph::{
     graph::{DiGraph, NodeIndex},
 };
 
-use super::{From, LeftOut, Plan, Stage, readers};
+use super::{
+    checked::Plan,
+    stage::{From, Stage, Wire, readers},
+    when::LeftOut,
+};
 use crate::spec::{Mistakes, Pipeline, Problem};
 
 /// `stages` so that each stands behind all that it reads from.
@@ -116,7 +120,7 @@ pub fn draw(plan: &Plan, drawing: Drawing) -> String {
     };
     let edges = || {
         plan.stages.iter().enumerate().flat_map(|(to, stage)| {
-            let from = |wire: &super::Wire| match &wire.from {
+            let from = |wire: &Wire| match &wire.from {
                 From::Stage(from, output) => Some((*from, output.clone())),
                 From::File(_) => None,
             };

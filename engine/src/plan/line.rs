@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::Stage;
+use super::stage::Stage;
 
 /// For every stage the shorter ones of its line.
 pub(crate) fn shorter(stages: &[Stage]) -> Vec<Vec<usize>> {

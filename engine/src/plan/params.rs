@@ -3,7 +3,7 @@
 use gradus_protocol::catalog::{Param, Range, Shape};
 use serde_json::{Map, Value};
 
-use super::{Stage, conduct, exec, files, instances::Instance, rules, seed::SEED};
+use super::{conduct, exec, files, instance::Instance, rules, seed::SEED, stage::Stage};
 use crate::spec::{At, Data, Entry, Mistakes, Node, Pipeline, Problem, interpolate, nearest};
 
 /// The instance with its parameters, still without inputs.

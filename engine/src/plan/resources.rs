@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gradus_protocol::catalog::Kind;
 
-use super::conduct::{Read, out_of_range, time, wrong_type};
+use super::values::{Read, out_of_range, time, wrong_type};
 use crate::spec::{At, Data, Entry, Node, Problem, nearest, size};
 
 const KEYS: [&str; 6] = ["cpus", "gpus", "gpu_type", "nodes", "mem", "time"];

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::instances::Instance;
+use super::instance::Instance;
 use crate::spec::{Mistakes, Pipeline, Problem};
 
 /// Adds a mistake for each rule of the kind that `params`, complete, break. It stands at the first of the rule's

@@ -6,7 +6,7 @@
 use gradus_protocol::catalog::{Catalog, Kind, Param, Port, Range, Shape};
 use serde_json::{Map, Value, json};
 
-use super::exec_kind;
+use super::exec::documented as exec_kind;
 
 /// The schema of pipelines whose stages are of the kinds in `catalog`.
 pub fn schema(catalog: &Catalog) -> Value {

@@ -1,7 +1,7 @@
 //! What a stage's random choices derive from: its own `seed`, else that of the file it stands in as far as
 //! one is said where it is included, else the pipeline's, else 0.
 
-use super::instances::Instance;
+use super::instance::Instance;
 use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, Scope, interpolate};
 
 /// The parameter of every kind that draws.

@@ -1,6 +1,6 @@
 //! What `gradus test` compares, joined to the stages it is of.
 
-use super::{LeftOut, Stage, names};
+use super::{axes::names, stage::Stage, when::LeftOut};
 use crate::spec::{Mistakes, Pipeline, Problem, Reference, SnapshotSpec, What, nearest};
 
 /// How far a number may be off where a pipeline does not say.

@@ -2,7 +2,7 @@
 
 use gradus_protocol::catalog::{Catalog, Kind, Port, PortType};
 
-use super::{From, Stage};
+use super::stage::{From, Stage};
 use crate::spec::{Mistakes, Pipeline, Problem};
 
 /// What a user's own file is: whatever it is needed as; the stage looks when it reads it.

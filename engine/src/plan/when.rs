@@ -4,7 +4,7 @@
 
 use gradus_protocol::catalog::Kind;
 
-use super::instances::Instance;
+use super::instance::Instance;
 use crate::spec::{Data, Mistakes, Node, Pipeline, Problem, interpolate, nearest};
 
 const KEYS: [&str; 3] = ["value", "is", "not"];

@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use gradus_protocol::catalog::Port;
 
 use super::{
-    From, LeftOut, Stage, Wire,
     axes::{self, Axis},
     files,
-    instances::Instance,
+    instance::Instance,
+    stage::{From, Stage, Wire},
+    when::LeftOut,
 };
 use crate::spec::{At, Data, Mistakes, Node, Pipeline, Problem, Reference, interpolate, nearest};
 

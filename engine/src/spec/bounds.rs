@@ -7,7 +7,7 @@ use saphyr_parser::{Event, Parser, Span};
 
 use super::{
     mistake::Problem,
-    node::{At, Sources},
+    place::{At, Sources},
 };
 
 /// Bytes of one text.

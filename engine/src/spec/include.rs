@@ -8,11 +8,14 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     mistake::Problem,
-    node::{At, Data, Entry, Node, SourceText},
+    module::{Given, Module},
+    node::{Data, Entry, Node},
     overlay,
-    pipeline::{bounded_text, is_name},
+    place::SourceText,
     read::read,
     reader::Reader,
+    reference::is_name,
+    text::bounded_text,
 };
 
 const PIPELINE_KEYS: &[&str] =
@@ -22,55 +25,6 @@ const MOST_INCLUDES: usize = 100;
 const DEEPEST: usize = 8;
 /// Bytes of all included texts, each as often as it is included.
 const MOST_BYTES: usize = 4 << 20;
-
-/// What names mean in one file.
-#[derive(Debug, Clone)]
-pub struct Module {
-    /// What stands before the names of its stages: nothing for the pipeline itself, else `base/`.
-    pub prefix: String,
-    /// Its parameters, with those that it was given laid over its own.
-    pub params: Node,
-    /// Environment variables that its values may use.
-    pub env: Vec<String>,
-    /// Where it lies; `None` for the pipeline itself.
-    pub file: Option<PathBuf>,
-    /// Whether it could be read.
-    pub sound: bool,
-    /// The parameters that it was given, as they are written.
-    pub given: Vec<Entry>,
-    /// What random choices derive from, where it is said: in the pipeline, or where this file is included.
-    pub seed: Option<Node>,
-    /// The axes whose every point has all its stages once.
-    pub matrix: Vec<Entry>,
-    /// Where it is included.
-    pub at: At,
-}
-
-/// What a file is given by whoever includes it.
-#[derive(Default)]
-pub(super) struct Given {
-    pub(super) params: Vec<Entry>,
-    pub(super) seed: Option<Node>,
-    pub(super) matrix: Vec<Entry>,
-    pub(super) at: At,
-}
-
-impl Default for Module {
-    fn default() -> Self {
-        let params = Node { data: Data::Map(Vec::new()), at: At::default() };
-        Self {
-            prefix: String::new(),
-            params,
-            env: Vec::new(),
-            file: None,
-            sound: true,
-            given: Vec::new(),
-            seed: None,
-            matrix: Vec::new(),
-            at: At::default(),
-        }
-    }
-}
 
 impl Reader<'_> {
     /// Reads a whole file, those that it includes before itself.

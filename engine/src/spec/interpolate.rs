@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use super::{
     budget::{Budget, Over},
-    include::Module,
     mistake::{Mistakes, Problem, nearest},
-    node::{At, Data, Entry, Node, Sources},
+    module::Module,
+    node::{Data, Entry, Node},
+    place::{At, Sources},
 };
 
 /// A parameter may refer to a parameter, and so on, this many times.
@@ -284,7 +285,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::spec::{node::SourceText, read::read};
+    use crate::spec::{place::SourceText, read::read};
 
     /// Fills `text` in with the parameters of `params`, or says what is wrong.
     fn filled(params: &str, text: &str) -> Result<Value, String> {

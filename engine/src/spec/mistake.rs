@@ -8,7 +8,7 @@ use std::{collections::HashSet, fmt};
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
 
-use super::node::{At, Sources};
+use super::place::{At, Sources};
 
 /// One class of mistake each.
 #[derive(Debug, Error)]

@@ -5,25 +5,34 @@
 
 mod bounds;
 mod budget;
+mod files;
 mod include;
 mod interpolate;
 mod measure;
 mod mistake;
+mod module;
 mod node;
 mod overlay;
 mod pipeline;
+mod place;
 mod read;
 mod reader;
+mod reference;
 mod snapshot;
+mod stage;
 mod template;
+mod text;
 
 pub use budget::{Budget, Over};
-pub use include::Module;
 pub use interpolate::{Arm, Scope, interpolate};
 pub(crate) use measure::{duration, size};
 pub use mistake::{Mistake, Mistakes, Problem, nearest};
-pub use node::{At, Data, Entry, Node, SourceText, Sources};
+pub use module::Module;
+pub use node::{Data, Entry, Node};
 pub use overlay::Overrides;
-pub(crate) use pipeline::is_name;
-pub use pipeline::{ExecSpec, Pipeline, Reference, StageSpec, load};
+pub use pipeline::{Pipeline, load};
+pub use place::{At, SourceText, Sources};
+pub use reference::Reference;
+pub(crate) use reference::is_name;
 pub use snapshot::{SnapshotSpec, What};
+pub use stage::{ExecSpec, StageSpec};

@@ -1,79 +1,8 @@
 //! A value that knows where it was written.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
-
 use serde_json::{Map, Number, Value};
 
-use super::{mistake::Problem, read};
-
-/// A text that values come from: the pipeline, a parameter file, or one `--set`.
-#[derive(Debug, Clone)]
-pub struct SourceText {
-    pub name: String,
-    pub text: Arc<str>,
-    /// What relative paths in it are relative to.
-    pub base: PathBuf,
-    /// Named on the command line: its paths may lead anywhere.
-    pub trusted: bool,
-    /// The [`Module`](super::Module) whose parameters, environment and stages it names.
-    pub module: usize,
-}
-
-impl SourceText {
-    /// The base in words.
-    pub fn base_in_words(&self) -> String {
-        match self.name.as_str() {
-            "--set" => "the folder you are in".to_owned(),
-            name if self.trusted || self.module > 0 => format!("the folder of `{name}`"),
-            _ => "the pipeline's folder".to_owned(),
-        }
-    }
-}
-
-/// All texts of one pipeline; the first is the pipeline itself.
-#[derive(Debug, Clone, Default)]
-pub struct Sources(Vec<SourceText>);
-
-impl Sources {
-    pub fn add(&mut self, source: SourceText) -> usize {
-        self.0.push(source);
-        self.0.len() - 1
-    }
-
-    /// Shows another text of the same length and places for a source: what was typed.
-    pub(super) fn rename_text(&mut self, source: usize, text: &str) {
-        self.0[source].text = Arc::from(text);
-    }
-
-    /// The file that `text`, written at `at`, names. Unless the command line names it, it lies in `folder`.
-    pub fn file(&self, text: &str, at: At, folder: &Path) -> Result<PathBuf, Problem> {
-        let source = self.get(at);
-        let Ok(real) = source.base.join(text).canonicalize() else {
-            let (path, relative_to) = (text.to_owned(), source.base_in_words());
-            return Err(Problem::MissingFile { path, relative_to });
-        };
-        match folder.canonicalize() {
-            _ if source.trusted => Ok(real),
-            Ok(folder) if real.starts_with(&folder) => Ok(real),
-            _ => Err(Problem::OutsideFolder(text.to_owned())),
-        }
-    }
-
-    pub fn get(&self, at: At) -> &SourceText {
-        &self.0[at.source]
-    }
-}
-
-/// A place in one of the [`Sources`], in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct At {
-    pub source: usize,
-    pub start: usize,
-    pub end: usize,
-}
+use super::place::At;
 
 /// A value and its place.
 #[derive(Debug, Clone)]
@@ -102,16 +31,6 @@ pub struct Entry {
 }
 
 impl Node {
-    /// A number, a truth value or nothing as it was typed: `3.10` is no `3.1` to whoever wants text.
-    pub fn as_typed(&self, sources: &Sources) -> String {
-        let value = self.to_value();
-        let text = &sources.get(self.at).text;
-        let typed = text.get(self.at.start..self.at.end).map(str::trim);
-        // What a reference or an engine's own value stands for is not what stands at its place.
-        let typed = typed.filter(|typed| read::scalar(typed).is_some_and(|read| read == value));
-        typed.map_or_else(|| value.to_string(), str::to_owned)
-    }
-
     /// The items of a list; of anything else none.
     pub fn as_list(&self) -> &[Node] {
         match &self.data {

@@ -3,11 +3,12 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    include::Module,
     mistake::{Mistakes, Problem, nearest},
-    node::{At, Data, Node, SourceText, Sources},
-    pipeline::bounded_text,
+    module::Module,
+    node::{Data, Node},
+    place::{At, SourceText, Sources},
     read::read,
+    text::bounded_text,
 };
 
 /// What the command line says about parameters.

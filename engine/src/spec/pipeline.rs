@@ -1,22 +1,22 @@
 //! A pipeline as it is written, all its files together, and nothing about what kinds there are.
 
 use std::{
-    fs::File,
-    io::{ErrorKind, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
-    bounds::LARGEST_TEXT,
     budget::Budget,
-    include::{Given, Module},
-    mistake::{Mistakes, Problem},
-    node::{At, Entry, Node, SourceText, Sources},
+    mistake::Mistakes,
+    module::{Given, Module},
+    node::Node,
     overlay::{self, Overrides},
+    place::{SourceText, Sources},
     read::read,
     reader::Reader,
     snapshot::SnapshotSpec,
+    stage::StageSpec,
+    text::bounded_text,
 };
 
 /// A pipeline as written, with the command line's parameters laid over its own.
@@ -38,74 +38,6 @@ pub struct Pipeline {
     pub sources: Sources,
     /// The folder that the pipeline's paths are relative to.
     pub folder: PathBuf,
-}
-
-/// One entry of `stages`.
-#[derive(Debug)]
-pub struct StageSpec {
-    /// With the names of the includes that it came by: `base/sft`.
-    pub name: String,
-    /// These names alone: `base/`.
-    pub prefix: String,
-    /// What its template, if any, calls `${args.NAME}`.
-    pub args: Vec<Entry>,
-    /// Where the name stands.
-    pub at: At,
-    pub kind: String,
-    pub kind_at: At,
-    pub with: Node,
-    pub inputs: Vec<Entry>,
-    pub matrix: Vec<Entry>,
-    /// Whether it is there at all.
-    pub when: Option<Node>,
-    /// Of an `exec` stage: what it leaves behind.
-    pub outputs: Vec<ExecSpec>,
-    /// Of an `exec` stage: variables for the program.
-    pub env: Option<Node>,
-    /// Of an `exec` stage: names of variables whose values nobody else sees.
-    pub secret: Option<Node>,
-    /// How it is carried out: keys that change none of its bytes.
-    pub conduct: Vec<Entry>,
-}
-
-/// An output that an `exec` stage declares.
-#[derive(Debug, Clone)]
-pub struct ExecSpec {
-    pub name: String,
-    pub path: String,
-    /// The port type; `file` or `folder` unless said otherwise.
-    pub port_type: String,
-    pub at: At,
-}
-
-/// What an input's text refers to, once it is known not to be a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference<'a> {
-    pub stage: &'a str,
-    /// `*` or `key=value,…`, without the brackets.
-    pub variant: Option<&'a str>,
-    pub output: Option<&'a str>,
-}
-
-impl<'a> Reference<'a> {
-    /// Reads `stage`, `stage.output`, `stage[*]`, `stage[beta=0.1].output`.
-    pub fn parse(text: &'a str) -> Option<Self> {
-        let (head, variant, tail) = match text.split_once('[') {
-            Some((head, rest)) => {
-                let (variant, tail) = rest.rsplit_once(']')?;
-                (head, Some(variant), tail)
-            }
-            None => match text.split_once('.') {
-                Some((head, _)) => (head, None, &text[head.len()..]),
-                None => (text, None, ""),
-            },
-        };
-        let output = match tail {
-            "" => None,
-            tail => Some(tail.strip_prefix('.')?),
-        };
-        Some(Self { stage: head, variant, output })
-    }
 }
 
 impl Pipeline {
@@ -166,34 +98,4 @@ pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Opti
         sources,
         folder,
     })
-}
-
-/// The text of a file that a person named. A huge one is not read to its end.
-pub(super) fn bounded_text(path: &Path) -> Result<String, Problem> {
-    let name = || path.display().to_string();
-    let unreadable = |why: &str| Problem::Unreadable { path: name(), why: why.to_owned() };
-    let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => {
-            Problem::MissingFile { path: name(), relative_to: "the folder you are in".to_owned() }
-        }
-        ErrorKind::IsADirectory => unreadable("it is a folder"),
-        _ => unreadable(&error.to_string()),
-    };
-    let file = File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(LARGEST_TEXT as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() > LARGEST_TEXT {
-        return Err(unreadable("it is larger than a mebibyte, and a pipeline only names its data"));
-    }
-    String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8 text"))
-}
-
-/// Names of includes stand before those of stages, so that none may be long.
-const LONGEST_NAME: usize = 128;
-
-/// Whether `text` can name a stage, an axis of a matrix, or a port.
-pub(crate) fn is_name(text: &str) -> bool {
-    text.len() <= LONGEST_NAME
-        && text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }

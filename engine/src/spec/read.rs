@@ -6,7 +6,8 @@ use serde_yaml::Value;
 use super::{
     bounds::{Outline, Parts, outline},
     mistake::{Mistakes, Problem},
-    node::{At, Data, Entry, Node, Sources},
+    node::{Data, Entry, Node},
+    place::{At, Sources},
 };
 
 const TOO_LARGE: &str = "whole numbers have 64 bits here: in quotes this is text, and with `.0` behind it it is rounded";
@@ -144,6 +145,18 @@ fn wrong(sources: &Sources, at: At, what: &'static str, mistakes: &mut Mistakes)
 fn is_whole(sources: &Sources, at: At) -> bool {
     let typed = sources.get(at).text.get(at.start..at.end).unwrap_or_default();
     typed.trim_start_matches(['-', '+']).bytes().all(|byte| byte.is_ascii_digit())
+}
+
+impl Node {
+    /// A number, a truth value or nothing as it was typed: `3.10` is no `3.1` to whoever wants text.
+    pub fn as_typed(&self, sources: &Sources) -> String {
+        let value = self.to_value();
+        let text = &sources.get(self.at).text;
+        let typed = text.get(self.at.start..self.at.end).map(str::trim);
+        // What a reference or an engine's own value stands for is not what stands at its place.
+        let typed = typed.filter(|typed| scalar(typed).is_some_and(|read| read == value));
+        typed.map_or_else(|| value.to_string(), str::to_owned)
+    }
 }
 
 /// What a scalar by itself is, unless it is text.

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    include::Module,
     mistake::{Mistakes, Problem, nearest},
-    node::{At, Data, Entry, Node, Sources},
-    pipeline::{ExecSpec, StageSpec, is_name},
-    template::Template,
+    module::Module,
+    node::{Data, Entry, Node},
+    place::{At, Sources},
+    reference::is_name,
+    stage::{ExecSpec, StageSpec},
 };
 
 pub(super) const STAGE_KEYS: &[&str] = &[
@@ -29,6 +30,18 @@ pub(super) const STAGE_KEYS: &[&str] = &[
 ];
 /// Those of them that say how a stage is carried out.
 const CONDUCT_KEYS: &[&str] = &["cache", "retries", "timeout", "resources"];
+
+/// An entry of `templates`.
+#[derive(Debug)]
+pub(super) struct Template {
+    /// With the names of the includes that it came by.
+    pub(super) name: String,
+    pub(super) body: Node,
+    /// Arguments with their defaults.
+    pub(super) defaults: Vec<Entry>,
+    /// Arguments that a stage must give.
+    pub(super) required: Vec<String>,
+}
 
 /// What has been read of all files so far.
 pub(super) struct Reader<'a> {

@@ -2,7 +2,8 @@
 
 use super::{
     mistake::Problem,
-    node::{At, Data, Node},
+    node::{Data, Node},
+    place::At,
     reader::Reader,
 };
 

@@ -5,27 +5,16 @@
 
 use super::{
     mistake::{Problem, nearest},
-    node::{At, Data, Entry, Node},
-    pipeline::is_name,
-    reader::{Reader, STAGE_KEYS},
+    node::{Data, Entry, Node},
+    place::At,
+    reader::{Reader, STAGE_KEYS, Template},
+    reference::is_name,
 };
 
 /// Keys whose maps are joined entry by entry; of all others a stage's own stands.
 const JOINED: [&str; 5] = ["with", "inputs", "outputs", "env", "resources"];
 /// Bytes that stages may take from templates, all together.
 const MOST_EXPANDED: usize = 32 << 20;
-
-/// An entry of `templates`.
-#[derive(Debug)]
-pub(super) struct Template {
-    /// With the names of the includes that it came by.
-    pub(super) name: String,
-    body: Node,
-    /// Arguments with their defaults.
-    defaults: Vec<Entry>,
-    /// Arguments that a stage must give.
-    required: Vec<String>,
-}
 
 impl Reader<'_> {
     /// Reads an entry of `templates`.

@@ -299,11 +299,11 @@ pub(crate) fn train(
         let parts: Vec<&[usize]> =
             rows.chunks(training.micro_batch.unwrap_or(rows.len())).collect();
         let weight = rows.iter().map(|row| objective.weight(*row)).sum();
-        let stepped = stepper.step(model, parts.len(), weight, |i| {
+        let taken = stepper.step(model, parts.len(), weight, |i| {
             observer.heard()?;
             objective.loss(model, parts[i])
         });
-        let (done, heard) = match stepped {
+        let (done, heard) = match taken {
             Ok(point) => {
                 tokens_seen += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
                 let per_second = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
