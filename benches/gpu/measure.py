@@ -1,6 +1,6 @@
-"""Behind benches/gpu.sh: correctness, then speed, on one CUDA device.
+"""Behind benches/gpu.sh: correctness, speed and robustness on one CUDA device, and the same work in transformers.
 
-usage: measure.py GRADUS FOLDER
+usage: measure.py GRADUS FOLDER [PART]...     (parts: correctness, speed, robustness, transformers; all by default)
 """
 
 import json
@@ -145,7 +145,7 @@ def speed(folder):
 def robustness(folder):
     """A training that is interrupted, and one that asks for more memory than there is."""
     cache = folder / "speed"
-    whole = outputs(run("speed.yaml", cache, DEVICE, "pretrain")[0] or {})
+    whole = outputs(run("speed.yaml", cache, DEVICE, "pretrain")[0])
     other = folder / "interrupted"
     fourth = lambda e: e["event"] == "metric" and e["name"] == "loss" and e["step"] == 4 and e["stage"] == "pretrain"
     _, code = run("speed.yaml", other, DEVICE, "pretrain", until=fourth)
@@ -197,25 +197,37 @@ def torch_training(rows, length, kind):
     torch.cuda.empty_cache()
 
 
+PARTS = {
+    "correctness": correctness,
+    "speed": speed,
+    "robustness": robustness,
+    "transformers": lambda _: [torch_training(8, 1024, kind) for kind in [torch.float32, torch.bfloat16]],
+}
+
+
 def main():
     print(subprocess.run([GRADUS, "doctor"], capture_output=True, text=True).stdout, flush=True)
     about = {"gpu": torch.cuda.get_device_name(0), "torch": torch.__version__, "cores": os.cpu_count(),
              "gradus": subprocess.run([GRADUS, "--version"], capture_output=True, text=True).stdout.strip(),
              "commit": os.environ.get("COMMIT", "")}
-    folder = Path(tempfile.mkdtemp(prefix="gradus-gpu-"))
-    try:
-        correctness(folder)
-        speed(folder)
-        robustness(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    for kind in [torch.float32, torch.bfloat16]:
-        torch_training(8, 1024, kind)
-    name = about["gpu"].lower().replace(" ", "-") + ".json"
+    place = FOLDER / (about["gpu"].lower().replace(" ", "-") + ".json")
+    # Parts that are not measured this time stay as they were.
+    stored = json.loads(place.read_text()) if place.exists() else {}
+    sound = True
+    for part in sys.argv[3:] or PARTS:
+        checks.clear()
+        figures.clear()
+        folder = Path(tempfile.mkdtemp(prefix="gradus-gpu-"))
+        try:
+            PARTS[part](folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        sound &= all(check["holds"] for check in checks)
+        stored[part] = {**about, "checks": checks.copy(), "figures": figures.copy()}
     FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / name).write_text(json.dumps({**about, "checks": checks, "figures": figures}, indent=1) + "\n")
-    print(f"written to {FOLDER / name}")
-    sys.exit(0 if all(check["holds"] for check in checks) else 1)
+    place.write_text(json.dumps(stored, indent=1) + "\n")
+    print(f"written to {place}")
+    sys.exit(0 if sound else 1)
 
 
 main()

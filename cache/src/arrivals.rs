@@ -1,7 +1,7 @@
 //! Bytes from elsewhere on their way into the store. They wait in a folder of their own, hashed as they
 //! come; nothing is placed before all of it is there, and the action comes last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::IoContext;
 use crate::objects::Staged;
-use crate::{Artifact, Attempt, Cache, CacheError, Digest, Fingerprint, Form, objects, tree};
+use crate::tree::Folder;
+use crate::{Artifact, Attempt, Cache, CacheError, Digest, Fingerprint, objects, tree};
 
 /// All that one action needs.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Arrivals {
         if fs::metadata(path).is_ok_and(|found| found.len() != bytes) {
             return Ok(false);
         }
-        let wanted = Artifact { digest: *digest, form: Form::Blob, bytes };
+        let wanted = Artifact::blob(*digest, bytes);
         self.cache.verify_fully(&wanted)
     }
 
@@ -83,9 +84,9 @@ impl Arrivals {
     }
 
     /// What a folder holds whose manifest has come in, or was in the store before.
-    pub fn tree(&self, folder: &Artifact) -> Result<BTreeMap<String, Artifact>, CacheError> {
+    pub fn tree(&self, folder: &Artifact) -> Result<Folder<Artifact>, CacheError> {
         let arrived = self.whole().get(&folder.digest).cloned();
-        let files = match arrived {
+        let found = match arrived {
             Some(path) => {
                 let bytes = fs::read(&path).doing("read", &path)?;
                 let digest = folder.digest;
@@ -93,11 +94,11 @@ impl Arrivals {
             }
             None => self.cache.tree(&folder.digest)?,
         };
-        if tree::total(&files) != Some(folder.bytes) {
+        if tree::total(&found.files) != Some(folder.bytes) {
             let why = "its files have another size than was said".to_owned();
             return Err(CacheError::Manifest { digest: folder.digest, why });
         }
-        Ok(files)
+        Ok(found)
     }
 
     /// Places everything that came in, and then remembers the action whose file is `written`.
@@ -164,7 +165,7 @@ mod tests {
         let made = attempt.path().join("made");
         fs::create_dir(&made).unwrap();
         fs::write(made.join("x"), "x").unwrap();
-        let staged = BTreeMap::from([("out".to_owned(), made)]);
+        let staged = std::collections::BTreeMap::from([("out".to_owned(), made)]);
         let action = elsewhere.commit(&fingerprint, &staged, &serde_json::Value::Null).unwrap();
         let (known, written) = elsewhere.written(&fingerprint).unwrap().unwrap();
         assert_eq!(known, action);
@@ -175,7 +176,7 @@ mod tests {
         assert!(bring(&arrivals, &folder.digest, &manifest));
         let larger = Artifact { bytes: 2, ..folder.clone() };
         assert!(arrivals.tree(&larger).is_err());
-        assert_eq!(arrivals.tree(folder).unwrap().len(), 1);
+        assert_eq!(arrivals.tree(folder).unwrap().files.len(), 1);
         assert!(bring(&arrivals, &Digest::of(b"x"), b"x"));
         assert_eq!(cache.recall(&fingerprint).unwrap(), None);
         arrivals.remember(&written, &fingerprint).unwrap();

@@ -32,6 +32,10 @@ pub enum CacheError {
     Special { path: PathBuf },
     #[error("`{}` has a name that is not UTF-8", path.display())]
     Name { path: PathBuf },
+    #[error("`{}` cannot be kept: {why}", path.display())]
+    Unkept { path: PathBuf, why: String },
+    #[error("`{}` has nothing in it but what its `.gitignore` leaves out", path.display())]
+    AllIgnored { path: PathBuf },
     #[error("`{}` changed while it was read", path.display())]
     Changed { path: PathBuf },
     #[error("`{}` holds more than {most} files", path.display())]

@@ -1,7 +1,6 @@
 //! The user's own files: hashed where they lie, never stored. What was hashed before is known
 //! by its stat, as git knows it; a file changed too recently to tell is hashed again.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::IoContext;
 use crate::hashing::hash_file;
+use crate::tree::Folder;
 use crate::{Artifact, Cache, CacheError, Digest, Form, objects, tree};
 
 /// Two writes within this time may carry the same time stamp.
@@ -26,6 +26,8 @@ pub struct Stat {
     pub ctime_ns: i128,
     pub inode: u64,
     pub device: u64,
+    #[serde(default)]
+    pub executable: bool,
     pub digest: Digest,
 }
 
@@ -45,9 +47,15 @@ impl Stat {
             ctime_ns: nanoseconds(found.ctime(), found.ctime_nsec()),
             inode: found.ino(),
             device: found.dev(),
+            executable: is_executable(found),
             digest,
         }
     }
+}
+
+/// As git has it: by its owner's bit.
+pub(crate) fn is_executable(found: &Metadata) -> bool {
+    found.mode() & 0o100 != 0
 }
 
 fn nanoseconds(seconds: i64, rest: i64) -> i128 {
@@ -63,7 +71,7 @@ impl Cache {
         // The stat cache outlives this process and its current folder.
         let absolute = std::path::absolute(path).doing("resolve", path)?;
         if kind.is_dir() {
-            return self.hash_files(self.user_files(&absolute)?, path);
+            return self.hash_folder(self.user_files(&absolute)?, path);
         }
         let stat = self.hash_file(&absolute)?;
         Ok((stat.as_blob(), vec![stat]))
@@ -74,23 +82,24 @@ impl Cache {
         let absolute = std::path::absolute(path).doing("resolve", path)?;
         let found = match artifact.form {
             Form::Blob => self.hash_file(&absolute)?.as_blob(),
-            Form::Tree => self.hash_files(tree::walk(&absolute)?, path)?.0,
+            Form::Tree => self.hash_folder(tree::walk(&absolute)?, path)?.0,
         };
         Ok(found == *artifact)
     }
 
-    fn hash_files(
+    fn hash_folder(
         &self,
-        files: BTreeMap<String, PathBuf>,
+        found: Folder<PathBuf>,
         folder: &Path,
     ) -> Result<(Artifact, Vec<Stat>), CacheError> {
-        let (mut blobs, mut stats) = (BTreeMap::new(), Vec::new());
-        for (relative, path) in files {
+        let mut stats = Vec::new();
+        let tree = found.map(|path| {
             let stat = self.hash_file(&path)?;
-            blobs.insert(relative, stat.as_blob());
+            let blob = stat.as_blob();
             stats.push(stat);
-        }
-        let (artifact, _) = objects::manifest(&blobs, folder)?;
+            Ok(blob)
+        })?;
+        let (artifact, _) = objects::manifest(&tree, folder)?;
         Ok((artifact, stats))
     }
 
@@ -132,6 +141,6 @@ impl Cache {
 
 impl Stat {
     fn as_blob(&self) -> Artifact {
-        Artifact { digest: self.digest, form: Form::Blob, bytes: self.bytes }
+        Artifact { executable: self.executable, ..Artifact::blob(self.digest, self.bytes) }
     }
 }

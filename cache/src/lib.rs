@@ -41,7 +41,7 @@ pub use lease::{Claim, Lease, Owner, SILENT_FOR};
 pub use memo::{Action, MOST_BYTES as MOST_ACTION_BYTES, Record};
 pub use owner::Process;
 pub use sweep::{Count, Limits, Swept, bytes_below};
-pub use tree::MOST_BYTES as MOST_MANIFEST_BYTES;
+pub use tree::{Folder, MOST_BYTES as MOST_MANIFEST_BYTES, MOST_FILES};
 pub use verify::Verified;
 
 use error::IoContext;
@@ -67,6 +67,16 @@ pub struct Artifact {
     pub form: Form,
     /// The size of the file, or of all files of the folder together.
     pub bytes: u64,
+    /// Whether it is a file that its owner may run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
+}
+
+impl Artifact {
+    /// A file that is not to be run.
+    pub fn blob(digest: Digest, bytes: u64) -> Self {
+        Self { digest, form: Form::Blob, bytes, executable: false }
+    }
 }
 
 /// A store of artifacts under one folder; clones share it.

@@ -13,6 +13,8 @@ use std::time::Duration;
 use crate::digest::shard;
 use crate::error::IoContext;
 use crate::hashing::hash_file;
+use crate::inputs::is_executable;
+use crate::tree::Folder;
 use crate::{Artifact, Attempt, Cache, CacheError, Digest, Form, tree};
 
 /// Up to this size a blob is hashed again at its first use in a process.
@@ -54,19 +56,23 @@ impl Cache {
             return Err(CacheError::Exists { path: to.to_owned() });
         }
         match artifact.form {
-            Form::Blob => self.copy_out(&artifact.digest, to),
+            Form::Blob => self.copy_out(artifact, to),
             Form::Tree => {
-                let files = self.tree(&artifact.digest)?;
+                let folder = self.tree(&artifact.digest)?;
                 fs::create_dir_all(to).doing("make", to)?;
-                for (path, file) in &files {
-                    self.copy_out(&file.digest, &to.join(path))?;
+                for (path, file) in &folder.files {
+                    self.copy_out(file, &to.join(path))?;
+                }
+                for path in folder.empty.iter().map(|path| to.join(path)) {
+                    fs::create_dir_all(&path).doing("make", &path)?;
                 }
                 Ok(())
             }
         }
     }
 
-    fn copy_out(&self, digest: &Digest, to: &Path) -> Result<(), CacheError> {
+    fn copy_out(&self, blob: &Artifact, to: &Path) -> Result<(), CacheError> {
+        let digest = &blob.digest;
         let from = self.file(digest);
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).doing("make", parent)?;
@@ -77,7 +83,8 @@ impl Cache {
             Err(_) if !from.exists() => return Err(CacheError::Missing { digest: *digest }),
             Err(error) => return Err(error).doing("copy to", to),
         }
-        fs::set_permissions(to, Permissions::from_mode(0o644)).doing("make writable", to)
+        let mode = if blob.executable { 0o755 } else { 0o644 };
+        fs::set_permissions(to, Permissions::from_mode(mode)).doing("make writable", to)
     }
 
     fn check(&self, artifact: &Artifact, hash_up_to: u64) -> Result<bool, CacheError> {
@@ -85,7 +92,7 @@ impl Cache {
             return self.check_blob(artifact, hash_up_to);
         }
         let files = match self.tree(&artifact.digest) {
-            Ok(files) => files,
+            Ok(folder) => folder.files,
             Err(CacheError::Missing { .. }) => return Ok(false),
             Err(CacheError::Manifest { digest, why }) => {
                 tracing::warn!(%digest, why, "manifest set aside");
@@ -211,7 +218,7 @@ impl Cache {
     fn keeps(&self, staged: &Staged) -> Result<bool, CacheError> {
         let place = self.file(&staged.digest);
         let bytes = fs::metadata(&staged.source).doing("look at", &staged.source)?.len();
-        let wanted = Artifact { digest: staged.digest, form: Form::Blob, bytes };
+        let wanted = Artifact::blob(staged.digest, bytes);
         if !self.check_blob(&wanted, u64::MAX)? {
             return Ok(false);
         }
@@ -226,11 +233,8 @@ fn stage(path: &Path, scratch: &Attempt, queue: &mut Vec<Staged>) -> Result<Arti
     if !kind.is_dir() {
         return stage_file(path, scratch, queue);
     }
-    let mut files = BTreeMap::new();
-    for (relative, path) in tree::walk(path)? {
-        files.insert(relative, stage_file(&path, scratch, queue)?);
-    }
-    let (artifact, manifest) = manifest(&files, path)?;
+    let folder = tree::walk(path)?.map(|path| stage_file(&path, scratch, queue))?;
+    let (artifact, manifest) = manifest(&folder, path)?;
     let source = scratch.path().join(queue.len().to_string());
     fs::write(&source, manifest).doing("write", &source)?;
     queue.push(Staged { source, digest: artifact.digest });
@@ -249,6 +253,7 @@ fn stage_file(
     if !found.is_file() {
         return Err(CacheError::Special { path: path.to_owned() });
     }
+    let executable = is_executable(&found);
     let here = fs::metadata(scratch.path()).doing("look at", scratch.path())?;
     // Another name of the file could write to it later; another file system cannot rename.
     let source = if found.nlink() > 1 || found.dev() != here.dev() {
@@ -262,18 +267,19 @@ fn stage_file(
     let bytes = fs::metadata(&source).doing("look at", &source)?.len();
     let digest = hash(&source, bytes)?;
     queue.push(Staged { source, digest });
-    Ok(Artifact { digest, form: Form::Blob, bytes })
+    Ok(Artifact { executable, ..Artifact::blob(digest, bytes) })
 }
 
-/// The artifact of a folder that holds `files`, and its manifest.
+/// The artifact of the folder `path` with `folder` in it, and its manifest.
 pub(crate) fn manifest(
-    files: &BTreeMap<String, Artifact>,
-    folder: &Path,
+    folder: &Folder<Artifact>,
+    path: &Path,
 ) -> Result<(Artifact, Vec<u8>), CacheError> {
-    let bytes = tree::to_bytes(files).map_err(|_| CacheError::Name { path: folder.to_owned() })?;
+    let bytes =
+        tree::to_bytes(folder).map_err(|why| CacheError::Unkept { path: path.to_owned(), why })?;
     let digest = Digest::of(&bytes);
-    let size = tree::total(files).unwrap_or(u64::MAX);
-    Ok((Artifact { digest, form: Form::Tree, bytes: size }, bytes))
+    let size = tree::total(&folder.files).unwrap_or(u64::MAX);
+    Ok((Artifact { digest, form: Form::Tree, bytes: size, executable: false }, bytes))
 }
 
 /// Hashes a file of the store.

@@ -179,7 +179,7 @@ impl Sweep<'_> {
                 continue;
             }
             match self.cache.tree(&artifact.digest) {
-                Ok(files) => reached.extend(files.values().map(|file| file.digest)),
+                Ok(folder) => reached.extend(folder.files.values().map(|file| file.digest)),
                 // Nobody can use the folder any more.
                 Err(CacheError::Missing { .. } | CacheError::Manifest { .. }) => {}
                 Err(error) => return Err(error),

@@ -1,9 +1,9 @@
 //! Folders: a manifest of relative path → blob, kept as a blob itself. Its JSON is canonical,
-//! so equal folders have equal digests. Empty folders and file modes are not kept.
+//! so equal folders have equal digests. Kept are what a file holds, whether it may be run, and empty folders.
 //!
 //! A manifest may come from elsewhere: nothing in it is believed before [`parse`] has seen it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::IoContext;
 use crate::{Artifact, Cache, CacheError, Digest, Form};
 
-pub(crate) const MOST_FILES: usize = 200_000;
+/// In one folder.
+pub const MOST_FILES: usize = 200_000;
 /// Larger than any honest manifest.
 pub const MOST_BYTES: u64 = 64 << 20;
 const MOST_PATH: usize = 4096;
@@ -24,11 +25,37 @@ const VERSION: u32 = 1;
 struct Manifest {
     gradus_tree: u32,
     files: BTreeMap<String, Artifact>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    empty: BTreeSet<String>,
+}
+
+/// What is in a folder, by relative path.
+#[derive(Debug, Clone)]
+pub struct Folder<T> {
+    pub files: BTreeMap<String, T>,
+    /// The folders in it with nothing in them.
+    pub empty: BTreeSet<String>,
+}
+
+impl<T> Default for Folder<T> {
+    fn default() -> Self {
+        Self { files: BTreeMap::new(), empty: BTreeSet::new() }
+    }
+}
+
+impl<T> Folder<T> {
+    pub(crate) fn map<U>(
+        self,
+        mut each: impl FnMut(T) -> Result<U, CacheError>,
+    ) -> Result<Folder<U>, CacheError> {
+        let files = self.files.into_iter().map(|(path, file)| Ok((path, each(file)?)));
+        Ok(Folder { files: files.collect::<Result<_, CacheError>>()?, empty: self.empty })
+    }
 }
 
 impl Cache {
-    /// Reads what a folder holds: its files by relative path.
-    pub fn tree(&self, digest: &Digest) -> Result<BTreeMap<String, Artifact>, CacheError> {
+    /// Reads what a folder holds.
+    pub fn tree(&self, digest: &Digest) -> Result<Folder<Artifact>, CacheError> {
         let path = self.file(digest);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -43,19 +70,19 @@ impl Cache {
     }
 }
 
-pub(crate) fn parse(bytes: &[u8], digest: &Digest) -> Result<BTreeMap<String, Artifact>, String> {
+pub(crate) fn parse(bytes: &[u8], digest: &Digest) -> Result<Folder<Artifact>, String> {
     if bytes.len() as u64 > MOST_BYTES {
         return Err(format!("larger than {MOST_BYTES} bytes"));
     }
     if Digest::of(bytes) != *digest {
         return Err("its content has another digest".to_owned());
     }
-    let Manifest { gradus_tree, files } =
+    let Manifest { gradus_tree, files, empty } =
         serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if gradus_tree != VERSION {
         return Err(format!("version {gradus_tree} is unknown"));
     }
-    if files.len() > MOST_FILES {
+    if files.len() + empty.len() > MOST_FILES {
         return Err(format!("more than {MOST_FILES} files"));
     }
     for (path, artifact) in &files {
@@ -63,16 +90,28 @@ pub(crate) fn parse(bytes: &[u8], digest: &Digest) -> Result<BTreeMap<String, Ar
         if artifact.form != Form::Blob {
             return Err(format!("`{path}` is not a file"));
         }
+    }
+    for path in files.keys().chain(&empty) {
         if let Some(above) = above(path).find(|above| files.contains_key(*above)) {
             return Err(format!("`{above}` is both a file and a folder"));
+        }
+        if let Some(above) = above(path).find(|above| empty.contains(*above)) {
+            return Err(format!("`{above}` is not empty"));
+        }
+    }
+    for path in &empty {
+        plain(path)?;
+        if files.contains_key(path) {
+            return Err(format!("`{path}` is both a file and a folder"));
         }
     }
     total(&files).ok_or("its sizes overflow")?;
     // Also catches repeated keys, of which serde_json keeps the last.
-    if to_bytes(&files).as_deref() != Ok(bytes) {
+    let folder = Folder { files, empty };
+    if to_bytes(&folder).as_deref() != Ok(bytes) {
         return Err("not in canonical form".to_owned());
     }
-    Ok(files)
+    Ok(folder)
 }
 
 /// All folders that `path` lies in.
@@ -85,7 +124,10 @@ fn plain(path: &str) -> Result<(), String> {
         || path.contains(['\0', '\\'])
         || path.split('/').any(|part| matches!(part, "" | "." | "..") || part.len() > 255);
     if odd {
-        Err(format!("`{}` is not a plain relative path", path.escape_debug()))
+        Err(format!(
+            "`{path}` is not a plain relative path, without backslashes and of parts of at most 255 bytes",
+            path = path.escape_debug()
+        ))
     } else {
         Ok(())
     }
@@ -96,9 +138,10 @@ pub(crate) fn total(files: &BTreeMap<String, Artifact>) -> Option<u64> {
 }
 
 /// The canonical bytes of a manifest. Fails only for what [`parse`] would refuse.
-pub(crate) fn to_bytes(files: &BTreeMap<String, Artifact>) -> Result<Vec<u8>, String> {
-    files.keys().try_for_each(|path| plain(path))?;
-    let manifest = Manifest { gradus_tree: VERSION, files: files.clone() };
+pub(crate) fn to_bytes(folder: &Folder<Artifact>) -> Result<Vec<u8>, String> {
+    let Folder { files, empty } = folder.clone();
+    files.keys().chain(&empty).try_for_each(|path| plain(path))?;
+    let manifest = Manifest { gradus_tree: VERSION, files, empty };
     let bytes = serde_json::to_vec(&manifest).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err(format!("larger than {MOST_BYTES} bytes"));
@@ -106,12 +149,16 @@ pub(crate) fn to_bytes(files: &BTreeMap<String, Artifact>) -> Result<Vec<u8>, St
     Ok(bytes)
 }
 
-/// Every file below `folder` by its relative path. Links and special files are refused.
-pub(crate) fn walk(folder: &Path) -> Result<BTreeMap<String, PathBuf>, CacheError> {
-    let mut found = BTreeMap::new();
+/// Every file below `folder`. Links and special files are refused.
+pub(crate) fn walk(folder: &Path) -> Result<Folder<PathBuf>, CacheError> {
+    let mut found = Folder::default();
     let mut todo = vec![(String::new(), folder.to_owned())];
     while let Some((prefix, folder)) = todo.pop() {
-        for entry in fs::read_dir(&folder).doing("list", &folder)? {
+        let mut entries = fs::read_dir(&folder).doing("list", &folder)?.peekable();
+        if entries.peek().is_none() && !prefix.is_empty() {
+            found.empty.insert(prefix.trim_end_matches('/').to_owned());
+        }
+        for entry in entries {
             let path = entry.doing("list", &folder)?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
                 return Err(CacheError::Name { path });
@@ -121,13 +168,13 @@ pub(crate) fn walk(folder: &Path) -> Result<BTreeMap<String, PathBuf>, CacheErro
             if kind.is_dir() {
                 todo.push((format!("{relative}/"), path));
             } else if kind.is_file() {
-                found.insert(relative, path);
+                found.files.insert(relative, path);
             } else if kind.is_symlink() {
                 return Err(CacheError::Symlink { path });
             } else {
                 return Err(CacheError::Special { path });
             }
-            if found.len() + todo.len() > MOST_FILES {
+            if found.files.len() + found.empty.len() + todo.len() > MOST_FILES {
                 return Err(CacheError::TooMany { path: folder, most: MOST_FILES });
             }
         }
@@ -153,7 +200,7 @@ mod tests {
     #[test]
     fn a_plain_manifest_is_read() {
         let json = holding("a/b.json", "blob");
-        assert_eq!(parse(json.as_bytes(), &Digest::of(json.as_bytes())).unwrap().len(), 1);
+        assert_eq!(parse(json.as_bytes(), &Digest::of(json.as_bytes())).unwrap().files.len(), 1);
     }
 
     #[test]

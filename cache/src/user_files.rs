@@ -4,20 +4,21 @@
 //! Links are followed where they lead to a file of the folder itself, or of the blobs that a snapshot of the Hugging
 //! Face hub is made of; elsewhere they would bring in what nobody named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
 
 use crate::error::IoContext;
-use crate::tree::MOST_FILES;
+use crate::tree::{Folder, MOST_FILES};
 use crate::{Cache, CacheError};
 
 const NO_PART: [&str; 2] = [".git", ".gradus"];
 
 impl Cache {
-    /// The files of `folder`: relative path → where its bytes lie.
-    pub fn user_files(&self, folder: &Path) -> Result<BTreeMap<String, PathBuf>, CacheError> {
+    /// The files of `folder`, and where the bytes of each lie.
+    pub fn user_files(&self, folder: &Path) -> Result<Folder<PathBuf>, CacheError> {
         let real = folder.canonicalize().doing("resolve", folder)?;
         let blobs = real.join("../../blobs").canonicalize().ok();
         let own = self.root().canonicalize().unwrap_or_else(|_| self.root().to_owned());
@@ -28,6 +29,7 @@ impl Cache {
             entry.depth() == 0 || !(named && entry.path().is_dir() || entry.path() == own)
         });
         let mut files = BTreeMap::new();
+        let mut folders = BTreeSet::new();
         for entry in walk.build() {
             let entry = entry.map_err(|error| {
                 let why = error
@@ -36,12 +38,21 @@ impl Cache {
                 CacheError::Io { doing: "list", path: folder.to_owned(), source: why }
             })?;
             let (path, kind) = (entry.path(), entry.file_type());
+            let relative = path.strip_prefix(&real).unwrap_or(path);
+            let shown = || folder.join(relative);
+            let Some(relative) = relative.to_str() else {
+                return Err(CacheError::Name { path: shown() });
+            };
+            if let Some((above, _)) = relative.rsplit_once('/') {
+                folders.remove(above);
+            }
             if kind.is_some_and(|kind| kind.is_dir()) {
+                // Until something is found in it.
+                if !relative.is_empty() {
+                    folders.insert(relative.to_owned());
+                }
                 continue;
             }
-            let relative = path.strip_prefix(&real).unwrap_or(path).to_str();
-            let shown = || folder.join(path.strip_prefix(&real).unwrap_or(path));
-            let Some(relative) = relative else { return Err(CacheError::Name { path: shown() }) };
             let target = if entry.path_is_symlink() {
                 let target = path.canonicalize().ok().filter(|target| {
                     let of_hub =
@@ -59,18 +70,24 @@ impl Cache {
                 return Err(CacheError::TooMany { path: folder.to_owned(), most: MOST_FILES });
             }
         }
-        Ok(files)
+        if files.is_empty()
+            && folders.is_empty()
+            && fs::read_dir(&real).doing("list", folder)?.next().is_some()
+        {
+            return Err(CacheError::AllIgnored { path: folder.to_owned() });
+        }
+        Ok(Folder { files, empty: folders })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
     fn names(cache: &Cache, folder: &Path) -> Vec<String> {
-        cache.user_files(folder).unwrap().into_keys().collect()
+        cache.user_files(folder).unwrap().files.into_keys().collect()
     }
 
     #[test]
@@ -88,6 +105,9 @@ mod tests {
             fs::write(at(file), file).unwrap();
         }
         assert_eq!(names(&cache, place.path()), [".gitignore", ".hidden", "a", "src/c"]);
+        fs::write(at("src/.gitignore"), "*\n").unwrap();
+        let error = cache.user_files(&at("src")).unwrap_err();
+        assert!(matches!(error, CacheError::AllIgnored { .. }), "{error}");
     }
 
     #[test]
@@ -106,7 +126,7 @@ mod tests {
         let (of_links, _) = cache.hash_path(&snapshot).unwrap();
         let copy = at("copy");
         fs::create_dir_all(&copy).unwrap();
-        for (name, file) in cache.user_files(&snapshot).unwrap() {
+        for (name, file) in cache.user_files(&snapshot).unwrap().files {
             fs::copy(file, copy.join(name)).unwrap();
         }
         assert_eq!(cache.hash_path(&copy).unwrap().0, of_links);

@@ -76,7 +76,9 @@ impl Cache {
         };
         match artifact.form {
             Form::Blob => has(artifact),
-            Form::Tree => self.tree(&artifact.digest).is_ok_and(|files| files.values().all(has)),
+            Form::Tree => {
+                self.tree(&artifact.digest).is_ok_and(|folder| folder.files.values().all(has))
+            }
         }
     }
 }

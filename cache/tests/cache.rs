@@ -64,7 +64,7 @@ fn what_is_committed_is_recalled() {
     let (root, cache) = fresh();
     let action = commit(&cache, "a", "hello");
     let artifact = &action.outputs["out"];
-    assert_eq!(*artifact, Artifact { digest: Digest::of(b"hello"), form: Form::Blob, bytes: 5 });
+    assert_eq!(*artifact, Artifact::blob(Digest::of(b"hello"), 5));
     assert_eq!(fs::read(cache.file(&artifact.digest)).unwrap(), b"hello");
     drop(cache);
     let cache = Cache::open(root.path()).unwrap();
@@ -182,7 +182,7 @@ fn a_folder_comes_back_as_it_went_in() {
     let artifact = &action.outputs["model"];
     assert_eq!((artifact.form, artifact.bytes), (Form::Tree, 5));
     assert!(cache.verify(artifact).unwrap());
-    let files = cache.tree(&artifact.digest).unwrap();
+    let files = cache.tree(&artifact.digest).unwrap().files;
     assert_eq!(files.keys().collect::<Vec<_>>(), ["config.json", "deep/er/weights"]);
     let to = root.path().join("copy");
     cache.materialise(artifact, &to).unwrap();

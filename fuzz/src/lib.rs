@@ -168,7 +168,7 @@ pub fn manifest(data: &[u8]) {
         }
         let (inner, outer) = (place.folder.path().join("in/out"), place.folder.path().join("in"));
         let bytes = files.values().map(|it| it.bytes).sum();
-        let _ = place.cache.materialise(&Artifact { digest, form: Form::Tree, bytes }, &inner);
+        let _ = place.cache.materialise(&Artifact { form: Form::Tree, ..Artifact::blob(digest, bytes) }, &inner);
         let beside = fs::read_dir(&outer).into_iter().flatten().flatten();
         assert!(beside.into_iter().all(|entry| entry.path() == inner), "it wrote elsewhere");
         let _ = fs::remove_dir_all(outer);

@@ -39,6 +39,9 @@ impl Terminal {
         }
         self.line("");
         self.pairs(&found.rows, found.last.is_some(), &found.waits_for);
+        for words in &found.not_in_key {
+            self.line(&self.out.dim(&format!("not in the key: {}", harmless(words))));
+        }
     }
 
     fn pairs(&self, pairs: &[Pair], with_last: bool, waits_for: &[String]) {
@@ -132,6 +135,7 @@ fn as_json(stage: &Stage, found: &Explanation) -> Value {
         "cause": why.map(|why| why.cause), "reasons": why.map_or(&[][..], |why| &why.reasons),
         "goes_on_from": why.and_then(|why| why.goes_on_from),
         "waits_for": found.waits_for, "fingerprint": found.fingerprint, "last": found.last,
+        "not_in_key": found.not_in_key,
         "made": found.made.as_ref().map(made_as_json),
         "rows": rows.collect::<Vec<_>>(),
     })

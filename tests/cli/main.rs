@@ -23,6 +23,7 @@ mod lineage;
 mod orphans;
 mod plan;
 mod plugin;
+mod programs;
 mod remote;
 mod resources;
 mod results;

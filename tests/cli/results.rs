@@ -145,8 +145,11 @@ fn a_whole_number_that_cannot_be_kept_is_refused_where_it_stands() {
 fn a_script_beside_the_pipeline_is_an_input_or_a_mistake() {
     let project = Project::new(
         "
+        params: { script: sub/run.sh }
         stages:
           lost: { kind: exec, outputs: { o: o.txt }, with: { command: [sh, say.sh, sub/run.sh, o.txt, other.txt] } }
+          more: { kind: exec, outputs: { o: o.txt }, with: { command: [./say.sh, '--script=sub/run.sh', '${params.script}', sub/, say.sh, say.sh, -v] } }
+          data: { kind: exec, outputs: { o: o.txt }, with: { command: [sh, -c, 'echo $0 > o.txt', say.sh] } }
           kept: { kind: exec, inputs: { say: ./say.sh }, outputs: { o: o.txt }, with: { command: [sh, '${inputs.say}'] } }
     ",
     );

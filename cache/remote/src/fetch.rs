@@ -138,7 +138,7 @@ impl Remote {
                 }
                 listed => listed,
             };
-            files.extend(listed?.values().map(|file| (file.digest, file.bytes)));
+            files.extend(listed?.files.values().map(|file| (file.digest, file.bytes)));
         }
         stream::iter(files)
             .map(async |(digest, bytes)| {

@@ -140,7 +140,7 @@ fn files(cache: &Cache, action: &Action) -> Result<BTreeMap<Digest, u64>, Troubl
         };
         let manifest = std::fs::metadata(cache.file(&artifact.digest));
         files.insert(artifact.digest, manifest.map_err(|_| PushError::Gone)?.len());
-        files.extend(listed.values().map(|file| (file.digest, file.bytes)));
+        files.extend(listed.files.values().map(|file| (file.digest, file.bytes)));
     }
     Ok(files)
 }

@@ -123,7 +123,7 @@ fn what_one_machine_pushes_another_fetches_byte_for_byte() {
     for artifact in action.outputs.values() {
         assert_eq!(content(&cache, artifact), content(&world.cache, artifact));
     }
-    assert_eq!(cache.tree(&action.outputs["folder"].digest).unwrap()["x"].bytes, 3);
+    assert_eq!(cache.tree(&action.outputs["folder"].digest).unwrap().files["x"].bytes, 3);
     let again = world.writer("key").push(&world.cache, &named("a")).unwrap();
     assert_eq!((again.fresh, again.sent.number), (false, 0));
 }

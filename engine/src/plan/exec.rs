@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use gradus_protocol::catalog::{Kind, Param, Port, PortType, Shape};
 use serde_json::{Value, json};
 
-use super::instance::Instance;
+use super::{instance::Instance, tools};
 use crate::spec::{
     At, Data, Entry, Mistakes, Node, Pipeline, Problem, Scope, StageSpec, interpolate, is_name,
     nearest,
@@ -22,8 +22,13 @@ const DOC: &str = "Run a program of yours on declared inputs, and keep its decla
 The program runs in an empty folder of its own. Inputs are copied to `inputs/NAME`; outputs are the
 stage's `outputs: { NAME: PATH }`, a path that ends in `/` being a folder. In `command`, `${inputs.NAME}`
 and `${outputs.NAME}` are those paths; a `shell` text finds them as `$INPUT_NAME` and `$OUTPUT_NAME`.
-The environment holds PATH, HOME, LANG, TMPDIR, what `env` says, and the variables that the stage's
-`secret: [NAME]` names: their values are kept nowhere, masked in the log, and refused in outputs.";
+The environment holds what `env` says, LANG=C.UTF-8 unless `env` says another, and of yours PATH, HOME,
+TMPDIR and the variables that the stage's `secret: [NAME]` names: their values are kept nowhere, masked
+in the log, and refused in outputs.
+
+In the key are the command, `env`, the inputs, and the bytes of the programs that the stage's
+`tools: [python3, git]` names. Not in the key: other programs that PATH finds, the packages of a Python,
+HOME and TMPDIR, the network, the clock. Numbers in the JSON file of the stage's `metrics: PATH` are its metrics.";
 
 /// An `exec` stage, ready to run.
 #[derive(Debug, Clone)]
@@ -32,6 +37,10 @@ pub struct Exec {
     pub env: BTreeMap<String, String>,
     /// Output name → path below the stage's folder.
     pub outputs: BTreeMap<String, String>,
+    /// Programs whose bytes enter the fingerprint, as `PATH` finds them.
+    pub tools: Vec<String>,
+    /// The file below the stage's folder that holds its metrics.
+    pub metrics: Option<String>,
 }
 
 /// How the program is written.
@@ -48,7 +57,12 @@ impl Exec {
             Command::Arguments(list) => json!({ "command": list }),
             Command::Shell(text) => json!({ "shell": text }),
         };
-        json!({ "run": command, "env": self.env, "outputs": self.outputs })
+        let mut value = json!({ "run": command, "env": self.env, "outputs": self.outputs });
+        // What the tools are is a row of its own.
+        if let Some(metrics) = &self.metrics {
+            value["metrics"] = json!(metrics);
+        }
+        value
     }
 }
 
@@ -139,6 +153,7 @@ pub(super) fn read(
     }
     check_names(spec, &mut add);
     let outputs = output_paths(spec, &mut add);
+    let metrics = tools::metrics(spec, &mut add);
     let mut scope = instance.scope(pipeline);
     for entry in &spec.inputs {
         scope.words.insert(format!("inputs.{}", entry.key), format!("inputs/{}", entry.key));
@@ -149,8 +164,9 @@ pub(super) fn read(
     // Both are read before either is given up, so that every mistake is found.
     let env = environment(spec, &scope, pipeline, mistakes);
     let command = command(spec, &scope, pipeline, mistakes);
-    let (env, command) = (env?, command?);
-    (mistakes.list.len() == before).then_some(Exec { command, env, outputs })
+    let tools = tools::tools(instance, pipeline, mistakes);
+    let (env, command, tools) = (env?, command?, tools?);
+    (mistakes.list.len() == before).then_some(Exec { command, env, outputs, tools, metrics })
 }
 
 fn check_names(spec: &StageSpec, add: &mut impl FnMut(At, Problem)) {
@@ -199,7 +215,7 @@ fn command(
     match (spec.with.get("command"), spec.with.get("shell")) {
         (Some(node), None) => {
             let filled = interpolate(node, scope, &pipeline.sources, mistakes)?;
-            node.as_list().iter().for_each(|item| check_file(item, spec, pipeline, mistakes));
+            check_files(node, &filled, spec, pipeline, mistakes);
             Some(Command::Arguments(arguments(&filled, pipeline, mistakes)?))
         }
         (None, Some(node)) => Some(Command::Shell(scalar(node, "shell", pipeline, mistakes)?)),
@@ -212,23 +228,46 @@ fn command(
     }
 }
 
-/// Refuses an argument that names a file beside the pipeline: the program would not find it, and what it holds would
+/// Refuses arguments that name what lies beside the pipeline: the program would not find it, and what it holds would
 /// be in no key.
-fn check_file(item: &Node, spec: &StageSpec, pipeline: &Pipeline, mistakes: &mut Mistakes) {
-    let Some(text) = item.as_text().filter(|text| text.contains(['.', '/'])) else { return };
-    let made = spec.outputs.iter().any(|output| output.path == text);
-    let beside = pipeline.sources.get(item.at).base.join(text);
-    if made || text.contains("${") || text.starts_with('/') || !beside.is_file() {
-        return;
+fn check_files(
+    written: &Node,
+    filled: &Node,
+    spec: &StageSpec,
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) {
+    let words = filled.as_list();
+    // What stands behind `sh -c TEXT` is for the text to read as it likes.
+    let is_script =
+        |it: &Node| it.as_text().is_some_and(|it| it.starts_with('-') && it.ends_with('c'));
+    let count = words.iter().skip(1).position(is_script).map_or(words.len(), |at| at + 1);
+    let mut told = Vec::new();
+    for (at, word) in words.iter().take(count).enumerate() {
+        let Some(text) = word.as_text() else { continue };
+        // `--script=up.py`
+        let path =
+            text.strip_prefix("--").and_then(|it| it.split_once('=')).map_or(text, |it| it.1);
+        let is_path = if at == 0 { path.contains('/') } else { path.contains(['.', '/']) };
+        let is_plain = !path.starts_with(['/', '.', '-']) || path.starts_with("./");
+        let same = |output: &str| output.trim_end_matches('/') == path.trim_end_matches('/');
+        let made = path.starts_with("inputs/") || spec.outputs.iter().any(|it| same(&it.path));
+        let place = written.as_list().get(at).map_or(word.at, |it| it.at);
+        let beside = pipeline.sources.get(place).base.join(path);
+        let found = beside.is_file() || beside.is_dir() && path.contains('/');
+        if !is_path || !is_plain || made || !found || told.contains(&path) {
+            continue;
+        }
+        told.push(path);
+        let name = std::path::Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
+        let name = if is_name(&name) { &*name } else { "script" };
+        let input = if path.contains('/') { path.to_owned() } else { format!("./{path}") };
+        let words = format!(
+            "`{path}` lies beside the pipeline, and the program runs in a folder of its own: say \
+             `inputs: {{ {name}: {input} }}`, and `${{inputs.{name}}}` here"
+        );
+        mistakes.add(&pipeline.sources, place, Problem::Exec(words));
     }
-    let name = std::path::Path::new(text).file_stem().unwrap_or_default().to_string_lossy();
-    let name = if is_name(&name) { &*name } else { "script" };
-    let path = if text.contains('/') { text.to_owned() } else { format!("./{text}") };
-    let words = format!(
-        "`{text}` is a file beside the pipeline, and the program runs in a folder of its own: say \
-         `inputs: {{ {name}: {path} }}`, and `${{inputs.{name}}}` here"
-    );
-    mistakes.add(&pipeline.sources, item.at, Problem::Exec(words));
 }
 
 /// The stage's `env` and that in its `with`, which are one.

@@ -40,6 +40,9 @@ pub struct Origins {
     /// Paths of what the program is made of, in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub program: Vec<String>,
+    /// Where each tool was found.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tools: BTreeMap<String, String>,
 }
 
 /// What determined a stage's outputs, and where it came from.
@@ -118,6 +121,10 @@ impl Facts {
         for (i, digest) in table["program"].as_array().into_iter().flatten().enumerate() {
             let origin = self.origins.program.get(i).cloned();
             let name = origin.clone().unwrap_or_else(|| i.to_string());
+            rows.push(Row { group: Group::Program, name, value: digest.clone(), origin });
+        }
+        for (name, digest) in table["tools"].as_object().into_iter().flatten() {
+            let (name, origin) = (name.clone(), self.origins.tools.get(name).cloned());
             rows.push(Row { group: Group::Program, name, value: digest.clone(), origin });
         }
         for (port, items) in table["inputs"].as_object().into_iter().flatten() {
@@ -220,7 +227,9 @@ impl Row {
     fn in_words(&self) -> String {
         match (&self.value, self.group) {
             (Value::String(digest), Group::File | Group::Input | Group::Program) => {
-                short(digest).to_owned()
+                // Behind the digest of a file that a program gets stands that it may be run.
+                let (digest, more) = digest.split_once(' ').unwrap_or((digest, ""));
+                format!("{} {more}", short(digest)).trim_end().to_owned()
             }
             (Value::String(text), Group::Kind | Group::Device) => text.clone(),
             (value, _) => value.to_string(),
@@ -308,6 +317,7 @@ mod tests {
                 .into(),
             files: [("/file".to_owned(), "rows.jsonl".to_owned())].into(),
             program: Vec::new(),
+            ..Origins::default()
         };
         Facts { table: Table(table), origins }
     }

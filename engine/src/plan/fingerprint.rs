@@ -37,6 +37,8 @@ pub struct Known {
     pub files: BTreeMap<String, Artifact>,
     /// What the program that brings the kind is made of, in its order.
     pub program: Vec<Artifact>,
+    /// The declared tools of an `exec` stage; `None` for one that is not there.
+    pub tools: BTreeMap<String, Option<Artifact>>,
     pub device: String,
 }
 
@@ -62,7 +64,11 @@ impl Table {
             .iter()
             .map(|(port, items)| {
                 let rows = items.iter().map(|(label, artifact)| {
-                    let digest = artifact.digest.to_string();
+                    let mut digest = artifact.digest.to_string();
+                    // Whether a file can be run is nothing to who reads it as data.
+                    if artifact.executable && stage.exec.is_some() {
+                        digest += " executable";
+                    }
                     if named(port) { json!([label, digest]) } else { json!(digest) }
                 });
                 (port, rows.collect())
@@ -71,6 +77,9 @@ impl Table {
         let device = if stage.kind.uses_device { known.device.as_str() } else { "any" };
         let program = known.program.iter().map(|it| it.digest.to_string());
         let program = Some(program.collect()).filter(|_| !known.program.is_empty());
+        let tool = |it: &Option<Artifact>| it.as_ref().map(|it| it.digest.to_string());
+        let tools: BTreeMap<_, _> = known.tools.iter().map(|(name, it)| (name, tool(it))).collect();
+        let tools = Some(json!(tools)).filter(|_| !known.tools.is_empty());
         // In the order of their names, as all maps inside are.
         let rows = [
             ("device", Some(json!(device))),
@@ -82,6 +91,7 @@ impl Table {
             ("revision", Some(json!(stage.kind.revision))),
             ("schema", Some(json!(SCHEMA))),
             ("seed", stage.kind.uses_seed.then(|| json!(stage.seed))),
+            ("tools", tools),
         ];
         let rows = rows.into_iter().filter_map(|(name, row)| Some((name.to_owned(), row?)));
         Self(Value::Object(rows.collect()))
@@ -146,7 +156,7 @@ fn sorted(value: &Value) -> Value {
 mod tests {
     use std::fs;
 
-    use gradus_cache::{Digest, Form};
+    use gradus_cache::Digest;
     use gradus_protocol::catalog::Catalog;
     use proptest::{
         prelude::{ProptestConfig as Config, any, prop_assert_eq, proptest},
@@ -196,7 +206,7 @@ mod tests {
 
     fn artifact(content: &str) -> Artifact {
         let bytes = content.len() as u64;
-        Artifact { digest: Digest::of(content.as_bytes()), form: Form::Blob, bytes }
+        Artifact::blob(Digest::of(content.as_bytes()), bytes)
     }
 
     fn table(with: &str) -> Table {

@@ -114,6 +114,11 @@ fn kind_of(
         );
         mistakes.add(&pipeline.sources, env.at, Problem::Exec(words));
     }
+    let keys = [("tools", &spec.tools), ("metrics", &spec.metrics)];
+    for (key, node) in keys.into_iter().filter_map(|(key, node)| Some((key, node.as_ref()?))) {
+        let words = format!("`{key}` is for `exec` alone, and this stage is a `{}`", spec.kind);
+        mistakes.add(&pipeline.sources, node.at, Problem::Exec(words));
+    }
     let found = catalog.kind(&spec.kind).cloned().map(Arc::new);
     if found.is_none() {
         let known = catalog.kinds.iter().map(|kind| kind.kind.as_str()).chain([exec::KIND]);

@@ -26,6 +26,7 @@ mod secrets;
 mod seed;
 mod snapshot;
 mod stage;
+mod tools;
 mod typing;
 mod values;
 mod when;

@@ -27,6 +27,8 @@ pub(super) const STAGE_KEYS: &[&str] = &[
     "resources",
     "env",
     "secret",
+    "tools",
+    "metrics",
 ];
 /// Those of them that say how a stage is carried out.
 const CONDUCT_KEYS: &[&str] = &["cache", "retries", "timeout", "resources"];
@@ -120,6 +122,8 @@ impl Reader<'_> {
             outputs: self.outputs(node.get("outputs")),
             env: self.map(node.get("env"), "`env`").cloned(),
             secret: node.get("secret").cloned(),
+            tools: node.get("tools").cloned(),
+            metrics: node.get("metrics").cloned(),
             conduct: conduct.cloned().collect(),
         })
     }

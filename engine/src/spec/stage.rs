@@ -29,6 +29,10 @@ pub struct StageSpec {
     pub env: Option<Node>,
     /// Of an `exec` stage: names of variables whose values nobody else sees.
     pub secret: Option<Node>,
+    /// Of an `exec` stage: programs whose bytes count.
+    pub tools: Option<Node>,
+    /// Of an `exec` stage: where it leaves its numbers.
+    pub metrics: Option<Node>,
     /// How it is carried out: keys that change none of its bytes.
     pub conduct: Vec<Entry>,
 }

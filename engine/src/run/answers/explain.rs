@@ -4,10 +4,11 @@ use gradus_cache::{CacheError, Fingerprint};
 
 use super::preview::State;
 use crate::{
-    plan::{Facts, Pair, Plan, side_by_side},
+    plan::{Command, Exec, Facts, Pair, Plan, side_by_side},
     run::{
         execution::resolve::{self, Actions},
         made::Made,
+        process::program::on_path,
         session::Session,
     },
 };
@@ -23,6 +24,8 @@ pub struct Explanation {
     /// What it was when it last ran or was found in the cache.
     pub last: Option<Fingerprint>,
     pub rows: Vec<Pair>,
+    /// What its program can see and no row has, in words.
+    pub not_in_key: Vec<String>,
     /// How its result was made, for a stage that is cached.
     pub made: Option<Made>,
 }
@@ -61,7 +64,26 @@ impl Session {
             waits_for,
             last: last.map(|last| last.table.fingerprint()),
             rows: side_by_side(&before, &now),
+            not_in_key: stage.exec.as_ref().map(not_in_key).unwrap_or_default(),
             made: actions.get(&index).and_then(|action| Made::of(action)),
         })
     }
+}
+
+fn not_in_key(exec: &Exec) -> Vec<String> {
+    let program = match &exec.command {
+        Command::Arguments(words) => words.first(),
+        // Its words are not known one by one.
+        Command::Shell(_) => None,
+    };
+    let by_name = program.filter(|it| !it.contains('/') && !exec.tools.contains(it));
+    let found = by_name.map(|program| match on_path(program) {
+        Some(path) => format!(
+            "`{program}`, which `PATH` finds at {}: `tools: [{program}]` puts its bytes into the key",
+            path.display()
+        ),
+        None => format!("`{program}`, which `PATH` does not find"),
+    });
+    let others = "what else `PATH` finds, `HOME`, `TMPDIR`; `LANG` is C.UTF-8 unless `env` says it";
+    found.into_iter().chain([others.to_owned()]).collect()
 }

@@ -93,7 +93,7 @@ impl Lineage {
         if makers.is_empty() {
             for (action, output, artifact) in outputs().filter(|it| it.2.form == Form::Tree) {
                 // A folder that is damaged or gone holds nothing that could be asked about.
-                for (path, file) in cache.tree(&artifact.digest).unwrap_or_default() {
+                for (path, file) in cache.tree(&artifact.digest).unwrap_or_default().files {
                     if file.digest.to_string().starts_with(prefix) {
                         let (digest, inside) = (file.digest, Some(path));
                         makers.push(Maker { action, output, digest, inside });

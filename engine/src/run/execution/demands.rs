@@ -4,7 +4,10 @@ use std::fs;
 
 use crate::{
     plan::Stage,
-    run::{process::secret, session::Session},
+    run::{
+        process::{program, secret},
+        session::Session,
+    },
 };
 
 const MIB: u64 = 1 << 20;
@@ -35,6 +38,10 @@ pub(crate) fn unmet(session: &Session, stage: &Stage) -> Option<String> {
         return Some(format!(
             "it asks for {wanted} MiB of memory, and this machine has {there} MiB"
         ));
+    }
+    let tools = stage.exec.iter().flat_map(|exec| &exec.tools);
+    if let Some(name) = tools.into_iter().find(|name| program::on_path(name).is_none()) {
+        return Some(format!("it needs the program `{name}`, and `PATH` has none of that name"));
     }
     secret::unmet(&stage.conduct.secrets)
 }

@@ -179,8 +179,13 @@ async fn run(
         let around = Around { cache, folder, log: &log, secrets: &secrets, device };
         let ran = program::run(exec, stage, inputs, &around, stop).await;
         shared.keep_log(&stage.id, &log, ran.is_err());
-        let outputs = ran.map_err(|error| with_room(cache, error))?;
-        copied(stage, outputs, sealed.path()).await.map_err(|error| with_room(cache, error))?
+        let left = ran.map_err(|error| with_room(cache, error))?;
+        for (name, value) in &left.metrics {
+            let (stage, name, value) = (stage.id.clone(), name.clone(), *value);
+            shared.send(Event::Metric { stage, name, step: None, value });
+        }
+        metrics.lock().unwrap_or_else(PoisonError::into_inner).extend(left.metrics);
+        copied(stage, left.outputs, sealed.path()).await.map_err(|error| with_room(cache, error))?
     } else {
         let post = shared.post(stage, resolved, device);
         let mut worker = shared.worker(&post, stage, &log_path).await?;

@@ -93,7 +93,7 @@ fn stored_source(shared: &Shared, artifact: &Artifact) -> Result<Source, RunErro
     }
     let entries = cache.tree(&artifact.digest)?;
     Ok(Source::Tree(
-        entries.into_iter().map(|(name, blob)| (name, cache.file(&blob.digest))).collect(),
+        entries.files.into_iter().map(|(name, blob)| (name, cache.file(&blob.digest))).collect(),
     ))
 }
 
@@ -101,5 +101,5 @@ fn user_source(cache: &Cache, path: &Path) -> Result<Source, RunError> {
     if path.is_file() {
         return Ok(Source::File(path.to_owned()));
     }
-    Ok(Source::Tree(cache.user_files(path)?))
+    Ok(Source::Tree(cache.user_files(path)?.files))
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     event::{Cause, Metrics, Why},
     plan::{Facts, From, Known, Origin, Origins, Plan, Stage, Table, label, names, seed_of},
-    run::session::Session,
+    run::{process::program::on_path, session::Session},
 };
 
 /// Actions of stages, by their place in the plan. Shared, for a record may be large and has many readers.
@@ -81,6 +81,13 @@ pub(crate) fn gather(
     for path in session.plugin_of(&stage.kind).iter().flat_map(|plugin| &plugin.sources) {
         known.program.push(hash(path)?);
         origins.program.push(session.path_in_words(path));
+    }
+    for name in stage.exec.iter().flat_map(|exec| &exec.tools) {
+        let found = on_path(name);
+        if let Some(path) = &found {
+            origins.tools.insert(name.clone(), path.display().to_string());
+        }
+        known.tools.insert(name.clone(), found.map(|path| hash(&path)).transpose()?);
     }
     let table = Table::of(stage, &known);
     let fingerprint = table.fingerprint();

@@ -3,10 +3,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
+
+use gradus_cache::MOST_FILES;
 
 use crate::{error::RunError, plan::Stage};
 
@@ -19,7 +21,9 @@ pub(crate) fn seal(
     let sealed = |(name, path): (String, PathBuf)| {
         check_form(stage, &name, &path)?;
         let place = to.join(&name);
-        copy(&path, &place)
+        let root = path.canonicalize().unwrap_or_else(|_| path.clone());
+        Copying { root, left: MOST_FILES }
+            .copy(&path, &place)
             .map_err(RunError::io(format!("the output `{name}` cannot be copied")))?;
         Ok((name, place))
     };
@@ -42,19 +46,40 @@ fn check_form(stage: &Stage, name: &str, path: &Path) -> Result<(), RunError> {
     Err(RunError::Stage(format!("the output `{name}` {words}")))
 }
 
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    let kind = fs::symlink_metadata(from)?.file_type();
-    if kind.is_symlink() {
-        // Refused by its name when it is taken in.
-        return symlink(fs::read_link(from)?, to);
+struct Copying {
+    /// The output itself.
+    root: PathBuf,
+    /// Files and folders that may still come; links to folders could make endlessly many.
+    left: usize,
+}
+
+impl Copying {
+    /// A link within the output becomes what it leads to. Any other stays a link, which is refused by its name
+    /// when the output is taken in.
+    fn copy(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut from = from.to_owned();
+        if from.is_symlink() {
+            let target = from.canonicalize().ok().filter(|it| it.starts_with(&self.root));
+            let above = from.parent().and_then(|it| it.canonicalize().ok());
+            match target {
+                Some(target) if !above.is_some_and(|above| above.starts_with(&target)) => {
+                    from = target;
+                }
+                _ => return symlink(fs::read_link(from)?, to),
+            }
+        }
+        if !from.is_dir() {
+            reflink_copy::reflink_or_copy(&from, to)?;
+            return fs::set_permissions(to, fs::metadata(&from)?.permissions());
+        }
+        fs::create_dir(to)?;
+        for entry in fs::read_dir(from)? {
+            self.left = self.left.checked_sub(1).ok_or_else(|| {
+                io::Error::other(format!("it holds more than {MOST_FILES} files and folders"))
+            })?;
+            let entry = entry?;
+            self.copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        Ok(())
     }
-    if !kind.is_dir() {
-        return reflink_copy::reflink_or_copy(from, to).map(drop);
-    }
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        copy(&entry.path(), &to.join(entry.file_name()))?;
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ pub(super) mod guard;
 pub(super) mod launch;
 pub(super) mod libtorch;
 pub(super) mod log;
+pub(super) mod measured;
 pub(super) mod program;
 pub(super) mod secret;
 pub(super) mod stop;

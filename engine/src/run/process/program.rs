@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -13,16 +14,20 @@ use tokio::{process, sync::watch};
 use super::{
     guard::{Group, guard},
     log::Log,
+    measured,
     secret::Secrets,
     stop::{CANCEL_WITHIN, Stop, killed, stopped},
 };
 use crate::{
     error::RunError,
+    event::Metrics,
     plan::{Command, Exec, From, Stage, variable},
 };
 
 /// Variables that every program gets from the person's own environment.
-const PASSED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
+const PASSED: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
+/// The same for everybody, as words are sorted and numbers written by it.
+const LANG: &str = "C.UTF-8";
 
 /// What a program finds around it.
 pub(crate) struct Around<'a> {
@@ -35,14 +40,32 @@ pub(crate) struct Around<'a> {
     pub(crate) device: &'a str,
 }
 
-/// Runs the program; returns where each output lies.
+/// Where `PATH` finds the program of that name, behind all links.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let places = env::split_paths(&path).map(|folder| folder.join(name));
+    let runs = |place: &PathBuf| {
+        let found = fs::metadata(place);
+        found.is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+    };
+    places.into_iter().find(runs)?.canonicalize().ok()
+}
+
+/// What a program left behind.
+pub(crate) struct Left {
+    /// Where each output lies.
+    pub(crate) outputs: BTreeMap<String, PathBuf>,
+    pub(crate) metrics: Metrics,
+}
+
+/// Runs the program.
 pub(crate) async fn run(
     exec: &Exec,
     stage: &Stage,
     inputs: &BTreeMap<String, Vec<(String, Artifact)>>,
     around: &Around<'_>,
     stop: &mut watch::Receiver<Stop>,
-) -> Result<BTreeMap<String, PathBuf>, RunError> {
+) -> Result<Left, RunError> {
     let Around { cache, folder, log, secrets, device } = *around;
     bring_inputs(stage, inputs, cache, folder)?;
     for path in exec.outputs.values() {
@@ -63,6 +86,7 @@ pub(crate) async fn run(
         }
     };
     command.env_clear();
+    command.env("LANG", LANG);
     command.envs(PASSED.iter().filter_map(|name| Some((name, env::var_os(name)?))));
     command.envs(
         stage
@@ -115,7 +139,9 @@ pub(crate) async fn run(
     if !status.success() {
         return Err(RunError::Died(format!("`{words}` failed with {status}")));
     }
-    exec.outputs
+    let metrics = exec.metrics.as_ref().map(|path| measured(path, folder, secrets));
+    let outputs = exec
+        .outputs
         .iter()
         .map(|(name, path)| {
             let place = folder.join(path);
@@ -138,7 +164,23 @@ pub(crate) async fn run(
             }
             Ok((name.clone(), place))
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    Ok(Left { outputs, metrics: metrics.transpose()?.unwrap_or_default() })
+}
+
+fn measured(path: &str, folder: &Path, secrets: &Secrets) -> Result<Metrics, RunError> {
+    let place = folder.join(path);
+    if !place.exists() {
+        return Err(RunError::Stage(format!(
+            "the program ended well but left no `{path}`, its `metrics`"
+        )));
+    }
+    if let Some(secret) = secrets.below(&place).map_err(RunError::io("`metrics` cannot be read"))? {
+        return Err(RunError::Stage(format!(
+            "`{path}`, its `metrics`, holds the secret `{secret}`"
+        )));
+    }
+    measured::read(&place).map_err(|why| RunError::Stage(format!("`{path}`, its `metrics`: {why}")))
 }
 
 /// The GPU as a program knows it: of those that the person may use, the one of this slot.
@@ -182,5 +224,9 @@ fn copy(cache: &Cache, from: &Path, to: &Path) -> Result<(), RunError> {
         return copied(from, to);
     }
     fs::create_dir_all(to).map_err(RunError::io("the stage's folder"))?;
-    cache.user_files(from)?.iter().try_for_each(|(name, file)| copied(file, &to.join(name)))
+    let found = cache.user_files(from)?;
+    for path in found.empty.iter().map(|path| to.join(path)) {
+        fs::create_dir_all(path).map_err(RunError::io("the stage's folder"))?;
+    }
+    found.files.iter().try_for_each(|(name, file)| copied(file, &to.join(name)))
 }
