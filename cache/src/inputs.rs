@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::IoContext;
 use crate::hashing::hash_file;
-use crate::tree::Folder;
+use crate::tree::{Folder, is_executable};
 use crate::{Artifact, Cache, CacheError, Digest, Form, objects, tree};
 
 /// Two writes within this time may carry the same time stamp.
@@ -51,11 +51,6 @@ impl Stat {
             digest,
         }
     }
-}
-
-/// As git has it: by its owner's bit.
-pub(crate) fn is_executable(found: &Metadata) -> bool {
-    found.mode() & 0o100 != 0
 }
 
 fn nanoseconds(seconds: i64, rest: i64) -> i128 {

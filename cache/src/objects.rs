@@ -13,8 +13,7 @@ use std::time::Duration;
 use crate::digest::shard;
 use crate::error::IoContext;
 use crate::hashing::hash_file;
-use crate::inputs::is_executable;
-use crate::tree::Folder;
+use crate::tree::{Folder, is_executable};
 use crate::{Artifact, Attempt, Cache, CacheError, Digest, Form, tree};
 
 /// Up to this size a blob is hashed again at its first use in a process.

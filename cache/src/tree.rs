@@ -4,8 +4,9 @@
 //! A manifest may come from elsewhere: nothing in it is believed before [`parse`] has seen it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -180,6 +181,11 @@ pub(crate) fn walk(folder: &Path) -> Result<Folder<PathBuf>, CacheError> {
         }
     }
     Ok(found)
+}
+
+/// As git has it: by its owner's bit.
+pub(crate) fn is_executable(found: &Metadata) -> bool {
+    found.mode() & 0o100 != 0
 }
 
 #[cfg(test)]

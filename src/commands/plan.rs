@@ -30,6 +30,7 @@ impl Plan {
         let settings = Settings { targets: self.targets, ..Settings::default() };
         let file = &self.pipeline.pipeline;
         let session = self.place.session_with(file, settings, &self.remote)?;
+        terminal.warnings_of(&plan);
         let (previews, warnings) = session.preview(&plan, &selected)?;
         terminal.warnings(&warnings);
         terminal.previews(&plan, &previews, left_out);

@@ -43,10 +43,19 @@ impl Terminal {
 }
 
 pub(super) fn render(mistakes: &Mistakes, colour: bool) -> String {
+    let mut text = render_all(&mistakes.list, colour);
+    if mistakes.list.len() > 1 {
+        // Writing into a `String` cannot fail.
+        let _ = writeln!(text, "{mistakes}");
+    }
+    text
+}
+
+pub(super) fn render_all(list: &[Mistake], colour: bool) -> String {
     let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(100);
     let mut text = String::new();
-    for mistake in &mistakes.list {
+    for mistake in list {
         // Writing into a `String` cannot fail.
         let _ = handler.render_report(&mut text, mistake);
         if mistake.source_code().is_none()
@@ -56,16 +65,13 @@ pub(super) fn render(mistakes: &Mistakes, colour: bool) -> String {
         }
         text.push('\n');
     }
-    if mistakes.list.len() > 1 {
-        let _ = writeln!(text, "{mistakes}");
-    }
     text
 }
 
 fn as_json(failure: &Failure) -> serde_json::Value {
     match failure {
         Failure::Mistakes(mistakes) => {
-            json!({ "mistakes": list(mistakes) })
+            json!({ "mistakes": list(&mistakes.list) })
         }
         Failure::Refused { message, help } => json!({ "error": message, "help": help }),
         Failure::Engine(error) => json!({ "error": error.full() }),
@@ -73,8 +79,8 @@ fn as_json(failure: &Failure) -> serde_json::Value {
 }
 
 /// Every mistake with its code and place.
-pub(super) fn list(mistakes: &Mistakes) -> Vec<serde_json::Value> {
-    mistakes.list.iter().map(mistake).collect()
+pub(super) fn list(mistakes: &[Mistake]) -> Vec<serde_json::Value> {
+    mistakes.iter().map(mistake).collect()
 }
 
 fn mistake(mistake: &Mistake) -> serde_json::Value {

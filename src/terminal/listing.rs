@@ -22,15 +22,17 @@ impl Terminal {
     pub(crate) fn checked(&self, plans: &[(PathBuf, Plan)], mistakes: &Mistakes) -> ExitCode {
         let code = ExitCode::from(u8::from(!mistakes.list.is_empty()));
         if self.json {
-            let rows = plans
-                .iter()
-                .map(|(path, plan)| json!({ "pipeline": path, "stages": plan.stages.len() }));
-            let mistakes = diagnostics::list(mistakes);
+            let rows = plans.iter().map(|(path, plan)| {
+                let warnings = diagnostics::list(&plan.warnings);
+                json!({ "pipeline": path, "stages": plan.stages.len(), "warnings": warnings })
+            });
+            let mistakes = diagnostics::list(&mistakes.list);
             self.value(&json!({ "sound": rows.collect::<Vec<_>>(), "mistakes": mistakes }));
             return code;
         }
         complain(&diagnostics::render(mistakes, self.err.colour));
         for (path, plan) in plans {
+            self.warnings_of(plan);
             let count = plan.stages.len();
             let word = if count == 1 { "stage" } else { "stages" };
             let left_out = match plan.left_out.len() {
@@ -41,6 +43,13 @@ impl Terminal {
             self.line(&format!("{mark} {}: {count} {word}{left_out}", path.display()));
         }
         code
+    }
+
+    /// What a person should hear of a plan that can run.
+    pub(crate) fn warnings_of(&self, plan: &Plan) {
+        if !self.json {
+            complain(&diagnostics::render_all(&plan.warnings, self.err.colour));
+        }
     }
 
     pub(crate) fn graph(&self, plan: &Plan, drawing: &str) {

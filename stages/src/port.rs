@@ -39,6 +39,7 @@ fn port<A: Artifact>(name: &str, doc: &str) -> Port {
         port_type: PortType::Is(A::TYPES.iter().map(ToString::to_string).collect()),
         optional: false,
         many: false,
+        empty: None,
     }
 }
 

@@ -37,8 +37,8 @@ pub(crate) trait Stage {
         None
     }
 
-    /// Changes the declared type of an output that a parameter or an input decides.
-    fn output_types(_outputs: &mut [Port]) {}
+    /// Says of outputs what parameters or inputs decide: their type, and whether they are empty.
+    fn decided(_outputs: &mut [Port]) {}
 
     fn run(
         params: Self::Params,
@@ -64,7 +64,7 @@ impl AnyStage {
 
 fn describe<S: Stage>() -> Kind {
     let mut outputs = S::Outputs::describe();
-    S::output_types(&mut outputs);
+    S::decided(&mut outputs);
     Kind {
         kind: S::KIND.to_owned(),
         revision: S::REVISION,

@@ -95,7 +95,7 @@ fn the_tools_of_a_program_are_in_its_key_and_others_are_named() {
     );
     for side in ["A", "B"] {
         let name = format!("{side}/tool");
-        project.write(&name, &format!("#!/bin/sh\necho tool {side} | tee o\n"));
+        project.write(&name, format!("#!/bin/sh\necho tool {side} | tee o\n"));
         fs::set_permissions(project.path(&name), fs::Permissions::from_mode(0o755)).unwrap();
     }
     let path = std::env::var("PATH").unwrap();

@@ -212,6 +212,9 @@ pub struct Port {
     /// Takes a fan-in of one or more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub many: bool,
+    /// When an output has nothing in it, and in its words what to do about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty: Option<Rule>,
 }
 
 /// What a port carries.

@@ -122,6 +122,7 @@ pub(super) fn kind(spec: &StageSpec) -> Kind {
         port_type: PortType::Is(vec![types.to_owned()]),
         optional: false,
         many: false,
+        empty: None,
     };
     Kind {
         inputs: spec.inputs.iter().map(|entry| port(&entry.key, "any")).collect(),

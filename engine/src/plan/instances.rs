@@ -122,9 +122,18 @@ fn kind_of(
     let found = catalog.kind(&spec.kind).cloned().map(Arc::new);
     if found.is_none() {
         let known = catalog.kinds.iter().map(|kind| kind.kind.as_str()).chain([exec::KIND]);
-        let nearest = nearest(&spec.kind, known);
+        let nearest = nearest_kind(&spec.kind, &known.collect::<Vec<_>>());
         let problem = Problem::UnknownKind { kind: spec.kind.clone(), nearest };
         mistakes.add(&pipeline.sources, spec.kind_at, problem);
     }
     found
+}
+
+/// The kind that is meant, mostly: `dpo` is `policy.dpo`, and `stf` is `train.sft`.
+fn nearest_kind(written: &str, known: &[&str]) -> Option<String> {
+    let own = |kind: &str| kind.rsplit('.').next().unwrap_or_default().to_owned();
+    let names: Vec<String> = known.iter().map(|kind| own(kind)).collect();
+    let by_name = nearest(&own(written), names.iter().map(String::as_str));
+    let by_name = by_name.and_then(|name| names.iter().position(|it| *it == name));
+    nearest(written, known.iter().copied()).or_else(|| by_name.map(|at| known[at].to_owned()))
 }

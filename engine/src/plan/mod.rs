@@ -9,6 +9,7 @@ mod checked;
 #[cfg(test)]
 mod composed;
 mod conduct;
+mod emptiness;
 mod exec;
 mod facts;
 mod files;
@@ -67,8 +68,18 @@ pub fn plan(
     wiring::join(&mut stages, &instances, &left_out, pipeline, &mut mistakes);
     let stages = graph::order(stages, pipeline, &mut mistakes);
     let stages = typing::agree(stages, catalog, pipeline, &mut mistakes);
+    emptiness::check(&stages, pipeline, &mut mistakes);
     let snapshots = snapshot::resolve(&stages, &left_out, pipeline, &mut mistakes);
     let included = pipeline.modules.iter().filter_map(|module| module.file.clone()).collect();
     let file = pipeline.file.clone();
-    mistakes.or(Plan { name: pipeline.name.clone(), file, stages, left_out, included, snapshots })
+    let warnings = std::mem::take(&mut mistakes.warnings);
+    mistakes.or(Plan {
+        name: pipeline.name.clone(),
+        file,
+        stages,
+        left_out,
+        included,
+        warnings,
+        snapshots,
+    })
 }

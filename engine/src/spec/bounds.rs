@@ -80,11 +80,40 @@ pub(crate) fn outline(sources: &Sources, source: usize) -> Result<Option<Outline
             Err(error) => {
                 let start = builder.byte(error.marker().index());
                 let at = At { source, start, end: start + 1 };
-                return Err(Box::new((at, Problem::Syntax(error.info().to_owned()))));
+                let (words, help) = (error.info().to_owned(), unquoted(text, start));
+                return Err(Box::new((at, Problem::Syntax { words, help })));
             }
         }
     }
     Ok(builder.root)
+}
+
+/// What to say where an error stands in or behind a line with what YAML reads as its own unless it is quoted.
+fn unquoted(text: &str, place: usize) -> Option<String> {
+    let place = text.floor_char_boundary(place);
+    let line = text[..place].rfind('\n').map_or(0, |at| at + 1);
+    // The error is where the reader gave up, which may be a line further down.
+    let lines = [line, text[..line.saturating_sub(1)].rfind('\n').map_or(0, |at| at + 1)];
+    lines.into_iter().find_map(|start| {
+        let line = text[start..].lines().next().unwrap_or_default();
+        let quoted = |at: usize| line[..at].matches(['"', '\'']).count() % 2 == 1;
+        let word = |at: usize| {
+            let begin = line[..at].rfind([' ', ',', '{', '[']).map_or(0, |it| it + 1);
+            let end = line[at..].find(['}', ']']).map_or(line.len(), |it| at + it + 1);
+            line[begin.min(at)..end].trim().to_owned()
+        };
+        let fills = line.match_indices("${").map(|(at, _)| at).find(|at| !quoted(*at));
+        let variants = || {
+            let mut all = line.match_indices('[').map(|(at, _)| at);
+            all.find(|at| line[..*at].ends_with(|c: char| c.is_alphanumeric()) && !quoted(*at))
+        };
+        let found = fills.map(|at| line[at..].find('}').map_or(line.len(), |it| at + it + 1));
+        let found = match (fills, found) {
+            (Some(at), Some(end)) => Some(line[at..end].to_owned()),
+            _ => variants().map(word),
+        };
+        found.map(|word| format!("in `{{ … }}` and `[ … ]` it needs quotes: \"{word}\""))
+    })
 }
 
 struct Builder {

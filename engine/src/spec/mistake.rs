@@ -3,9 +3,9 @@
 //! Everything is gathered in [`Mistakes`] and shown at once. The words of a class stand together in
 //! [`Problem`]; the place comes from the node that is at fault.
 
-use std::{collections::HashSet, fmt};
+use std::{collections::HashMap, fmt};
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceCode};
 use thiserror::Error;
 
 use super::place::{At, Sources};
@@ -13,8 +13,12 @@ use super::place::{At, Sources};
 /// One class of mistake each.
 #[derive(Debug, Error)]
 pub enum Problem {
-    #[error("this is not YAML: {0}")]
-    Syntax(String),
+    #[error("this is not YAML: {words}")]
+    Syntax {
+        words: String,
+        /// What is mostly meant by such a text.
+        help: Option<String>,
+    },
     #[error("the text goes over a limit: {what} (at most {limit})")]
     Limit { what: &'static str, limit: usize },
     #[error("the key `{0}` stands here twice")]
@@ -84,6 +88,10 @@ pub enum Problem {
     Unreadable { path: String, why: String },
     #[error("`{0}` lies outside the pipeline's folder")]
     OutsideFolder(String),
+    #[error("stage `{stage}`: {words}")]
+    Empty { stage: String, words: String },
+    #[error("{what} `{name}` is used nowhere")]
+    Unused { what: &'static str, name: String },
     #[error("{0}")]
     Exec(String),
     #[error("{0}")]
@@ -101,7 +109,7 @@ pub enum Problem {
 impl Problem {
     fn name(&self) -> &'static str {
         match self {
-            Self::Syntax(_) => "yaml::syntax",
+            Self::Syntax { .. } => "yaml::syntax",
             Self::Limit { .. } => "yaml::limit",
             Self::DuplicateKey(_) => "yaml::duplicate_key",
             Self::Unsupported(_) => "yaml::unsupported",
@@ -133,6 +141,8 @@ impl Problem {
             Self::KindAndTemplate(_) => "template::kind",
             Self::Unreadable { .. } => "file::unreadable",
             Self::OutsideFolder(_) => "file::outside",
+            Self::Unused { .. } => "pipeline::unused",
+            Self::Empty { .. } => "wiring::empty",
             Self::Exec(_) => "stage::exec",
             Self::Secret(_) => "stage::secret",
             Self::SnapshotOfMetrics { .. } => "snapshot::output",
@@ -144,11 +154,12 @@ impl Problem {
 
     fn label(&self) -> &'static str {
         match self {
-            Self::Syntax(_)
+            Self::Syntax { .. }
             | Self::Limit { .. }
             | Self::Exec(_)
             | Self::Matrix(_)
             | Self::Secret(_) => "here",
+            Self::Unused { .. } => "not used",
             Self::DuplicateKey(_) => "the second one",
             Self::Unsupported(_) => "not supported",
             Self::UnknownKey { .. } => "not a key that is known here",
@@ -167,7 +178,7 @@ impl Problem {
             Self::SnapshotOfMetrics { .. } => "an output",
             Self::UnknownOutput { .. } => "not an output",
             Self::UnknownVariant { .. } => "not a variant",
-            Self::NoOutputs(_) => "nothing to read",
+            Self::NoOutputs(_) | Self::Empty { .. } => "nothing to read",
             Self::DuplicateVariant(_) => "for this stage",
             Self::TooManyVariants { .. } => "with these values",
             Self::FanIn { .. } => "several come in here",
@@ -188,6 +199,7 @@ impl Problem {
             did_you_mean(nearest.as_ref()).or_else(|| Some(format!("known here: {known}")))
         };
         match self {
+            Self::Syntax { help, .. } => help.clone(),
             Self::DuplicateKey(_) => Some("keep one of the two".to_owned()),
             Self::UnknownKey { nearest, known, .. }
             | Self::UnknownParameter { nearest, known, .. }
@@ -267,8 +279,14 @@ fn did_you_mean(nearest: Option<&String>) -> Option<String> {
 /// The known word that is nearest to `word`, if one is near.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let likeness = |known: &str| strsim::jaro_winkler(&word.to_lowercase(), &known.to_lowercase());
-    let best = known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) >= 0.8).then(|| best.to_owned())
+    let known: Vec<&str> = known.into_iter().collect();
+    let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    if likeness(best) >= 0.8 {
+        return Some((*best).to_owned());
+    }
+    // Two letters of a short word that changed places, as in `stf`.
+    let swapped = |known: &&&str| word.len() > 2 && strsim::osa_distance(word, known) == 1;
+    known.iter().find(swapped).map(|it| (*it).to_owned())
 }
 
 /// A line with more bytes than this is not shown.
@@ -280,9 +298,18 @@ pub struct Mistake {
     pub problem: Problem,
     source: Option<NamedSource<std::sync::Arc<str>>>,
     at: At,
+    /// Of how many more variants of its stage the same is true.
+    more: usize,
 }
 
 impl Mistake {
+    fn new(sources: &Sources, at: At, problem: Problem) -> Self {
+        let source = sources.get(at);
+        let text = source.text.clone();
+        let at = visible(&text, at);
+        Self { problem, source: Some(NamedSource::new(&source.name, text)), at, more: 0 }
+    }
+
     /// File, line and column (both from 1), where the mistake has a place.
     pub fn place(&self) -> Option<(String, usize, usize)> {
         let source = self.source.as_ref()?;
@@ -303,7 +330,12 @@ impl Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.problem.fmt(f)
+        self.problem.fmt(f)?;
+        match self.more {
+            0 => Ok(()),
+            1 => f.write_str(" (and one more variant)"),
+            more => write!(f, " (and {more} more variants)"),
+        }
     }
 }
 
@@ -312,6 +344,10 @@ impl std::error::Error for Mistake {}
 impl Diagnostic for Mistake {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         Some(Box::new(format!("gradus::{}", self.problem.name())))
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        matches!(self.problem, Problem::Unused { .. }).then_some(Severity::Warning)
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
@@ -335,20 +371,29 @@ impl Diagnostic for Mistake {
 #[derive(Debug, Default)]
 pub struct Mistakes {
     pub list: Vec<Mistake>,
+    /// What is no mistake, but mostly meant otherwise.
+    pub warnings: Vec<Mistake>,
     /// Places with what was said there: variants of a stage all find the same.
-    said: HashSet<(At, String)>,
+    said: HashMap<(At, String), usize>,
 }
 
 impl Mistakes {
     pub fn add(&mut self, sources: &Sources, at: At, problem: Problem) {
-        if !self.said.insert((at, problem.to_string())) {
+        let words = problem.to_string();
+        if let Some(first) = self.said.get(&(at, without_variants(&words))) {
+            let first = &mut self.list[*first];
+            if first.problem.to_string() != words {
+                first.more += 1;
+            }
             return;
         }
-        let source = sources.get(at);
-        let text = source.text.clone();
-        let at = visible(&text, at);
-        let source = Some(NamedSource::new(&source.name, text));
-        self.list.push(Mistake { problem, source, at });
+        self.said.insert((at, without_variants(&words)), self.list.len());
+        self.list.push(Mistake::new(sources, at, problem));
+    }
+
+    /// Says what does not keep the pipeline from running.
+    pub fn warn(&mut self, sources: &Sources, at: At, problem: Problem) {
+        self.warnings.push(Mistake::new(sources, at, problem));
     }
 
     /// Shows `text` as the source of all mistakes from the `first` on; places stay as they are.
@@ -362,13 +407,29 @@ impl Mistakes {
 
     /// Adds a mistake that stands in no text, such as a word on the command line.
     pub fn add_unplaced(&mut self, problem: Problem) {
-        self.list.push(Mistake { problem, source: None, at: At::default() });
+        self.list.push(Mistake { problem, source: None, at: At::default(), more: 0 });
     }
 
     /// `value` if nothing was wrong.
     pub fn or<T>(self, value: T) -> Result<T, Self> {
         if self.list.is_empty() { Ok(value) } else { Err(self) }
     }
+}
+
+/// The same words for all variants of a stage: `sft[seed=0]` is `sft`.
+fn without_variants(words: &str) -> String {
+    let mut left = String::new();
+    let mut rest = words;
+    while let Some(at) = rest.find('[') {
+        let (before, variant) = rest.split_at(at);
+        left.push_str(before);
+        let end = variant.find(']').filter(|_| before.ends_with(|c: char| c.is_alphanumeric()));
+        rest = &variant[end.map_or(1, |end| end + 1)..];
+        if end.is_none() {
+            left.push('[');
+        }
+    }
+    left + rest
 }
 
 /// A place that can be underlined: whole characters of one line, at least one where there are any.

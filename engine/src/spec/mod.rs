@@ -22,6 +22,7 @@ mod snapshot;
 mod stage;
 mod template;
 mod text;
+mod unused;
 
 pub use budget::{Budget, Over};
 pub use interpolate::{Arm, Scope, interpolate};

@@ -17,6 +17,7 @@ use super::{
     snapshot::SnapshotSpec,
     stage::StageSpec,
     text::bounded_text,
+    unused,
 };
 
 /// A pipeline as written, with the command line's parameters laid over its own.
@@ -80,9 +81,15 @@ pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Opti
     let name = reader.text(root.get("name"), "`name`").unwrap_or(stem);
     let description = reader.text(root.get("description"), "`description`").unwrap_or_default();
     let snapshots = reader.snapshots(root.get("snapshot"));
-    let Reader { mut sources, mut modules, stages, names, .. } = reader;
+    let Reader { mut sources, mut modules, stages, names, templates, .. } = reader;
     if let Some(own) = modules.first_mut() {
         overlay::apply(own, overrides, &mut sources, mistakes);
+    }
+    for (at, problem) in unused::parts(&modules, &names, &templates) {
+        mistakes.warn(&sources, at, problem);
+    }
+    for (at, problem) in unused::params(&modules, &sources) {
+        mistakes.warn(&sources, at, problem);
     }
     let budget = Budget::default();
     let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());

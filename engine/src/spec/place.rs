@@ -41,6 +41,10 @@ impl Sources {
         self.0[source].text = Arc::from(text);
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &SourceText> {
+        self.0.iter()
+    }
+
     pub fn get(&self, at: At) -> &SourceText {
         &self.0[at.source]
     }

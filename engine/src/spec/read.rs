@@ -35,8 +35,11 @@ pub(super) fn read(sources: &Sources, source: usize, mistakes: &mut Mistakes) ->
             let words = error.to_string();
             // Its own words are about types of Rust.
             let is_large = words.contains("128, expected any YAML value");
-            let problem =
-                if is_large { Problem::Unsupported(TOO_LARGE) } else { Problem::Syntax(words) };
+            let problem = if is_large {
+                Problem::Unsupported(TOO_LARGE)
+            } else {
+                Problem::Syntax { words, help: None }
+            };
             mistakes.add(sources, at, problem);
             return None;
         }

@@ -38,6 +38,8 @@ const CONDUCT_KEYS: &[&str] = &["cache", "retries", "timeout", "resources"];
 pub(super) struct Template {
     /// With the names of the includes that it came by.
     pub(super) name: String,
+    pub(super) at: At,
+    pub(super) used: bool,
     pub(super) body: Node,
     /// Arguments with their defaults.
     pub(super) defaults: Vec<Entry>,

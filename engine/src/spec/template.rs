@@ -51,6 +51,8 @@ impl Reader<'_> {
         let body = Node { data: Data::Map(body), at: node.at };
         self.templates.push(Template {
             name: format!("{prefix}{}", entry.key),
+            at: entry.at,
+            used: false,
             body,
             defaults,
             required,
@@ -72,6 +74,7 @@ impl Reader<'_> {
         }
         let given = self.entries(own.get("args"), "`args`");
         let index = self.find_template(&name, named.at)?;
+        self.templates[index].used = true;
         if !self.accepts(stage, &name, index, &given, named.at) {
             return None;
         }

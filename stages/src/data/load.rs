@@ -124,7 +124,7 @@ their row. A preference without a `prompt` column has it as the common beginning
         ]
     }
 
-    fn output_types(outputs: &mut [Port]) {
+    fn decided(outputs: &mut [Port]) {
         let types = [
             ("text", "text"),
             ("prompt", "prompts"),
@@ -133,6 +133,12 @@ their row. A preference without a `prompt` column has it as the common beginning
         ];
         let types: Vec<_> = types.map(|(format, name)| (format.to_owned(), name.to_owned())).into();
         for output in outputs {
+            if output.name == "test" {
+                output.empty = Some(rule(
+                    "set `test` there, which is 0 by default, or `test_path`; or leave the input out",
+                    [param("test").is([0]), param("test_path").missing()],
+                ));
+            }
             let (parameter, types) = ("format".to_owned(), types.clone());
             output.port_type = PortType::ByParameter { parameter, types };
         }

@@ -20,6 +20,7 @@ use crate::{
     error::StageError,
     nn::stream::Stream,
     port::{Out, ports},
+    rules::{param, rule},
     stage::Stage,
 };
 
@@ -66,8 +67,11 @@ Prompts that begin with one and the same prompt, as the turns of a dialogue do, 
     type Inputs = Inputs;
     type Outputs = Outputs;
 
-    fn output_types(outputs: &mut [Port]) {
+    fn decided(outputs: &mut [Port]) {
         for output in outputs {
+            if output.name == "test" {
+                output.empty = Some(rule("`test` is 0 there", [param("test").is([0])]));
+            }
             output.port_type = PortType::SameAs { input: "rows".to_owned() };
         }
     }

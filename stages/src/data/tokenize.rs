@@ -55,7 +55,7 @@ they map instead. Nothing is cut or dropped.";
     type Inputs = Inputs;
     type Outputs = Outputs;
 
-    fn output_types(outputs: &mut [Port]) {
+    fn decided(outputs: &mut [Port]) {
         let purposes = [Purpose::Text, Purpose::Completions, Purpose::Preferences];
         let types = purposes.map(|it| (it.name().to_owned(), format!("tokenized_{}", it.name())));
         for output in outputs {

@@ -3,6 +3,7 @@
 mod compared;
 mod composed;
 mod conduct;
+mod hints;
 mod matrix;
 mod stages;
 mod text;

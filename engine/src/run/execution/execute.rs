@@ -24,7 +24,7 @@ use super::{
 use crate::{
     error::RunError,
     event::{Event, Metrics},
-    plan::Stage,
+    plan::{Exec, Stage},
     run::{
         made::Made,
         process::{
@@ -172,20 +172,16 @@ async fn run(
     let metrics = Arc::new(Mutex::new(Metrics::new()));
     let mut ran_on = device.to_owned();
     let staged = if let Some(exec) = &stage.exec {
-        let log = Log::default();
-        log.begin(&log_path).map_err(RunError::io("the stage's log cannot be written"))?;
-        let inputs = &resolved.known.inputs;
-        let folder = attempt.path();
-        let around = Around { cache, folder, log: &log, secrets: &secrets, device };
-        let ran = program::run(exec, stage, inputs, &around, stop).await;
-        shared.keep_log(&stage.id, &log, ran.is_err());
-        let left = ran.map_err(|error| with_room(cache, error))?;
-        for (name, value) in &left.metrics {
-            let (stage, name, value) = (stage.id.clone(), name.clone(), *value);
-            shared.send(Event::Metric { stage, name, step: None, value });
-        }
-        metrics.lock().unwrap_or_else(PoisonError::into_inner).extend(left.metrics);
-        copied(stage, left.outputs, sealed.path()).await.map_err(|error| with_room(cache, error))?
+        let within = Within {
+            attempt: attempt.path(),
+            sealed: sealed.path(),
+            log: &log_path,
+            secrets: &secrets,
+            device,
+        };
+        let (staged, measured) = run_program(shared, exec, stage, resolved, &within, stop).await?;
+        metrics.lock().unwrap_or_else(PoisonError::into_inner).extend(measured);
+        staged
     } else {
         let post = shared.post(stage, resolved, device);
         let mut worker = shared.worker(&post, stage, &log_path).await?;
@@ -260,6 +256,39 @@ async fn run(
         seconds,
     });
     Ok(action)
+}
+
+/// Where a program works, and where what it says and leaves goes.
+struct Within<'a> {
+    attempt: &'a Path,
+    sealed: &'a Path,
+    log: &'a Path,
+    secrets: &'a Secrets,
+    device: &'a str,
+}
+
+async fn run_program(
+    shared: &Shared,
+    exec: &Exec,
+    stage: &Stage,
+    resolved: &Resolved,
+    within: &Within<'_>,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<(BTreeMap<String, PathBuf>, Metrics), RunError> {
+    let cache = &shared.session.cache;
+    let Within { attempt: folder, secrets, device, .. } = *within;
+    let log = Log::default();
+    log.begin(within.log).map_err(RunError::io("the stage's log cannot be written"))?;
+    let around = Around { cache, folder, log: &log, secrets, device };
+    let ran = program::run(exec, stage, &resolved.known.inputs, &around, stop).await;
+    shared.keep_log(&stage.id, &log, ran.is_err());
+    let left = ran.map_err(|error| with_room(cache, error))?;
+    for (name, value) in &left.metrics {
+        let (stage, name, value) = (stage.id.clone(), name.clone(), *value);
+        shared.send(Event::Metric { stage, name, step: None, value });
+    }
+    let staged = copied(stage, left.outputs, within.sealed).await;
+    Ok((staged.map_err(|error| with_room(cache, error))?, left.metrics))
 }
 
 /// What a program left, where it cannot reach it.
