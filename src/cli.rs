@@ -24,6 +24,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(commands::Run),
+    Rerun(commands::Rerun),
     Watch(commands::Watch),
     Test(commands::Test),
     Plan(commands::Plan),
@@ -49,6 +50,7 @@ impl Command {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match self {
             Self::Run(it) => it.exec(terminal),
+            Self::Rerun(it) => it.exec(terminal),
             Self::Watch(it) => it.exec(terminal),
             Self::Test(it) => it.exec(terminal),
             Self::Plan(it) => it.exec(terminal),

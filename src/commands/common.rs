@@ -88,6 +88,12 @@ pub(crate) fn runs(cache: &Cache, pipeline: Option<&Path>) -> Result<Vec<RunReco
 }
 
 impl PipelineArgs {
+    /// The pipeline as it is, with nothing laid over it.
+    pub(crate) fn of(pipeline: PathBuf) -> Self {
+        let parameters = ParameterArgs { settings: Vec::new(), files: Vec::new(), seed: None };
+        Self { pipeline, parameters }
+    }
+
     /// The checked plan.
     pub(crate) fn plan(&self) -> Result<Plan, Failure> {
         load_plan(&self.pipeline, &self.parameters)
@@ -115,9 +121,15 @@ pub(crate) fn load_plan(path: &Path, parameters: &ParameterArgs) -> Result<Plan,
         settings: parameters.settings.clone(),
         seed: parameters.seed,
         folder: PathBuf::from("."),
+        ..Overrides::default()
     };
+    load_asked(path, &overrides)
+}
+
+/// The plan of the pipeline at `path`, read from what `overrides` holds of it.
+pub(crate) fn load_asked(path: &Path, overrides: &Overrides) -> Result<Plan, Failure> {
     let mut mistakes = Mistakes::default();
-    match spec::load(path, &overrides, &mut mistakes) {
+    match spec::load(path, overrides, &mut mistakes) {
         Some(pipeline) => Ok(plan::plan(&pipeline, &kinds(path)?, mistakes)?),
         None => Err(mistakes.into()),
     }

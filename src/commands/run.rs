@@ -49,17 +49,7 @@ pub(crate) struct RunArgs {
 impl Run {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let (plan, selected) = self.words.plan()?;
-        let record = in_runtime(async |signals| {
-            let (session, record) =
-                self.words.once(&plan, &selected, self.force, signals, terminal).await?;
-            self.words.show(&session, &plan, &record, terminal)?;
-            Ok(record)
-        })?;
-        Ok(ExitCode::from(match record.outcome {
-            Some(Outcome::Done) => 0,
-            Some(Outcome::Broken) => 2,
-            Some(Outcome::Failed | Outcome::Cancelled) | None => 1,
-        }))
+        self.words.carry_out(&plan, &selected, self.force, terminal)
     }
 }
 
@@ -69,6 +59,26 @@ impl RunArgs {
         let plan = self.pipeline.plan()?;
         let selected = plan.select(&self.targets)?;
         Ok((Arc::new(plan), selected))
+    }
+
+    /// Runs the plan once and shows what came of it.
+    pub(super) fn carry_out(
+        &self,
+        plan: &Arc<Plan>,
+        selected: &[usize],
+        force: bool,
+        terminal: &mut Terminal,
+    ) -> Result<ExitCode, Failure> {
+        let record = in_runtime(async |signals| {
+            let (session, record) = self.once(plan, selected, force, signals, terminal).await?;
+            self.show(&session, plan, &record, terminal)?;
+            Ok(record)
+        })?;
+        Ok(ExitCode::from(match record.outcome {
+            Some(Outcome::Done) => 0,
+            Some(Outcome::Broken) => 2,
+            Some(Outcome::Failed | Outcome::Cancelled) | None => 1,
+        }))
     }
 
     /// Runs the plan once.

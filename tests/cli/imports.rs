@@ -53,6 +53,7 @@ const ENGINE: House = House {
         &["plugin"],
         &["run/process"],
         &["run/made", "run/history", "run/session"],
+        &["run/asked"],
         &["run/execution"],
         &["run/answers"],
         &["run"],

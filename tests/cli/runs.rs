@@ -106,3 +106,43 @@ fn a_run_that_is_not_there_is_said() {
     assert_eq!(project.gradus(&["diff", "2", "last"]).code, Some(1), "begins several");
     assert_snapshot!(Project::new(TWO).gradus(&["diff", "last", "last"]));
 }
+
+#[test]
+fn a_run_is_done_again_with_the_texts_and_parameters_that_it_had() {
+    let project = Project::new(
+        "
+        params: { word: one }
+        include: { lib: { path: lib.yaml, params: { who: '${params.word}' } } }
+        stages:
+          end: { kind: exec, inputs: { a: lib/said }, outputs: { o: o }, with: { shell: 'cat inputs/a > o' } }
+          other: { kind: exec, outputs: { o: o }, with: { shell: 'echo > o' } }
+    ",
+    );
+    let lib = "params: { who: nobody }\nstages:\n  said: { kind: exec, outputs: { o: o }, with: { shell: 'echo $WHO > o', env: { WHO: '${params.who}' } } }\n";
+    project.write("lib.yaml", lib);
+    project.write("more.yaml", "word: two\n");
+    let ran = project.gradus(&["run", "p.yaml", "end", "--params", "more.yaml"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    project.gradus(&["run", "p.yaml", "end", "--set", "word=three"]);
+    let copy = || project.read(".gradus/outputs/p/end.o");
+    assert_eq!(copy(), "three\n");
+    // All that was read is another now.
+    project.write("lib.yaml", lib.replace("echo", "echo not"));
+    project.write("more.yaml", "word: four\n");
+    project.write("p.yaml", "stages: {}\n");
+    let again = project.gradus(&["rerun", "last~1", "--format", "json"]);
+    assert_eq!(again.code, Some(0), "{again}");
+    assert!(again.stdout.contains(r#""ran":0,"cached":2"#), "{again}");
+    assert_eq!(copy(), "two\n");
+    let forced = project.gradus(&["rerun", "last", "--force", "--format", "json"]);
+    assert!(forced.stdout.contains(r#""ran":1,"cached":1"#), "{forced}");
+    let asked = project.files_below(".gradus/runs");
+    let asked: Vec<_> = asked.iter().filter(|it| it.ends_with("asked.json")).collect();
+    assert_eq!(asked.len(), 4);
+    let asked = std::fs::read_to_string(asked[0]).unwrap();
+    let asked: serde_json::Value = serde_json::from_str(&asked).unwrap();
+    assert_eq!(asked["pipeline"]["texts"].as_object().unwrap().len(), 3);
+    assert!(asked["host"].is_string() && asked["gradus"].is_string(), "{asked}");
+    let unknown = project.gradus(&["rerun", "nothing"]);
+    assert_eq!(unknown.code, Some(2), "{unknown}");
+}

@@ -8,7 +8,7 @@ use super::{
     stage::{From, Stage},
     when::LeftOut,
 };
-use crate::spec::{Mistake, Mistakes, Problem, nearest};
+use crate::spec::{Mistake, Mistakes, Overrides, Problem, nearest};
 
 /// A checked pipeline. Stages stand in an order in which they can run.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Plan {
     pub left_out: Vec<LeftOut>,
     /// The files that it includes.
     pub included: Vec<PathBuf>,
+    /// What it was read from.
+    pub asked: Overrides,
     /// What is no mistake, but is mostly meant otherwise.
     pub warnings: Vec<Mistake>,
     /// What a test of the pipeline compares.

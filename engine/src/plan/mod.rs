@@ -79,6 +79,7 @@ pub fn plan(
         stages,
         left_out,
         included,
+        asked: pipeline.asked.clone(),
         warnings,
         snapshots,
     })

@@ -154,6 +154,11 @@ impl History {
         (Self { place, record }, error)
     }
 
+    /// Where the run is recorded, if it is.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.place.as_ref().map(|(folder, _)| folder.as_path())
+    }
+
     pub fn log_path(&self, stage: &str) -> PathBuf {
         match &self.place {
             Some((folder, _)) => folder.join("logs").join(format!("{}.log", file_name(stage))),

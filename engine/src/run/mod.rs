@@ -5,6 +5,7 @@
 //! by [`Event`](crate::event::Event).
 
 mod answers;
+mod asked;
 mod execution;
 mod history;
 mod made;
@@ -23,6 +24,7 @@ pub use answers::{
     sweep::{pin, sweep},
     watched::Watched,
 };
+pub use asked::Asked;
 pub use history::{History, RunRecord, StageRecord, Status};
 pub use made::{Commit, Made, local_time};
 pub use process::{

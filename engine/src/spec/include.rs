@@ -15,7 +15,6 @@ use super::{
     read::read,
     reader::Reader,
     reference::is_name,
-    text::bounded_text,
 };
 
 const PIPELINE_KEYS: &[&str] =
@@ -131,7 +130,7 @@ impl Reader<'_> {
             self.add(path.at, Problem::IncludeCycle(names));
             return None;
         }
-        let content = bounded_text(&real).map_err(|problem| match problem {
+        let content = self.texts.read(&real).map_err(|problem| match problem {
             Problem::Unreadable { why, .. } => Problem::Unreadable { path: text.to_owned(), why },
             other => other,
         });

@@ -37,3 +37,4 @@ pub use reference::Reference;
 pub(crate) use reference::is_name;
 pub use snapshot::{SnapshotSpec, What};
 pub use stage::{ExecSpec, StageSpec};
+pub use text::Texts;

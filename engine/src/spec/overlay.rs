@@ -2,18 +2,22 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     mistake::{Mistakes, Problem, nearest},
     module::Module,
     node::{Data, Node},
     place::{At, SourceText, Sources},
     read::read,
-    text::bounded_text,
+    text::Texts,
 };
 
 /// What the command line says about parameters.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Overrides {
+    /// What files hold, where it is not what they hold now.
+    pub texts: Texts,
     /// Files of parameters, later ones win.
     pub files: Vec<PathBuf>,
     /// `a.b=value`, in order; values are YAML.
@@ -39,7 +43,7 @@ pub(super) fn apply(
     }
     let params = &mut pipeline.params;
     for file in &overrides.files {
-        let text = match bounded_text(file) {
+        let text = match overrides.texts.read(file) {
             Ok(text) => text,
             Err(problem) => {
                 mistakes.add_unplaced(problem);

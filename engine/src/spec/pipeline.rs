@@ -16,7 +16,7 @@ use super::{
     reader::Reader,
     snapshot::SnapshotSpec,
     stage::StageSpec,
-    text::bounded_text,
+    text::Texts,
     unused,
 };
 
@@ -34,6 +34,8 @@ pub struct Pipeline {
     pub snapshots: Option<Vec<SnapshotSpec>>,
     /// All names under `stages`, also those of stages that could not be read.
     pub names: Vec<String>,
+    /// What it was read from, so that it can be read again.
+    pub asked: Overrides,
     /// For all its values, filled in.
     pub budget: Budget,
     pub sources: Sources,
@@ -53,7 +55,7 @@ impl Pipeline {
 /// Reads the pipeline at `path`. What is wrong with its keys goes to `mistakes`, and the rest is still
 /// read, so that a plan can add its own; `None` only for what is no text or no YAML at all.
 pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Option<Pipeline> {
-    let text = match bounded_text(path) {
+    let text = match overrides.texts.read(path) {
         Ok(text) => text,
         Err(problem) => {
             mistakes.add_unplaced(problem);
@@ -75,6 +77,7 @@ pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Opti
     let root = read(&sources, source, mistakes)?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut reader = Reader::new(&folder, sources, mistakes);
+    reader.texts.clone_from(&overrides.texts);
     reader.open.extend(path.canonicalize().ok());
     let seed = root.get("seed").cloned();
     reader.file(&root, "the pipeline", "", Given { seed, ..Given::default() });
@@ -91,6 +94,7 @@ pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Opti
     for (at, problem) in unused::params(&modules, &sources) {
         mistakes.warn(&sources, at, problem);
     }
+    let asked = Overrides { texts: texts_of(&sources), ..overrides.clone() };
     let budget = Budget::default();
     let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     Some(Pipeline {
@@ -101,8 +105,18 @@ pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Opti
         stages,
         snapshots,
         names,
+        asked,
         budget,
         sources,
         folder,
     })
+}
+
+/// All files that were read. What stands on the command line is no file.
+fn texts_of(sources: &Sources) -> Texts {
+    let mut texts = Texts::default();
+    for source in sources.iter().filter(|source| !source.name.starts_with("--")) {
+        texts.insert(Path::new(&source.name), &source.text);
+    }
+    texts
 }

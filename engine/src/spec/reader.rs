@@ -9,6 +9,7 @@ use super::{
     place::{At, Sources},
     reference::is_name,
     stage::{ExecSpec, StageSpec},
+    text::Texts,
 };
 
 pub(super) const STAGE_KEYS: &[&str] = &[
@@ -64,6 +65,8 @@ pub(super) struct Reader<'a> {
     pub(super) included: usize,
     /// Bytes of all included texts.
     pub(super) bytes: usize,
+    /// In place of what files hold.
+    pub(super) texts: Texts,
     /// What stages have taken from templates.
     pub(super) expanded: usize,
 }
@@ -81,6 +84,7 @@ impl<'a> Reader<'a> {
             open: Vec::new(),
             included: 0,
             bytes: 0,
+            texts: Texts::default(),
             expanded: 0,
         }
     }

@@ -20,6 +20,7 @@ use crate::{
     event::{Event, Outcome, StageName},
     plan::{Plan, readers, shorter},
     run::{
+        asked::Asked,
         history::{History, RunRecord},
         process::stop::Stop,
         session::Session,
@@ -69,6 +70,9 @@ impl Session {
         let (history, unrecorded) = History::begin(&self.cache, &plan.name, &plan.file);
         // Says that this run is under way, until it ends or its process dies. Only a sweep asks.
         let _under_way = self.cache.claim_run(&history.record.run);
+        let mut asked = Asked::of(self, &plan);
+        let folder = history.folder().map(Path::to_owned);
+        folder.iter().for_each(|folder| asked.write(folder));
         let shared = Arc::new(Shared::new(self, &plan, history, events));
         let names = selected.iter().map(|index| &plan.stages[*index]);
         shared.send(Event::RunStarted {
@@ -95,6 +99,10 @@ impl Session {
             skipped: counts.skipped,
             seconds: began.elapsed().as_secs_f64(),
         });
+        asked.git = shared.known_commit();
+        if let Some(folder) = folder.filter(|_| asked.git.is_some()) {
+            asked.write(&folder);
+        }
         Ok(shared.record())
     }
 }

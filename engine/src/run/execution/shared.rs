@@ -205,6 +205,11 @@ impl Shared {
         lock(&self.history).record.clone()
     }
 
+    /// The same where it was asked for already.
+    pub(crate) fn known_commit(&self) -> Option<Commit> {
+        self.commit.get().cloned().flatten()
+    }
+
     /// The commit of the work tree that the pipeline lies in. Waits for git, once a run.
     pub(crate) fn commit(&self) -> Option<Commit> {
         let file = lock(&self.history).record.file.clone();
