@@ -47,6 +47,15 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it can print a table.
+    pub(crate) fn makes_tables(&self) -> bool {
+        match self {
+            Self::Runs(it) => it.is_table(),
+            Self::Show(it) => it.is_table(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match self {
             Self::Run(it) => it.exec(terminal),

@@ -9,7 +9,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::{cli::Cli, terminal::Terminal};
+use crate::{
+    cli::Cli,
+    failure::Failure,
+    terminal::{Format, Terminal},
+};
 
 /// Runs the program: 0 done, 1 the pipeline or a stage is at fault, 2 gradus could not work.
 pub fn main() -> ExitCode {
@@ -27,6 +31,12 @@ pub fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let mut terminal = Terminal::new(cli.format);
+    if cli.format == Format::Csv && !cli.command.makes_tables() {
+        return terminal.failure(&Failure::refused(
+            "`--format csv` is for tables",
+            "`gradus runs --columns NAME,…` and `gradus show PIPELINE STAGE` make some",
+        ));
+    }
     match cli.command.exec(&mut terminal) {
         Ok(code) => code,
         Err(failure) => terminal.failure(&failure),

@@ -127,7 +127,36 @@ const BURST: usize = 500;
 /// The requests to end that come from outside. None is lost between two that listen.
 pub(super) struct Signals {
     pub(super) interrupt: Signal,
-    pub(super) terminate: Signal,
+    pub(super) terminate: End,
+}
+
+/// The requests that nobody repeats: of a system that shuts down, and of a terminal that is closed.
+pub(super) struct End {
+    terminate: Signal,
+    /// `None` where whoever started us has it ignored, as `nohup` does.
+    hangup: Option<Signal>,
+}
+
+impl End {
+    pub(super) async fn recv(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => _ = hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            () = hangup => {}
+        }
+    }
+}
+
+/// Whether a hang-up was ignored when we were started.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|it| it & 1 == 1)
 }
 
 /// Does `work` with threads to run on, while signals are heard.
@@ -143,7 +172,8 @@ pub(super) fn in_runtime<T>(
         };
         let interrupt = listen(SignalKind::interrupt())?;
         let terminate = listen(SignalKind::terminate())?;
-        work(&mut Signals { interrupt, terminate }).await
+        let hangup = if ignores_hangup() { None } else { Some(listen(SignalKind::hangup())?) };
+        work(&mut Signals { interrupt, terminate: End { terminate, hangup } }).await
     });
     // What still runs then is a reader of a dead process: nothing to wait for.
     runtime.shutdown_background();
@@ -183,7 +213,7 @@ async fn drive(
                 live.flush();
                 ask();
             }
-            _ = signals.terminate.recv() => ask(),
+            () = signals.terminate.recv() => ask(),
         }
     };
     while let Ok(event) = events.try_recv() {

@@ -12,7 +12,10 @@ use clap::Args;
 use gradus_cache::Cache;
 use gradus_engine::{
     plan::{Plan, names},
-    run::{History, RunError, RunRecord, Settings, StageRecord, Status, curves, final_outputs},
+    run::{
+        History, RunError, RunRecord, Settings, StageRecord, Status, curves, final_outputs,
+        table_of,
+    },
 };
 use gradus_plot::PlotError;
 
@@ -29,7 +32,7 @@ use crate::{
 pub(crate) struct Show {
     #[command(flatten)]
     pipeline: PipelineArgs,
-    /// Stages, with their outputs and where they lie; all variants of a matrix by its name
+    /// Stages, with their outputs and where they lie; all variants of a matrix by its name, as a table
     #[arg(value_name = "STAGE")]
     stages: Vec<String>,
     /// Draw the stages' curve of this metric over their steps
@@ -49,6 +52,10 @@ pub(crate) struct Show {
 }
 
 impl Show {
+    pub(crate) fn is_table(&self) -> bool {
+        !self.stages.is_empty() && self.metric.is_none()
+    }
+
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let plan = self.pipeline.plan()?;
         let file = &self.pipeline.pipeline;
@@ -77,6 +84,12 @@ impl Show {
         let among: Vec<&RunRecord> =
             if self.run.is_some() { vec![record] } else { runs.iter().collect() };
         let found = stages(&among, &self.stages)?;
+        let is_matrix = found.len() > 1 && found.iter().all(|it| it.1.kind == found[0].1.kind);
+        if terminal.wants_tables() || (self.metric.is_none() && is_matrix && !terminal.is_json()) {
+            let stages: Vec<_> = found.iter().map(|(_, stage)| *stage).collect();
+            terminal.table(&table_of(&stages));
+            return Ok(ExitCode::SUCCESS);
+        }
         match &self.metric {
             None => terminal.stages_of_runs(&found, &session.cache),
             Some(metric) => {

@@ -109,6 +109,6 @@ impl Watch {
 async fn asked_to_end(signals: &mut Signals) {
     tokio::select! {
         _ = signals.interrupt.recv() => {}
-        _ = signals.terminate.recv() => {}
+        () = signals.terminate.recv() => {}
     }
 }

@@ -9,4 +9,6 @@ pub(crate) enum Format {
     Text,
     /// For programs: one JSON value, or for `run` one per line
     Json,
+    /// Of a table alone: comma-separated values
+    Csv,
 }

@@ -18,6 +18,7 @@ mod screen;
 mod sharing;
 mod streams;
 mod sweeping;
+mod table;
 mod tested;
 
 pub(crate) use chart::{Curve, Drawing};

@@ -17,6 +17,7 @@ use super::{
 
 pub(crate) struct Terminal {
     pub(super) json: bool,
+    pub(super) csv: bool,
     pub(super) out: Paint,
     pub(super) err: Paint,
 }
@@ -26,9 +27,19 @@ impl Terminal {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             json: format == Format::Json,
+            csv: format == Format::Csv,
             out: Paint { colour: !plain && io::stdout().is_terminal() },
             err: Paint { colour: !plain && io::stderr().is_terminal() },
         }
+    }
+
+    /// Whether results are to be comma-separated values.
+    pub(crate) fn wants_tables(&self) -> bool {
+        self.csv
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Prints to stdout; a reader that went away (`| head`) ends the program quietly.

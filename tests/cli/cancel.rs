@@ -63,7 +63,7 @@ fn ctrl_c_is_told_to_people() {
     );
     let run = project.start(&["run", "p.yaml", "--slots", "1"]);
     // Text goes to stderr, which is read at the end only.
-    while project.files_below(".gradus/runs").len() < 2 {
+    while project.files_below(".gradus/runs").len() < 3 {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     run.signal("INT");
@@ -127,4 +127,15 @@ fn a_termination_stops_the_run_too() {
     run.wait_for("waits");
     run.signal("TERM");
     assert_eq!(run.wait().code, Some(1));
+}
+
+#[test]
+fn a_terminal_that_is_closed_stops_the_run_as_ctrl_c_does() {
+    let mut project = Project::new(WAITING);
+    project.set("FAKE_WORKER", "data.split=wait");
+    let mut run = project.start(&["run", "p.yaml", "--format", "json"]);
+    run.wait_for("waits");
+    run.signal("HUP");
+    assert_eq!(run.wait().code, Some(1));
+    assert!(project.gradus(&["logs", "p.yaml", "split"]).stdout.contains("cancelled as asked"));
 }

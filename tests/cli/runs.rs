@@ -144,5 +144,88 @@ fn a_run_is_done_again_with_the_texts_and_parameters_that_it_had() {
     assert_eq!(asked["pipeline"]["texts"].as_object().unwrap().len(), 3);
     assert!(asked["host"].is_string() && asked["gradus"].is_string(), "{asked}");
     let unknown = project.gradus(&["rerun", "nothing"]);
-    assert_eq!(unknown.code, Some(2), "{unknown}");
+    assert_eq!(unknown.code, Some(1), "{unknown}");
+}
+
+const SWEPT: &str = "
+    params: { lr: 0.5 }
+    stages:
+      base: { kind: exec, matrix: { seed: [1, 2] }, metrics: m, outputs: { o: o }, with: { shell: 'echo \"{\\\"loss\\\": $S}\" > m; echo > o', env: { S: '${matrix.seed}', LR: '${params.lr}' } } }
+      dpo: { kind: exec, matrix: { seed: [1, 2], beta: [0.1, 1] }, inputs: { b: 'base[seed=${matrix.seed}]' }, metrics: m, outputs: { o: o }, with: { shell: 'echo \"{\\\"kl\\\": $B.5, \\\"kl_low\\\": $B, \\\"kl_high\\\": 9}\" > m; echo > o', env: { B: '1${matrix.seed}' } } }
+";
+
+#[test]
+fn runs_and_variants_stand_in_one_table_of_parameters_and_metrics() {
+    let project = Project::new(SWEPT);
+    project.gradus(&["run", "p.yaml"]);
+    project.gradus(&["run", "p.yaml", "base", "--set", "lr=0.25"]);
+    let rows = |words: &[&str]| {
+        let ran = project.gradus(&[&["runs", "p.yaml"], words].concat());
+        assert_eq!(ran.code, Some(0), "{ran}");
+        ran.stdout
+    };
+    let columns = [
+        "--columns",
+        "seed,beta,base.env.LR,loss,dpo.kl,dpo.kl_low,dpo.kl_high",
+        "--sort",
+        "-beta",
+    ];
+    assert_snapshot!(rows(&columns), @"
+    seed  beta  base.env.LR  loss  dpo.kl
+    1     1     0.5          1     11.5 (11 to 9)
+    2     1     0.5          2     12.5 (12 to 9)
+    1     0.1   0.5          1     11.5 (11 to 9)
+    2     0.1   0.5          2     12.5 (12 to 9)
+    ");
+    let csv = ["--columns", "seed,base.env.LR,loss", "--sort", "base.env.LR", "--format", "csv"];
+    assert_snapshot!(rows(&csv), @"
+    seed,base.env.LR,loss
+    1,0.25,1
+    2,0.25,2
+    1,0.5,1
+    2,0.5,2
+    ");
+    let picked = [
+        "--columns",
+        "seed,loss",
+        "--where",
+        "loss>=2",
+        "--where",
+        "base.env.LR=0.5",
+        "--format",
+        "json",
+    ];
+    assert_snapshot!(rows(&picked), @r#"
+    [
+      {
+        "seed": 2.0,
+        "loss": 2.0
+      }
+    ]
+    "#);
+    assert_snapshot!(project.gradus(&["show", "p.yaml", "dpo"]).stdout, @"
+    stage  beta  seed  kl
+    dpo    0.1   1     11.5 (11 to 9)
+    dpo    1     1     11.5 (11 to 9)
+    dpo    0.1   2     12.5 (12 to 9)
+    dpo    1     2     12.5 (12 to 9)
+    ");
+    assert_snapshot!(project.gradus(&["show", "p.yaml", "base", "--format", "csv"]).stdout, @"
+    stage,seed,loss
+    base,1,1
+    base,2,2
+    ");
+    for (words, why) in [
+        (["--columns", "dpo.kll"], "did you mean `dpo.kl`?"),
+        (
+            ["--columns", "status"],
+            "several stages have `status`: say `base.status` or `dpo.status`",
+        ),
+        (["--columns", "nothing"], "no run has `nothing`"),
+    ] {
+        let ran = project.gradus(&[&["runs", "p.yaml"], &words[..]].concat());
+        assert!(ran.code == Some(1) && ran.stderr.contains(why), "{ran}");
+    }
+    let ran = project.gradus(&["plan", "p.yaml", "--format", "csv"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("`--format csv` is for tables"), "{ran}");
 }

@@ -67,7 +67,7 @@ fn means(wanted: &str, variant: &str) -> bool {
 }
 
 /// `a=1,b=x` as (`a`, `1`), (`b`, `x`). What has no `=` goes on with the value before it.
-fn points(variant: &str) -> Vec<(&str, &str)> {
+pub(crate) fn points(variant: &str) -> Vec<(&str, &str)> {
     let mut starts: Vec<usize> = vec![0];
     let commas = variant.match_indices(',').map(|(at, _)| at + 1);
     starts.extend(

@@ -35,6 +35,7 @@ mod wiring;
 
 use gradus_protocol::catalog::Catalog;
 
+pub(crate) use axes::points;
 pub use axes::{Axis, names};
 pub use checked::Plan;
 pub use conduct::Conduct;

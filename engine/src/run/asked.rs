@@ -36,7 +36,7 @@ impl Asked {
             |path: &std::path::PathBuf| std::path::absolute(path).unwrap_or(path.clone());
         let files = plan.asked.files.iter().map(absolute).collect();
         Self {
-            pipeline: Overrides { folder, files, ..plan.asked.clone() },
+            pipeline: Overrides { files, folder, ..plan.asked.clone() },
             targets: session.settings.targets.clone(),
             force: session.settings.force,
             keep_going: session.settings.keep_going,

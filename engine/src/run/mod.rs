@@ -22,6 +22,7 @@ pub use answers::{
     share::{Moved, push_all},
     snapshot::{Checked, NumberOff, Verdict, check as check_snapshots},
     sweep::{pin, sweep},
+    table::{Cell, Picked, Table, table, table_of},
     watched::Watched,
 };
 pub use asked::Asked;

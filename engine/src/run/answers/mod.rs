@@ -9,4 +9,5 @@ pub(super) mod preview;
 pub(super) mod share;
 pub(super) mod snapshot;
 pub(super) mod sweep;
+pub(super) mod table;
 pub(super) mod watched;

@@ -72,7 +72,9 @@ impl Session {
         let _under_way = self.cache.claim_run(&history.record.run);
         let mut asked = Asked::of(self, &plan);
         let folder = history.folder().map(Path::to_owned);
-        folder.iter().for_each(|folder| asked.write(folder));
+        if let Some(folder) = &folder {
+            asked.write(folder);
+        }
         let shared = Arc::new(Shared::new(self, &plan, history, events));
         let names = selected.iter().map(|index| &plan.stages[*index]);
         shared.send(Event::RunStarted {
