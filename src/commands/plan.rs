@@ -27,13 +27,19 @@ impl Plan {
         let plan = self.pipeline.plan()?;
         let selected = plan.select(&self.targets)?;
         let left_out = if self.targets.is_empty() { &plan.left_out[..] } else { &[] };
-        let settings = Settings { targets: self.targets, ..Settings::default() };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let settings = Settings {
+            targets: self.targets,
+            cpu_slots: (cores / 2).max(1),
+            ..Settings::default()
+        };
         let file = &self.pipeline.pipeline;
         let session = self.place.session_with(file, settings, &self.remote)?;
         terminal.warnings_of(&plan);
         let (previews, warnings) = session.preview(&plan, &selected)?;
         terminal.warnings(&warnings);
-        terminal.previews(&plan, &previews, left_out);
+        let estimate = session.estimate(&plan, &previews);
+        terminal.previews(&plan, &previews, left_out, estimate.as_ref());
         Ok(ExitCode::SUCCESS)
     }
 }

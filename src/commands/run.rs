@@ -1,12 +1,13 @@
 //! `gradus run`.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use gradus_engine::{
     event::{Event, Outcome},
     plan::Plan,
     run::{RunError, RunRecord, Session, Settings, Stop, final_outputs},
+    spec::time,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -14,7 +15,10 @@ use tokio::{
 };
 
 use super::common::{PipelineArgs, PlaceArgs, RemoteArgs};
-use crate::{failure::Failure, terminal::Terminal};
+use crate::{
+    failure::Failure,
+    terminal::{Terminal, in_words},
+};
 
 /// Run a pipeline: what is cached is taken from there, the rest is computed
 #[derive(Debug, Args)]
@@ -24,6 +28,13 @@ pub(crate) struct Run {
     /// Run the named stages (or all) although they are cached
     #[arg(long)]
     force: bool,
+    /// Refuse a run that would take longer, by what its stages took before: `90m`, `2h`
+    #[arg(long, value_name = "TIME", value_parser = a_time)]
+    at_most: Option<Duration>,
+}
+
+fn a_time(text: &str) -> Result<Duration, String> {
+    time(text).ok_or_else(|| "a time is written like `90s`, `10m` or `1h30m`".to_owned())
 }
 
 /// What is run, and how
@@ -49,6 +60,9 @@ pub(crate) struct RunArgs {
 impl Run {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let (plan, selected) = self.words.plan()?;
+        if let Some(most) = self.at_most {
+            self.words.refuse_long(&plan, &selected, self.force, most)?;
+        }
         self.words.carry_out(&plan, &selected, self.force, terminal)
     }
 }
@@ -81,15 +95,31 @@ impl RunArgs {
         }))
     }
 
-    /// Runs the plan once.
-    pub(super) async fn once(
+    /// An error if the run would take more than `most`.
+    fn refuse_long(
         &self,
-        plan: &Arc<Plan>,
+        plan: &Plan,
         selected: &[usize],
         force: bool,
-        signals: &mut Signals,
-        terminal: &mut Terminal,
-    ) -> Result<(Session, RunRecord), Failure> {
+        most: Duration,
+    ) -> Result<(), Failure> {
+        let session = self.session(force)?;
+        let (previews, _) = session.preview(plan, selected)?;
+        let estimate = session.estimate(plan, &previews);
+        match estimate.filter(|it| it.seconds > most.as_secs_f64()) {
+            None => Ok(()),
+            Some(estimate) => Err(Failure::refused(
+                format!(
+                    "this would take about {}, from what its stages took before, and `--at-most` allows {}",
+                    in_words(estimate.seconds),
+                    in_words(most.as_secs_f64())
+                ),
+                format!("`gradus plan {}` says what would run", self.pipeline.pipeline.display()),
+            )),
+        }
+    }
+
+    fn session(&self, force: bool) -> Result<Session, Failure> {
         // Each stage computes with two threads.
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let settings = Settings {
@@ -99,8 +129,20 @@ impl RunArgs {
             targets: self.targets.clone(),
             ..Settings::default()
         };
+        self.place.session_with(&self.pipeline.pipeline, settings, &self.remote)
+    }
+
+    /// Runs the plan once.
+    pub(super) async fn once(
+        &self,
+        plan: &Arc<Plan>,
+        selected: &[usize],
+        force: bool,
+        signals: &mut Signals,
+        terminal: &mut Terminal,
+    ) -> Result<(Session, RunRecord), Failure> {
         let file = &self.pipeline.pipeline;
-        let session = self.place.session_with(file, settings, &self.remote)?;
+        let session = self.session(force)?;
         let record = drive(&session, plan, file, selected, signals, terminal).await?;
         Ok((session, record))
     }

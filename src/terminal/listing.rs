@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use gradus_engine::{
     plan::{From, LeftOut, Plan},
-    run::{Preview, State},
+    run::{Estimate, Preview, State},
     spec::Mistakes,
 };
 use gradus_protocol::catalog::{Kind, Param, Port, PortType, Range, Shape};
@@ -12,10 +12,13 @@ use serde_json::json;
 
 use super::{
     diagnostics,
-    paint::{harmless, pad, size},
+    paint::{duration, harmless, pad, size},
     screen::Terminal,
     streams::complain,
 };
+
+/// In seconds.
+const WORTH_SAYING: f64 = 1.0;
 
 impl Terminal {
     /// Prints which pipelines are sound and what is wrong with the others.
@@ -81,7 +84,13 @@ impl Terminal {
     }
 
     /// Prints what a run would do; `left_out` are those of the plan's stages that it would do without.
-    pub(crate) fn previews(&self, plan: &Plan, previews: &[Preview], left_out: &[LeftOut]) {
+    pub(crate) fn previews(
+        &self,
+        plan: &Plan,
+        previews: &[Preview],
+        left_out: &[LeftOut],
+        estimate: Option<&Estimate>,
+    ) {
         let word = |state: &State| match state {
             State::Cached => "cached",
             State::Remote => "remote",
@@ -110,7 +119,10 @@ impl Terminal {
                 })
             });
             let rows: Vec<_> = rows.chain(left_out).collect();
-            return self.value(&json!({ "pipeline": plan.name, "stages": rows }));
+            let estimate =
+                estimate.map(|it| json!({ "seconds": it.seconds, "unknown": it.unknown }));
+            return self
+                .value(&json!({ "pipeline": plan.name, "stages": rows, "estimate": estimate }));
         }
         let stages = || previews.iter().map(|it| &plan.stages[it.stage]);
         let names = stages()
@@ -143,6 +155,15 @@ impl Terminal {
         for LeftOut { id, kind, because, .. } in left_out {
             let (id, kind) = (pad(id, ids), pad(&kind.kind, kinds));
             self.line(&self.out.dim(&format!("{id}  {kind}  {}  {because}", pad("left out", 9))));
+        }
+        if let Some(estimate) = estimate.filter(|it| it.seconds >= WORTH_SAYING) {
+            let unknown = match estimate.unknown.len() {
+                0 => String::new(),
+                1 => ", and what one stage takes is not known".to_owned(),
+                count => format!(", and what {count} stages take is not known"),
+            };
+            let took = duration(estimate.seconds);
+            self.line(&format!("about {took}, from what these stages took before{unknown}"));
         }
     }
 

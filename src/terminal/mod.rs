@@ -23,4 +23,5 @@ mod tested;
 
 pub(crate) use chart::{Curve, Drawing};
 pub(crate) use format::Format;
+pub(crate) use paint::duration as in_words;
 pub(crate) use screen::Terminal;

@@ -57,7 +57,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// `0.8 s`, `1 min 05 s`, `2 h 03 min`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
         return format!("{seconds:.1} s");
     }

@@ -171,3 +171,34 @@ fn a_result_that_is_gone_and_a_stage_that_is_forced_are_told_apart() {
     assert_eq!(plan["stages"][0]["cause"], "result_gone");
     assert_snapshot!(project.gradus(&["plan", "p.yaml", "make"]));
 }
+
+#[test]
+fn a_plan_tells_how_long_it_took_before_and_a_run_may_be_held_to_a_time() {
+    let project = Project::new(
+        "
+        params: { word: one }
+        stages:
+          slow: { kind: exec, matrix: { i: [1, 2] }, outputs: { o: o }, with: { shell: 'sleep 0.8; echo > o', env: { W: '${params.word}${matrix.i}' } } }
+          last: { kind: exec, inputs: { o: 'slow[i=1]' }, outputs: { o: o }, with: { shell: 'sleep 0.4; echo > o', env: { W: '${params.word}' } } }
+    ",
+    );
+    let plan = |words: &[&str]| project.gradus(&[&["plan", "p.yaml"], words].concat());
+    let estimate =
+        |words: &[&str]| plan(&[words, &["--format", "json"]].concat()).json()["estimate"].clone();
+    assert_eq!(estimate(&[])["unknown"].as_array().unwrap().len(), 3);
+    assert_eq!(project.gradus(&["run", "p.yaml", "--at-most", "1s"]).code, Some(0));
+    assert!(estimate(&[]).is_null());
+    let again = ["--set", "word=two"];
+    assert!(plan(&again).stdout.contains("from what these stages took before\n"));
+    let seconds = estimate(&again)["seconds"].as_f64().unwrap();
+    // Two at once or one after the other, and the last behind them.
+    assert!((1.2..6.0).contains(&seconds), "{seconds}");
+    let ran = project.gradus(&["run", "p.yaml", "--at-most", "1s", "--set", "word=two"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("and `--at-most` allows 1.0 s"), "{ran}");
+    assert_eq!(
+        project.gradus(&["run", "p.yaml", "--at-most", "1h", "--set", "word=two"]).code,
+        Some(0)
+    );
+    assert_eq!(project.gradus(&["run", "p.yaml", "--at-most", "soon"]).code, Some(2));
+}

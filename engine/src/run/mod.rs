@@ -15,6 +15,7 @@ mod session;
 pub use answers::{
     compare::{Comparison, MetricPair, OutputPair, StageComparison},
     curves::{Points, curves},
+    estimate::Estimate,
     explain::Explanation,
     lineage::{Ancestor, Found, Lineage, Source},
     outputs::{FinalOutput, final_outputs},

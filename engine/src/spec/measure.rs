@@ -27,6 +27,12 @@ pub(crate) fn duration(node: &Node) -> Option<Duration> {
     (!time.is_zero() && time <= Duration::from_secs(LONGEST)).then_some(time)
 }
 
+/// A time as a person writes it: `90s`, `1h30m`.
+pub fn time(text: &str) -> Option<Duration> {
+    let time = Duration::from_secs(total(text, &TIMES)?);
+    (!time.is_zero()).then_some(time)
+}
+
 /// A size in bytes: numbers with units.
 pub(crate) fn size(node: &Node) -> Option<u64> {
     total(node.as_text()?, &SIZES).filter(|bytes| *bytes > 0)

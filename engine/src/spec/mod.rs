@@ -26,6 +26,7 @@ mod unused;
 
 pub use budget::{Budget, Over};
 pub use interpolate::{Arm, Scope, interpolate};
+pub use measure::time;
 pub(crate) use measure::{duration, size};
 pub use mistake::{Mistake, Mistakes, Problem, nearest};
 pub use module::Module;

@@ -2,6 +2,7 @@
 
 pub(super) mod compare;
 pub(super) mod curves;
+pub(super) mod estimate;
 pub(super) mod explain;
 pub(super) mod lineage;
 pub(super) mod outputs;
