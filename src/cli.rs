@@ -23,8 +23,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(commands::Init),
     Run(commands::Run),
     Rerun(commands::Rerun),
+    Rehearse(commands::Rehearse),
     Watch(commands::Watch),
     Test(commands::Test),
     Plan(commands::Plan),
@@ -58,8 +60,10 @@ impl Command {
 
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match self {
+            Self::Init(it) => it.exec(terminal),
             Self::Run(it) => it.exec(terminal),
             Self::Rerun(it) => it.exec(terminal),
+            Self::Rehearse(it) => it.exec(terminal),
             Self::Watch(it) => it.exec(terminal),
             Self::Test(it) => it.exec(terminal),
             Self::Plan(it) => it.exec(terminal),

@@ -1,6 +1,7 @@
 //! Where a project begins and keeps its cache.
 //!
-//! The project is the nearest folder above a pipeline that holds `gradus.toml`, else the pipeline's own.
+//! The project is the nearest folder above a pipeline that holds `gradus.toml`, else the folder that one is in: so all
+//! commands that are given there agree on the cache, whether they name a pipeline or not.
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +53,8 @@ impl Project {
             .canonicalize()
             .map_err(RunError::io(format!("the folder `{}` cannot be opened", own.display())))?;
         let root = own.ancestors().find(|folder| folder.join(FILE).is_file());
-        let root = root.unwrap_or(&own).to_owned();
+        let here = || Path::new(".").canonicalize().map_err(RunError::io("the current folder"));
+        let root = root.map_or_else(here, |root| Ok(root.to_owned()))?;
         let written = read(&root.join(FILE))?;
         let cache = match (cache, written.cache) {
             (Some(named), _) => named.to_owned(),

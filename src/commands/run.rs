@@ -70,9 +70,15 @@ impl Run {
 impl RunArgs {
     /// The plan, and the stages of it that are asked for.
     pub(super) fn plan(&self) -> Result<(Arc<Plan>, Vec<usize>), Failure> {
+        let (plan, selected) = self.read()?;
+        Ok((Arc::new(plan), selected))
+    }
+
+    /// The same, where it is still to be changed.
+    pub(super) fn read(&self) -> Result<(Plan, Vec<usize>), Failure> {
         let plan = self.pipeline.plan()?;
         let selected = plan.select(&self.targets)?;
-        Ok((Arc::new(plan), selected))
+        Ok((plan, selected))
     }
 
     /// Runs the plan once and shows what came of it.
@@ -88,11 +94,17 @@ impl RunArgs {
             self.show(&session, plan, &record, terminal)?;
             Ok(record)
         })?;
-        Ok(ExitCode::from(match record.outcome {
-            Some(Outcome::Done) => 0,
-            Some(Outcome::Broken) => 2,
-            Some(Outcome::Failed | Outcome::Cancelled) | None => 1,
-        }))
+        Ok(code(&record))
+    }
+
+    /// Runs the plan once, and shows nothing of what it put out.
+    pub(super) fn try_out(
+        &self,
+        plan: &Arc<Plan>,
+        selected: &[usize],
+        terminal: &mut Terminal,
+    ) -> Result<RunRecord, Failure> {
+        in_runtime(async |signals| Ok(self.once(plan, selected, false, signals, terminal).await?.1))
     }
 
     /// An error if the run would take more than `most`.
@@ -161,6 +173,14 @@ impl RunArgs {
         }
         Ok(())
     }
+}
+
+pub(super) fn code(record: &RunRecord) -> ExitCode {
+    ExitCode::from(match record.outcome {
+        Some(Outcome::Done) => 0,
+        Some(Outcome::Broken) => 2,
+        Some(Outcome::Failed | Outcome::Cancelled) | None => 1,
+    })
 }
 
 /// So many events are shown at once.

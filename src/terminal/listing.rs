@@ -48,6 +48,22 @@ impl Terminal {
         code
     }
 
+    /// The files of a new project, and whether they are new.
+    pub(crate) fn project_made(&self, files: &[(PathBuf, bool)]) {
+        if self.json {
+            let rows = files.iter().map(|(path, new)| json!({ "file": path, "made": new }));
+            return self.value(&rows.collect::<Vec<_>>());
+        }
+        for (path, new) in files {
+            let word = if *new { self.out.green("made") } else { "kept".to_owned() };
+            self.line(&format!("{word}  {}", path.display()));
+        }
+        let pipeline = files.iter().map(|(path, _)| path).find(|it| it.ends_with("pipeline.yaml"));
+        if let Some(pipeline) = pipeline {
+            self.line(&format!("next: gradus run {}", pipeline.display()));
+        }
+    }
+
     /// What a person should hear of a plan that can run.
     pub(crate) fn warnings_of(&self, plan: &Plan) {
         if !self.json {

@@ -54,6 +54,15 @@ impl Terminal {
         }
     }
 
+    /// How a rehearsal went.
+    pub(crate) fn rehearsed(&self, record: &RunRecord) {
+        if !self.json && record.outcome == Some(Outcome::Done) {
+            self.line(
+                "every stage ran through with little work; nothing of that is among your results",
+            );
+        }
+    }
+
     /// What differs between two runs.
     pub(crate) fn comparison(&self, first: &RunRecord, second: &RunRecord, found: &Comparison) {
         if self.json {

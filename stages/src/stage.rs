@@ -9,6 +9,7 @@ use gradus_protocol::{
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::{context::Context, error::StageError, port::Ports, schema};
 
@@ -35,6 +36,11 @@ pub(crate) trait Stage {
     /// Which parameters say how long the stage works, for kinds that work in steps.
     fn length() -> Option<Length> {
         None
+    }
+
+    /// Parameters with which it does as little as it can, yet all that it does.
+    fn rehearsal() -> Value {
+        Value::Null
     }
 
     /// Says of outputs what parameters or inputs decide: their type, and whether they are empty.
@@ -72,6 +78,7 @@ fn describe<S: Stage>() -> Kind {
         uses_device: S::USES_DEVICE,
         uses_seed: S::USES_SEED,
         length: S::length(),
+        rehearsal: S::rehearsal().as_object().cloned().unwrap_or_default().into_iter().collect(),
         params: schema::params::<S::Params>(),
         rules: S::rules(),
         inputs: S::Inputs::describe(),

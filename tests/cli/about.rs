@@ -122,3 +122,43 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_new_project_checks_out_and_keeps_what_was_there() {
+    let project = Project::new("");
+    project.write("new/.gitignore", "mine\n");
+    let made = project.gradus(&["init", "new"]);
+    assert_snapshot!(made, @"
+    exit code 0
+    --- stdout
+    made  new/gradus.toml
+    made  new/pipeline.yaml
+    kept  new/.gitignore
+    next: gradus run new/pipeline.yaml
+    ");
+    assert_eq!(project.read("new/.gitignore"), "mine\n");
+    let checked = project.gradus(&["check", "new/pipeline.yaml"]);
+    assert_snapshot!(checked, @"
+    exit code 0
+    --- stdout
+    ✓ new/pipeline.yaml: 9 stages
+    ");
+    assert_eq!(project.gradus(&["init", "new"]).stdout.matches("kept").count(), 3);
+}
+
+#[test]
+fn all_commands_of_a_folder_agree_on_the_cache() {
+    let project = Project::new("");
+    project.write(
+        "deep/er/p.yaml",
+        "stages:\n  s: { kind: exec, outputs: { o: o }, with: { shell: 'echo > o' } }\n",
+    );
+    assert_eq!(project.gradus(&["run", "deep/er/p.yaml"]).code, Some(0));
+    let listed = |words: &[&str]| project.gradus(words).stdout.lines().count();
+    assert_eq!((listed(&["runs"]), listed(&["runs", "deep/er/p.yaml"])), (1, 1));
+    assert!(project.path(".gradus").exists() && !project.path("deep/er/.gradus").exists());
+    // With a file that says where the project begins it is that.
+    project.write("deep/gradus.toml", "");
+    assert_eq!(project.gradus(&["run", "deep/er/p.yaml"]).code, Some(0));
+    assert!(project.path("deep/.gradus").exists() && !project.path("deep/er/.gradus").exists());
+}

@@ -283,3 +283,29 @@ fn each_point_of_a_matrix_is_a_stage() {
     let events = project.events(&["--set", "sizes=[2, 3]"]);
     assert_eq!(events.ran(), ["make[size=3,word=a]", "make[size=3,word=b c]"]);
 }
+
+#[test]
+fn a_rehearsal_does_little_and_leaves_nothing_among_the_results() {
+    let project = Project::new(
+        "
+        stages:
+          rows: { kind: data.synthetic, with: { task: reviews, text: 100000, prompts: 3 } }
+          program: { kind: exec, inputs: { rows: rows.text }, outputs: { o: o }, with: { shell: 'echo \"${GRADUS_REHEARSAL:-0}\" | tee o' } }
+    ",
+    );
+    let ran = project.gradus(&["rehearse", "p.yaml"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert!(ran.stdout.contains("nothing of that is among your results"), "{ran}");
+    assert_eq!(project.events(&[]).ran(), ["program", "rows"]);
+    let said =
+        |cache: &str| project.gradus(&["logs", "p.yaml", "program", "--cache", cache]).stdout;
+    assert_eq!((said(".gradus/rehearsal"), said(".gradus")), ("1\n".to_owned(), "0\n".to_owned()));
+    let given = ["explain", "p.yaml", "rows", "--cache", ".gradus/rehearsal", "--format", "json"];
+    let rows = project.gradus(&given).json()["rows"].clone();
+    let of = |name: &str| {
+        let row = rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().clone();
+        row["last"]["value"].clone()
+    };
+    // The smaller of two numbers.
+    assert_eq!((of("text"), of("prompts")), (500.into(), 3.into()));
+}

@@ -40,3 +40,13 @@ fn the_quickstart_aligns_a_model_and_gives_the_same_bytes_in_another_cache() {
     let other = project("quickstart").unwrap();
     assert_eq!(outputs(&run(&other, &[])), outputs(&events));
 }
+
+#[test]
+fn a_rehearsal_runs_every_stage_with_the_real_worker_and_so_does_a_new_project() {
+    let Some(project) = project("quickstart") else { return };
+    let rehearsed = project.gradus(&["rehearse", "p.yaml", "--format", "json"]);
+    assert!(rehearsed.stdout.contains(r#""ran":10,"cached":0,"failed":0"#), "{rehearsed}");
+    assert_eq!(project.gradus(&["init", "new"]).code, Some(0));
+    let rehearsed = project.gradus(&["rehearse", "new/pipeline.yaml", "--format", "json"]);
+    assert!(rehearsed.stdout.contains(r#""ran":9,"cached":0,"failed":0"#), "{rehearsed}");
+}

@@ -35,6 +35,9 @@ pub struct Kind {
     /// For kinds that work in steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<Length>,
+    /// Parameters with which a stage does as little as it can, to see whether a pipeline runs through.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rehearsal: BTreeMap<String, Value>,
     pub params: Vec<Param>,
     /// What its parameters must not say together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

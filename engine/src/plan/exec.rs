@@ -89,6 +89,7 @@ pub fn documented() -> Kind {
         uses_seed: false,
         rules: Vec::new(),
         length: None,
+        rehearsal: BTreeMap::new(),
         params: vec![
             param(
                 "command",

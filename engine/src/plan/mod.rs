@@ -20,6 +20,7 @@ mod instances;
 mod line;
 mod matrix;
 mod params;
+mod rehearsal;
 mod resources;
 mod rules;
 mod schema;

@@ -111,6 +111,10 @@ their row. A preference without a `prompt` column has it as the common beginning
     type Inputs = Inputs;
     type Outputs = Outputs;
 
+    fn rehearsal() -> serde_json::Value {
+        serde_json::json!({ "limit": 2000, "test": 100 })
+    }
+
     fn rules() -> Vec<Rule> {
         vec![
             rule(

@@ -67,6 +67,10 @@ Prompts that begin with one and the same prompt, as the turns of a dialogue do, 
     type Inputs = Inputs;
     type Outputs = Outputs;
 
+    fn rehearsal() -> serde_json::Value {
+        serde_json::json!({ "test": 100 })
+    }
+
     fn decided(outputs: &mut [Port]) {
         for output in outputs {
             if output.name == "test" {

@@ -94,6 +94,10 @@ for `max_new_tokens` in the policy's context are left out and counted.";
     type Inputs = Inputs;
     type Outputs = Outputs;
 
+    fn rehearsal() -> serde_json::Value {
+        serde_json::json!({ "prompts": 16, "samples_per_prompt": 2, "max_new_tokens": 8 })
+    }
+
     fn rules() -> Vec<Rule> {
         let greedy = || param("temperature").is([0]);
         vec![

@@ -88,6 +88,10 @@ texts a cut leaves the same are dropped.";
         Training::rules()
     }
 
+    fn rehearsal() -> serde_json::Value {
+        Training::rehearsal()
+    }
+
     fn length() -> Option<Length> {
         Some(Training::length())
     }

@@ -87,6 +87,11 @@ impl Training {
         }
     }
 
+    /// The least that trains.
+    pub(crate) fn rehearsal() -> serde_json::Value {
+        json!({ "steps": 2, "warmup_steps": 0 })
+    }
+
     /// Rounded up, as in transformers.
     fn total_steps(&self, per_epoch: usize) -> Result<usize, StageError> {
         #[expect(clippy::cast_possible_truncation, reason = "below 2^52 where it is used")]

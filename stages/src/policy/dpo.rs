@@ -124,6 +124,10 @@ dropped.";
         rules
     }
 
+    fn rehearsal() -> serde_json::Value {
+        Training::rehearsal()
+    }
+
     fn length() -> Option<Length> {
         Some(Training::length())
     }

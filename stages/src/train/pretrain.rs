@@ -76,6 +76,10 @@ each other, and none is cut off or dropped.";
         Training::rules()
     }
 
+    fn rehearsal() -> serde_json::Value {
+        Training::rehearsal()
+    }
+
     fn length() -> Option<Length> {
         Some(Training::length())
     }

@@ -85,6 +85,10 @@ their completion are dropped.";
         Training::rules()
     }
 
+    fn rehearsal() -> serde_json::Value {
+        Training::rehearsal()
+    }
+
     fn length() -> Option<Length> {
         Some(Training::length())
     }

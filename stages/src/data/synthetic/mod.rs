@@ -117,6 +117,10 @@ that can be checked.";
     type Inputs = Inputs;
     type Outputs = Outputs;
 
+    fn rehearsal() -> serde_json::Value {
+        serde_json::json!({ "text": 500, "demonstrations": 200, "preferences": 200, "test_preferences": 50, "prompts": 16 })
+    }
+
     fn run(
         params: Params,
         _: Inputs,
