@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::{
     error::RunError,
     plugin::{self, Plugin},
-    run::CheckpointSettings,
+    run::{CheckpointSettings, THREADS},
 };
 
 const FILE: &str = "gradus.toml";
@@ -26,6 +26,8 @@ pub struct Project {
     pub root: PathBuf,
     pub cache: PathBuf,
     pub checkpoint: CheckpointSettings,
+    /// Threads inside one operation on the CPU.
+    pub threads: u32,
     pub remote: Option<Settings>,
     /// Workers besides gradus' own, as they are written.
     workers: BTreeMap<String, plugin::Written>,
@@ -38,11 +40,28 @@ struct Written {
     cache: Option<PathBuf>,
     #[serde(default)]
     checkpoint: CheckpointSettings,
+    #[serde(default)]
+    cpu: Cpu,
     /// Where results are shared with other machines.
     remote: Option<Settings>,
     #[serde(default)]
     workers: BTreeMap<String, plugin::Written>,
 }
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Cpu {
+    threads: u32,
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self { threads: THREADS }
+    }
+}
+
+/// More than any operation has a use for.
+const MOST_THREADS: u32 = 1024;
 
 impl Project {
     /// Finds the project of `pipeline`; `cache` is what the command line says, if anything.
@@ -61,8 +80,14 @@ impl Project {
             (None, Some(named)) => root.join(named),
             (None, None) => root.join(".gradus"),
         };
-        let Written { checkpoint, remote, workers, .. } = written;
-        Ok(Self { root, cache, checkpoint, remote, workers })
+        let Written { checkpoint, cpu: Cpu { threads }, remote, workers, .. } = written;
+        if !(1..=MOST_THREADS).contains(&threads) {
+            return Err(RunError::Setup(format!(
+                "`{}`: `threads` of `[cpu]` is at least 1 and at most {MOST_THREADS}, not {threads}",
+                root.join(FILE).display()
+            )));
+        }
+        Ok(Self { root, cache, checkpoint, threads, remote, workers })
     }
 
     /// The workers that the project brings; the first one's mistake, if there is one.

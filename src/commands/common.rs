@@ -165,14 +165,22 @@ impl PlaceArgs {
         remote: &RemoteArgs,
     ) -> Result<Session, Failure> {
         let project = Project::of(pipeline, self.cache.as_deref())?;
-        let devices = Devices::choose(&self.device, &detect_gpus()).map_err(RunError::Setup)?;
+        let devices = Devices::choose(&self.device, &detect_gpus(), project.threads)
+            .map_err(RunError::Setup)?;
+        // Each stage computes with so many threads.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let by_cores = (cores / usize::try_from(project.threads).unwrap_or(1)).max(1);
         let remote = if remote.no_remote { None } else { project.open_remote()? };
         Ok(Session {
             cache: Cache::open(&project.cache)?,
             catalog: catalog()?,
             plugins: project.plugins()?,
             devices,
-            settings: Settings { checkpoint: project.checkpoint, ..settings },
+            settings: Settings {
+                checkpoint: project.checkpoint,
+                cpu_slots: if settings.cpu_slots == 0 { by_cores } else { settings.cpu_slots },
+                ..settings
+            },
             project: project.root,
             remote,
         })

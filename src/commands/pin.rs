@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use gradus_engine::run::pin;
+use gradus_engine::run::{History, pin};
 
 use super::common::CacheArgs;
 use crate::{failure::Failure, terminal::Terminal};
@@ -11,7 +11,7 @@ use crate::{failure::Failure, terminal::Terminal};
 /// Keep a run and all that it uses from every sweep
 #[derive(Debug, Args)]
 pub(crate) struct Pin {
-    /// The run's name, as `gradus show` says it
+    /// A run's id or the beginning of it (see `gradus runs`), or `last`, `last~1` and so on
     #[arg(value_name = "RUN")]
     run: String,
     /// Let go of it again
@@ -24,11 +24,11 @@ pub(crate) struct Pin {
 impl Pin {
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let cache = self.cache.open()?;
-        if !pin(&cache, &self.run, !self.unpin)? {
-            let message = format!("there is no run `{}` in this cache", self.run);
-            return Err(Failure::refused(message, "`gradus show PIPELINE` names the last one"));
-        }
-        terminal.pinned(&self.run, !self.unpin);
+        let runs = History::all(&cache);
+        let run = History::find(&runs, &self.run)
+            .map_err(|why| Failure::refused(why, "`gradus runs` lists the runs"))?;
+        pin(&cache, &run.run, !self.unpin)?;
+        terminal.pinned(&run.run, !self.unpin);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -27,12 +27,7 @@ impl Plan {
         let plan = self.pipeline.plan()?;
         let selected = plan.select(&self.targets)?;
         let left_out = if self.targets.is_empty() { &plan.left_out[..] } else { &[] };
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let settings = Settings {
-            targets: self.targets,
-            cpu_slots: (cores / 2).max(1),
-            ..Settings::default()
-        };
+        let settings = Settings { targets: self.targets, ..Settings::default() };
         let file = &self.pipeline.pipeline;
         let session = self.place.session_with(file, settings, &self.remote)?;
         terminal.warnings_of(&plan);

@@ -132,10 +132,8 @@ impl RunArgs {
     }
 
     fn session(&self, force: bool) -> Result<Session, Failure> {
-        // Each stage computes with two threads.
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let settings = Settings {
-            cpu_slots: self.slots.unwrap_or(cores / 2).max(1),
+            cpu_slots: self.slots.map_or(0, |slots| slots.max(1)),
             keep_going: self.keep_going,
             force,
             targets: self.targets.clone(),

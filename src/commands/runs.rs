@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use gradus_engine::run::{Picked, table};
+use gradus_engine::run::{Picked, is_pinned, table};
 
 use super::common::{self, CacheArgs};
 use crate::{failure::Failure, terminal::Terminal};
@@ -54,7 +54,7 @@ impl Runs {
             terminal.table(&made);
         } else {
             let shown = &runs[..runs.len().min(self.limit.unwrap_or(LISTED))];
-            terminal.runs(shown, runs.len());
+            terminal.runs(shown, runs.len(), &|run| is_pinned(&cache, run));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -40,7 +40,7 @@ impl Sweep {
         let limits =
             Limits { unused_for: self.older_than, keep_bytes: self.keep_size, grace: self.grace };
         let swept = sweep(&cache, &limits, self.runs, self.delete)?;
-        terminal.swept(&swept, self.delete);
+        terminal.swept(&swept, self.delete, self.grace);
         Ok(ExitCode::SUCCESS)
     }
 }

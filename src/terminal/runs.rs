@@ -13,7 +13,7 @@ use super::{
 
 impl Terminal {
     /// A line for each run; `all` is how many there are.
-    pub(crate) fn runs(&self, runs: &[RunRecord], all: usize) {
+    pub(crate) fn runs(&self, runs: &[RunRecord], all: usize, is_pinned: &dyn Fn(&str) -> bool) {
         if self.json {
             let rows = runs.iter().map(|run| {
                 json!({
@@ -21,6 +21,7 @@ impl Terminal {
                     "started": run.started, "seconds": run.seconds, "outcome": run.outcome,
                     "ran": run.count(Status::Finished), "cached": run.count(Status::Cached),
                     "failed": run.count(Status::Failed), "skipped": run.count(Status::Skipped),
+                    "pinned": is_pinned(&run.run),
                 })
             });
             return self.value(&rows.collect::<Vec<_>>());
@@ -44,7 +45,7 @@ impl Terminal {
                 pad(&harmless(&run.pipeline), names),
                 local_time(run.started),
                 pad(&took, 10),
-                counts(run)
+                counts(run) + if is_pinned(&run.run) { ", pinned" } else { "" }
             );
             self.line(words.trim_end());
         }

@@ -1,15 +1,17 @@
 //! What a sweep takes, and what is kept from it.
 
+use std::time::Duration;
+
 use gradus_cache::Swept;
 use serde_json::json;
 
 use super::{
-    paint::{pad, size},
+    paint::{duration, pad, size},
     screen::Terminal,
 };
 
 impl Terminal {
-    pub(crate) fn swept(&self, swept: &Swept, deleted: bool) {
+    pub(crate) fn swept(&self, swept: &Swept, deleted: bool, grace: Duration) {
         if self.json {
             return self.value(&json!({ "deleted": deleted, "swept": swept }));
         }
@@ -26,7 +28,10 @@ impl Terminal {
             self.line(&format!("  {}  {number}  {}", pad(name, 22), size(count.bytes)));
         }
         let (freed, kept) = (size(swept.bytes()), size(swept.kept.bytes));
-        let stays = format!("{kept} in {} objects stay", swept.kept.number);
+        let grace = duration(grace.as_secs_f64());
+        let number = swept.kept.number;
+        let stays =
+            format!("{kept} in {number} objects stay, with all that was used within {grace}");
         match (deleted, swept.bytes()) {
             (_, 0) => self.line(&format!("nothing to delete; {stays}")),
             (true, _) => self.line(&format!("freed {freed}; {stays}")),

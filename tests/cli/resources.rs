@@ -86,3 +86,28 @@ fn a_stages_environment_is_the_same_wherever_it_stands() {
     );
     assert_eq!(project.events(&[]).ran(), ["a"]);
 }
+
+#[test]
+fn threads_inside_an_operation_are_the_projects_and_part_of_the_class() {
+    let project = Project::new(
+        "
+        stages:
+          rows: { kind: data.synthetic, with: { task: reviews } }
+          tokenizer: { kind: data.tokenizer, inputs: { rows: rows.text } }
+          init: { kind: model.init, inputs: { tokenizer: tokenizer } }
+          base: { kind: train.pretrain, inputs: { model: init, text: rows.text }, with: { learning_rate: 0.1 } }
+    ",
+    );
+    assert_eq!(project.events(&[]).ran().len(), 4);
+    project.write("gradus.toml", "[cpu]\nthreads = 2\n");
+    assert_eq!(project.events(&[]).ran(), [""; 0]);
+    project.write("gradus.toml", "[cpu]\nthreads = 3\n");
+    let plan = project.gradus(&["plan", "p.yaml"]).stdout;
+    assert!(plan.contains("2 threads → ") && plan.contains("3 threads"), "{plan}");
+    assert_eq!(project.events(&[]).ran(), ["base"]);
+    for wrong in ["0", "2000", "-1", "'two'"] {
+        project.write("gradus.toml", format!("[cpu]\nthreads = {wrong}\n"));
+        let ran = project.gradus(&["plan", "p.yaml"]);
+        assert!(ran.code == Some(2) && ran.stderr.contains("gradus.toml"), "{ran}");
+    }
+}

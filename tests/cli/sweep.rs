@@ -87,7 +87,7 @@ fn a_run_that_is_not_there_cannot_be_pinned() {
     for run in ["20200101-000000", "../..", ""] {
         let ran = project.gradus(&["pin", run]);
         assert_eq!(ran.code, Some(1), "{ran}");
-        assert!(ran.stderr.contains("there is no run"), "{ran}");
+        assert!(ran.stderr.contains("no run is called"), "{ran}");
     }
 }
 
@@ -223,4 +223,24 @@ fn a_sweep_beside_live_runs_takes_nothing_that_they_need() {
         project.gradus(&["export", &format!("{name}.yaml"), "own", name]);
         assert_eq!(project.read(&format!("{name}/a")), format!("0\n1\n2\n3\n4\n5\n{name}\n"));
     }
+}
+
+#[test]
+fn a_run_is_pinned_by_any_of_its_names_and_marked() {
+    let project = Project::new(
+        "stages: { s: { kind: exec, outputs: { o: o }, with: { shell: 'echo > o' } } }",
+    );
+    project.gradus(&["run", "p.yaml"]);
+    project.gradus(&["run", "p.yaml"]);
+    assert_eq!(project.gradus(&["pin", "last~1"]).code, Some(0));
+    let marks = || {
+        let runs = project.gradus(&["runs"]).stdout;
+        runs.lines().map(|line| line.ends_with(", pinned")).collect::<Vec<_>>()
+    };
+    assert_eq!(marks(), [false, true]);
+    assert_eq!(project.gradus(&["pin", "last~1", "--unpin"]).code, Some(0));
+    assert_eq!(marks(), [false, false]);
+    assert_eq!(project.gradus(&["pin", "last~7"]).code, Some(1));
+    let swept = project.gradus(&["sweep"]).stdout;
+    assert!(swept.contains("with all that was used within 1 h 00 min"), "{swept}");
 }

@@ -111,6 +111,6 @@ fn assert_as_before(name: &str, events: &Events) {
 
 /// The class of processor that goes into fingerprints, as a file name.
 fn class() -> String {
-    let devices = gradus_engine::run::Devices::choose("cpu", &[]).unwrap();
+    let devices = gradus_engine::run::Devices::choose("cpu", &[], 2).unwrap();
     devices.class.replace(' ', "_")
 }

@@ -22,7 +22,7 @@ pub use answers::{
     preview::{Preview, State},
     share::{Moved, push_all},
     snapshot::{Checked, NumberOff, Verdict, check as check_snapshots},
-    sweep::{pin, sweep},
+    sweep::{is_pinned, pin, sweep},
     table::{Cell, Picked, Table, table, table_of},
     watched::Watched,
 };
@@ -30,7 +30,7 @@ pub use asked::Asked;
 pub use history::{History, RunRecord, StageRecord, Status};
 pub use made::{Commit, Made, local_time};
 pub use process::{
-    devices::{Devices, detect_gpus},
+    devices::{Devices, THREADS, detect_gpus},
     launch::{Toolchain, find_worker},
     libtorch::{Libtorch, find_libtorch},
     stop::Stop,

@@ -35,7 +35,7 @@ impl Session {
 /// What a person may choose about a run without changing any result.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Stages that run at once on the CPU.
+    /// Stages that run at once on the CPU; 0 for as many as the cores have room for.
     pub cpu_slots: usize,
     /// After a failure, go on with what does not depend on it.
     pub keep_going: bool,

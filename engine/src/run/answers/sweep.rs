@@ -59,6 +59,11 @@ pub fn pin(cache: &Cache, run: &str, pinned: bool) -> Result<bool, RunError> {
     }
 }
 
+/// Whether a run is pinned.
+pub fn is_pinned(cache: &Cache, run: &str) -> bool {
+    runs(cache).join(run).join(PIN).exists()
+}
+
 fn names(cache: &Cache) -> Result<Vec<String>, RunError> {
     let folder = runs(cache);
     let failed = || RunError::io(format!("`{}` cannot be read", folder.display()));

@@ -14,7 +14,6 @@ use crate::{
     error::RunError,
     event::{Event, Metrics},
     plan::{From, Stage},
-    run::process::devices,
 };
 
 /// What a worker said, for the listeners; final numbers are kept for the action.
@@ -54,7 +53,7 @@ pub(crate) fn job(
         inputs: job_inputs(shared, resolved, stage)?,
         outputs: outputs.map(|port| (port.name.clone(), folder.join(&port.name))).collect(),
         seed: resolved.seed,
-        threads: devices::THREADS,
+        threads: shared.session.devices.threads,
         checkpoints: Some(Checkpoints {
             folder: shared.session.cache.checkpoints(&resolved.work),
             every_steps: checkpoint.every_steps,

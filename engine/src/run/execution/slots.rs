@@ -8,11 +8,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::demands::memory;
-use crate::{
-    error::RunError,
-    plan::Stage,
-    run::{process::devices::THREADS, session::Session},
-};
+use crate::{error::RunError, plan::Stage, run::session::Session};
 
 pub(crate) const CPU: &str = "cpu";
 const MIB: u64 = 1 << 20;
@@ -89,7 +85,8 @@ impl Share {
         let by_kind = stage.kind.uses_device && stage.exec.is_none();
         let gpu = resources.on_gpu().unwrap_or(by_kind) && !session.devices.gpus.is_empty();
         let most = u32::try_from(session.settings.cpu_slots.max(1)).unwrap_or(u32::MAX);
-        let slots = resources.cpus.map(|cpus| cpus.div_ceil(THREADS).clamp(1, most));
+        let slots =
+            resources.cpus.map(|cpus| cpus.div_ceil(session.devices.threads).clamp(1, most));
         let memory = resources.mem.unwrap_or(0).div_ceil(MIB);
         Self {
             gpu,
@@ -131,7 +128,8 @@ mod tests {
         let pipeline = load(&folder.join("p.yaml"), &Overrides::default(), &mut mistakes).unwrap();
         let catalog = serde_json::from_str(CATALOG).unwrap();
         let stage = plan(&pipeline, &catalog, mistakes).unwrap().stages.pop().unwrap();
-        let devices = Devices::choose("auto", &vec!["NVIDIA H100 80GB".to_owned(); gpus]).unwrap();
+        let devices =
+            Devices::choose("auto", &vec!["NVIDIA H100 80GB".to_owned(); gpus], 2).unwrap();
         let session = Session {
             cache: Cache::open(&folder.join("cache")).unwrap(),
             catalog,

@@ -7,8 +7,9 @@ use std::{fs, path::Path};
 
 use crate::plan::Stage;
 
-/// Threads inside one operation. Sums depend on it, so it is the same on every machine.
-pub(crate) const THREADS: u32 = 2;
+/// Threads inside one operation, unless the project says another number. Sums depend on it, so it is the same on every
+/// machine.
+pub const THREADS: u32 = 2;
 
 /// The devices of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,12 +18,14 @@ pub struct Devices {
     pub gpus: Vec<String>,
     /// The class of the device that tensor stages run on.
     pub class: String,
+    /// Threads inside one operation.
+    pub threads: u32,
 }
 
 impl Devices {
     /// Reads `auto`, `cpu`, `cuda` (every GPU) or `cuda:N`.
-    pub fn choose(wanted: &str, gpus: &[String]) -> Result<Self, String> {
-        let cpu = || Self { gpus: Vec::new(), class: cpu_class() };
+    pub fn choose(wanted: &str, gpus: &[String], threads: u32) -> Result<Self, String> {
+        let cpu = || Self { gpus: Vec::new(), class: cpu_class(threads), threads };
         let numbers: Vec<usize> = match wanted {
             "cpu" => return Ok(cpu()),
             "auto" if gpus.is_empty() => return Ok(cpu()),
@@ -44,13 +47,13 @@ impl Devices {
         // GPUs of another model would give other bytes under the same fingerprint.
         let alike = numbers.iter().filter(|number| gpus.get(**number) == Some(model));
         let gpus = alike.map(|number| format!("cuda:{number}")).collect();
-        Ok(Self { gpus, class: format!("cuda {model}") })
+        Ok(Self { gpus, class: format!("cuda {model}"), threads })
     }
 
     /// The class that counts for `stage`: one that is held to the CPU gives the same bytes everywhere.
     pub(crate) fn class_of(&self, stage: &Stage) -> String {
         match stage.conduct.resources.on_gpu() {
-            Some(false) => cpu_class(),
+            Some(false) => cpu_class(self.threads),
             _ => self.class.clone(),
         }
     }
@@ -60,8 +63,8 @@ impl Devices {
     }
 }
 
-fn cpu_class() -> String {
-    format!("cpu {}{} {THREADS} threads", std::env::consts::ARCH, instructions())
+fn cpu_class(threads: u32) -> String {
+    format!("cpu {}{} {threads} threads", std::env::consts::ARCH, instructions())
 }
 
 /// What libraries choose their code by. Workers are held to AVX2 at most, so newer processors of one
@@ -105,17 +108,17 @@ mod tests {
 
     #[test]
     fn auto_takes_the_cpu_where_there_is_no_gpu_and_cuda_is_an_error() {
-        assert_eq!(Devices::choose("auto", &[]).unwrap().name(), "cpu");
-        let error = Devices::choose("cuda", &[]).unwrap_err();
+        assert_eq!(Devices::choose("auto", &[], THREADS).unwrap().name(), "cpu");
+        let error = Devices::choose("cuda", &[], THREADS).unwrap_err();
         assert!(error.contains("no NVIDIA GPU"), "{error}");
     }
 
     #[test]
     fn only_gpus_of_one_model_work_together() {
         let gpus = ["A".to_owned(), "B".to_owned(), "A".to_owned()];
-        let devices = Devices::choose("auto", &gpus).unwrap();
+        let devices = Devices::choose("auto", &gpus, THREADS).unwrap();
         assert_eq!((devices.name().as_str(), devices.class.as_str()), ("cuda:0, cuda:2", "cuda A"));
-        assert_eq!(Devices::choose("cuda:1", &gpus).unwrap().class, "cuda B");
-        assert!(Devices::choose("cuda:3", &gpus).is_err());
+        assert_eq!(Devices::choose("cuda:1", &gpus, THREADS).unwrap().class, "cuda B");
+        assert!(Devices::choose("cuda:3", &gpus, THREADS).is_err());
     }
 }
