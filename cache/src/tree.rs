@@ -55,6 +55,11 @@ impl<T> Folder<T> {
 }
 
 impl Cache {
+    /// All files of a folder that is no input of a person's, by relative path.
+    pub fn all_files(&self, folder: &Path) -> Result<BTreeMap<String, PathBuf>, CacheError> {
+        Ok(walk(folder)?.files)
+    }
+
     /// Reads what a folder holds.
     pub fn tree(&self, digest: &Digest) -> Result<Folder<Artifact>, CacheError> {
         let path = self.file(digest);

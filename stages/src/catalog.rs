@@ -2,13 +2,13 @@
 
 use gradus_protocol::catalog::Catalog;
 
-use crate::families;
+use crate::{families, take};
 
 /// Every kind, sorted by name.
 pub(crate) fn catalog() -> Catalog {
     let mut kinds: Vec<_> = families::stages().map(|stage| (stage.describe)()).collect();
     kinds.sort_by(|a, b| a.kind.cmp(&b.kind));
-    Catalog { kinds }
+    Catalog { kinds, takes: take::TYPES.map(str::to_owned).into() }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod rules;
 mod schema;
 mod serve;
 mod stage;
+mod take;
 mod train;
 
 use std::process::ExitCode;

@@ -27,7 +27,7 @@ use crate::{
     context::Context,
     device::{self, Opened},
     error::{StageError, plain},
-    families,
+    families, take,
 };
 
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -157,14 +157,16 @@ fn answer(
     send: Box<dyn FnMut(Reply) + Send>,
 ) -> Reply {
     let failed = |cause, message: String| Reply::Failed { cause, message };
-    let Some(stage) = families::find(&job.kind) else {
-        return failed(Cause::Stage, format!("this worker has no kind `{}`", job.kind));
+    let run = match families::find(&job.kind) {
+        Some(stage) => stage.run,
+        None if take::is_meant(job) => take::take,
+        None => return failed(Cause::Stage, format!("this worker has no kind `{}`", job.kind)),
     };
     tch::set_num_threads(i32::try_from(job.threads).unwrap_or(1));
     tracing::info!(kind = job.kind, seed = job.seed, device = opened.name, "begins");
     let mut context = Context::new(job.seed, opened.device, cancelled, send);
     context.checkpoints.clone_from(&job.checkpoints);
-    match catch_unwind(AssertUnwindSafe(|| (stage.run)(job, &mut context))) {
+    match catch_unwind(AssertUnwindSafe(|| run(job, &mut context))) {
         Ok(Ok(())) => Reply::Done,
         Ok(Err(StageError::Cancelled)) => failed(Cause::Cancelled, "cancelled".to_owned()),
         Ok(Err(error @ StageError::Tensor(_))) => failed(Cause::Crash, error.to_string()),

@@ -185,3 +185,32 @@ fn links_of_the_persons_own_to_a_script_are_followed_to_its_bytes() {
     assert_eq!(ran.code, Some(0), "{ran}");
     assert_eq!(project.read(".gradus/outputs/p/s.o"), "linked\n");
 }
+
+const TYPED: &str = "
+    stages:
+      made: { kind: exec, outputs: { rows: { path: rows.jsonl, type: completions } }, with: { shell: 'echo > rows.jsonl; echo made' } }
+      tokenizer: { kind: data.tokenizer, inputs: { rows: made.rows } }
+";
+
+#[test]
+fn an_output_with_a_type_is_looked_at_when_it_is_taken_in() {
+    let mut project = Project::new(TYPED);
+    project.set("FAKE_WORKER", "take=fail line 1 has no `prompt`");
+    let ran = project.gradus(&["run", "p.yaml"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.contains("the output `rows` is no `completions`: line 1 has no `prompt`"),
+        "{ran}"
+    );
+    // What the program said is still there.
+    assert!(project.gradus(&["logs", "p.yaml", "made"]).stdout.contains("made\n"));
+    project.set("FAKE_WORKER", "");
+    assert_eq!(project.events(&[]).ran(), ["made", "tokenizer"]);
+}
+
+#[test]
+fn a_type_that_no_kind_knows_is_a_mistake() {
+    let project = Project::new(&TYPED.replace("type: completions", "type: completionz"));
+    let ran = project.gradus(&["check", "p.yaml"]);
+    assert!(ran.stderr.contains("did you mean `completions`?"), "{ran}");
+}

@@ -50,3 +50,26 @@ fn a_rehearsal_runs_every_stage_with_the_real_worker_and_so_does_a_new_project()
     let rehearsed = project.gradus(&["rehearse", "new/pipeline.yaml", "--format", "json"]);
     assert!(rehearsed.stdout.contains(r#""ran":9,"cached":0,"failed":0"#), "{rehearsed}");
 }
+
+#[test]
+fn what_a_program_made_is_taken_in_and_read_by_kinds() {
+    let pipeline = "
+        stages:
+          reviews: { kind: data.synthetic, with: { task: reviews, text: 50, demonstrations: 20, preferences: 4, test_preferences: 4, prompts: 4 } }
+          tokenizer: { kind: data.tokenizer, inputs: { rows: reviews.text } }
+          init: { kind: model.init, inputs: { tokenizer: tokenizer }, with: { hidden_size: 8, layers: 1, heads: 2 } }
+          made:
+            kind: exec
+            inputs: { model: init, rows: ./rows.jsonl }
+            outputs: { rows: { path: rows.jsonl, type: completions }, model: { path: out/, type: model } }
+            with: { shell: 'cp -r inputs/model out; cp inputs/rows rows.jsonl' }
+          sft: { kind: train.sft, inputs: { model: made.model, completions: made.rows }, with: { learning_rate: 1e-3, steps: 1 } }
+    ";
+    let Some(project) = crate::project_of(pipeline) else { return };
+    project.write("rows.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n");
+    let ran = project.gradus(&["run", "p.yaml"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    project.write("rows.jsonl", "{\"prompt\": \"a\"}\n");
+    let ran = project.gradus(&["run", "p.yaml"]);
+    assert!(ran.stderr.contains("the output `rows` is no `completions`: "), "{ran}");
+}

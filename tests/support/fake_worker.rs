@@ -19,7 +19,7 @@ use std::{
 };
 
 use gradus_protocol::{
-    Cause, Checkpoint, Checkpoints, Job, Reply, Request, Source, VERSION, catalog::Catalog,
+    Cause, Checkpoint, Checkpoints, Job, Reply, Request, Source, TAKE, VERSION, catalog::Catalog,
     read_frame, write_frame,
 };
 
@@ -82,6 +82,14 @@ impl Worker {
 
     fn run(&mut self, job: &Job) {
         eprintln!("{} begins", job.kind);
+        if job.kind == TAKE {
+            let refused =
+                behaviour(TAKE).and_then(|it| it.strip_prefix("fail ").map(str::to_owned));
+            return self.say(&match refused {
+                Some(message) => Reply::Failed { cause: Cause::Stage, message },
+                None => Reply::Done,
+            });
+        }
         let behaviour = behaviour(&job.kind).unwrap_or_default();
         let (word, rest) = behaviour.split_once(' ').unwrap_or((&behaviour, ""));
         let left_out = if word == "omit" { rest } else { "" };

@@ -11,6 +11,9 @@ use serde_json::Value;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Catalog {
     pub kinds: Vec<Kind>,
+    /// The port types of which the worker takes in what strangers made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub takes: Vec<String>,
 }
 
 impl Catalog {

@@ -10,4 +10,4 @@ mod message;
 
 pub use checkpoint::Checkpoint;
 pub use frame::{FrameError, LARGEST_FRAME, read_frame, write_frame};
-pub use message::{Cause, Checkpoints, Input, Job, Reply, Request, Source, VERSION};
+pub use message::{Cause, Checkpoints, Input, Job, Reply, Request, Source, TAKE, VERSION};

@@ -11,6 +11,10 @@ use crate::catalog::Catalog;
 pub const VERSION: u32 = 6;
 
 /// What the engine asks of a worker.
+/// The kind of a job that checks what a program made: its input `artifact` is to be of the port type `type`, a parameter.
+/// What the worker leaves at the output `artifact` stands in its place; it may leave nothing.
+pub const TAKE: &str = "take";
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {

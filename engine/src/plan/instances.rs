@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use gradus_protocol::catalog::{Catalog, Kind};
+use gradus_protocol::catalog::{Catalog, Kind, PortType};
 
 use super::{
     arms::{self, Arms},
@@ -100,6 +100,7 @@ fn kind_of(
     mistakes: &mut Mistakes,
 ) -> Option<Arc<Kind>> {
     if spec.kind == exec::KIND {
+        check_types(spec, pipeline, catalog, mistakes);
         return Some(Arc::new(exec::kind(spec)));
     }
     if let Some(output) = spec.outputs.first() {
@@ -136,4 +137,28 @@ fn nearest_kind(written: &str, known: &[&str]) -> Option<String> {
     let by_name = nearest(&own(written), names.iter().map(String::as_str));
     let by_name = by_name.and_then(|name| names.iter().position(|it| *it == name));
     nearest(written, known.iter().copied()).or_else(|| by_name.map(|at| known[at].to_owned()))
+}
+
+/// Refuses types of outputs that no kind has a word for.
+fn check_types(spec: &StageSpec, pipeline: &Pipeline, catalog: &Catalog, mistakes: &mut Mistakes) {
+    let ports = catalog.kinds.iter().flat_map(|kind| kind.inputs.iter().chain(&kind.outputs));
+    let mut known: Vec<&str> = vec!["file", "folder"];
+    for port in ports {
+        match &port.port_type {
+            PortType::Is(types) => known.extend(types.iter().map(String::as_str)),
+            PortType::ByParameter { types, .. } => {
+                known.extend(types.iter().map(|(_, name)| name.as_str()));
+            }
+            PortType::SameAs { .. } => {}
+        }
+    }
+    for output in spec.outputs.iter().filter(|it| !known.contains(&it.port_type.as_str())) {
+        let near = nearest(&output.port_type, known.iter().copied());
+        let near = near.map_or_else(
+            || "`gradus stages show KIND` names those of a kind".to_owned(),
+            |near| format!("did you mean `{near}`?"),
+        );
+        let words = format!("no kind knows an output of the type `{}`: {near}", output.port_type);
+        mistakes.add(&pipeline.sources, output.at, Problem::Exec(words));
+    }
 }

@@ -13,12 +13,13 @@ use tokio::sync::watch;
 use super::{
     blocking::blocking,
     clock::Clock,
-    job::{event_of, job},
+    job::{event_of, job, taking},
     recall::cached,
     resolve::{self, Actions, Resolved},
     retry,
     seal::seal,
     shared::Shared,
+    slots::CPU,
     turn::{Turn, turn},
 };
 use crate::{
@@ -268,7 +269,7 @@ struct Within<'a> {
 }
 
 async fn run_program(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     exec: &Exec,
     stage: &Stage,
     resolved: &Resolved,
@@ -288,7 +289,43 @@ async fn run_program(
         shared.send(Event::Metric { stage, name, step: None, value });
     }
     let staged = copied(stage, left.outputs, within.sealed).await;
-    Ok((staged.map_err(|error| with_room(cache, error))?, left.metrics))
+    let mut staged = staged.map_err(|error| with_room(cache, error))?;
+    take_in(shared, stage, &mut staged, within, stop).await?;
+    Ok((staged, left.metrics))
+}
+
+/// Has the worker look at what says that it is of a type that the worker knows.
+async fn take_in(
+    shared: &Arc<Shared>,
+    stage: &Stage,
+    staged: &mut BTreeMap<String, PathBuf>,
+    within: &Within<'_>,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<(), RunError> {
+    let known = &shared.session.catalog.takes;
+    let types = stage.kind.outputs.iter().zip(&stage.output_types);
+    for (port, port_type) in types.filter(|(_, it)| known.contains(it)) {
+        let Some(path) = staged.get(&port.name) else { continue };
+        let post = (None, CPU.to_owned());
+        let mut worker = shared.worker(&post, stage, within.log).await?;
+        let to = within.sealed.join(format!("{} taken in", port.name));
+        let job = taking(&shared.session, port_type, path, &to)?;
+        let ran = worker.run(job, stop, |_| {}).await;
+        shared.keep_log(&stage.id, &worker.log, ran.is_err());
+        if ran.is_ok() || worker.is_alive() {
+            shared.put_back(post, worker);
+        }
+        ran.map_err(|error| match error {
+            RunError::Stage(words) => {
+                RunError::Stage(format!("the output `{}` is no `{port_type}`: {words}", port.name))
+            }
+            error => error,
+        })?;
+        if to.exists() {
+            staged.insert(port.name.clone(), to);
+        }
+    }
+    Ok(())
 }
 
 /// What a program left, where it cannot reach it.

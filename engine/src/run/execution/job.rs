@@ -7,13 +7,15 @@ use std::{
 };
 
 use gradus_cache::{Artifact, Cache, Form};
-use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
+use gradus_protocol::{Checkpoints, Input, Job, Reply, Source, TAKE};
+use serde_json::json;
 
 use super::{resolve::Resolved, shared::Shared};
 use crate::{
     error::RunError,
     event::{Event, Metrics},
     plan::{From, Stage},
+    run::session::Session,
 };
 
 /// What a worker said, for the listeners; final numbers are kept for the action.
@@ -61,6 +63,30 @@ pub(crate) fn job(
             keep_last: shared.keeps_last(stage),
             anew,
         }),
+    })
+}
+
+/// What the worker is asked about the artifact at `path`, which says that it is a `port_type`.
+pub(crate) fn taking(
+    session: &Session,
+    port_type: &str,
+    path: &Path,
+    to: &Path,
+) -> Result<Job, RunError> {
+    let source = if path.is_dir() {
+        Source::Tree(session.cache.all_files(path)?)
+    } else {
+        Source::File(path.to_owned())
+    };
+    let input = Input { label: String::new(), source };
+    Ok(Job {
+        kind: TAKE.to_owned(),
+        params: json!({ "type": port_type }),
+        inputs: [("artifact".to_owned(), vec![input])].into(),
+        outputs: [("artifact".to_owned(), to.to_owned())].into(),
+        seed: 0,
+        threads: session.devices.threads,
+        checkpoints: None,
     })
 }
 
