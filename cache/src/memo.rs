@@ -137,6 +137,11 @@ impl Cache {
         )
     }
 
+    /// Forgets a result, as one that is damaged: it is made again.
+    pub fn set_aside(&self, fingerprint: &Fingerprint) -> Result<(), CacheError> {
+        objects::set_aside(&self.action_path(fingerprint), &self.quarantine())
+    }
+
     pub(crate) fn action_path(&self, fingerprint: &Fingerprint) -> PathBuf {
         self.root().join("actions").join(shard(fingerprint))
     }

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, Subcommand};
 use gradus_engine::{
     project::Project,
-    run::{RunError, Settings, push_all},
+    run::{RunError, Settings, push_all, verify},
 };
 use gradus_remote::{PushError, Remote, SigningKey};
 
@@ -72,8 +72,8 @@ impl Cache {
             What::Push(it) => it.exec(terminal),
             What::Pull(it) => it.exec(terminal),
             What::Verify(cache) => {
-                let verified = cache.open()?.verify_all()?;
-                terminal.verified(&verified);
+                let (verified, suspects) = verify(&cache.open()?)?;
+                terminal.verified(&verified, &suspects);
                 Ok(ExitCode::from(u8::from(!verified.is_sound())))
             }
             What::Key { file } => {

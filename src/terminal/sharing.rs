@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gradus_cache::Verified;
+use gradus_cache::{Fingerprint, Verified};
 use gradus_engine::run::Moved;
 use gradus_remote::Place;
 use serde_json::json;
@@ -32,9 +32,11 @@ impl Terminal {
         }
     }
 
-    pub(crate) fn verified(&self, verified: &Verified) {
+    pub(crate) fn verified(&self, verified: &Verified, suspects: &[Fingerprint]) {
         if self.json {
-            return self.value(verified);
+            let mut value = json!(verified);
+            value["suspects"] = json!(suspects);
+            return self.value(&value);
         }
         for digest in &verified.damaged_blobs {
             self.line(&format!("{} blob {digest} is damaged", self.out.red("✗")));
@@ -45,6 +47,11 @@ impl Terminal {
         for fingerprint in &verified.incomplete {
             let mark = self.out.yellow("-");
             self.line(&format!("{mark} result {fingerprint} lacks files: it will be made again"));
+        }
+        for fingerprint in suspects {
+            let mark = self.out.yellow("-");
+            let why = "was computed from what is damaged, perhaps when it was already";
+            self.line(&format!("{mark} result {fingerprint} {why}: it will be made again"));
         }
         let blobs = count(verified.blobs.number, "blob");
         let actions = count(verified.actions.number, "result");

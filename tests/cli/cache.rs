@@ -76,5 +76,46 @@ fn a_cache_is_verified_to_the_last_byte() {
     assert_eq!(found.code, Some(1), "{found}");
     assert!(found.stdout.contains("1 damaged file set aside in quarantine"), "{found}");
     assert_eq!(project.gradus(&["cache", "verify"]).code, Some(0));
-    assert!(project.events(&[]).ran().contains(&"large"));
+    assert_eq!(project.events(&[]).ran(), ["large", "small"]);
+}
+
+/// Changes the last byte of the one large blob, as a disk might.
+fn damage(project: &Project) {
+    let blobs = project.files_below(".gradus/blobs");
+    let large = blobs.iter().find(|path| fs::metadata(path).unwrap().len() > 8_999_000).unwrap();
+    let mut bytes = fs::read(large).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::remove_file(large).unwrap();
+    fs::write(large, bytes).unwrap();
+}
+
+const LARGE: &str = "
+    params: { word: one }
+    stages:
+      large: { kind: exec, outputs: { a: a/ }, with: { shell: 'mkdir a; head -c 9000000 /dev/zero > a/a' } }
+      reader: { kind: exec, inputs: { a: large }, outputs: { a: a }, with: { shell: 'b2sum < inputs/a/a > a', env: { W: '${params.word}' } } }
+      other: { kind: exec, outputs: { a: a }, with: { shell: 'echo > a' } }
+";
+
+#[test]
+fn a_large_file_that_was_damaged_is_noticed_before_it_is_read() {
+    let project = Project::new(LARGE);
+    project.events(&[]);
+    let sum = project.read(".gradus/outputs/p/reader.a");
+    damage(&project);
+    // Nobody reads it.
+    assert_eq!(project.events(&[]).ran(), [""; 0]);
+    let again = project.events(&["--set", "word=two"]);
+    assert_eq!(again.ran(), ["large", "reader"]);
+    assert_eq!(project.read(".gradus/outputs/p/reader.a"), sum);
+}
+
+#[test]
+fn what_read_a_damaged_file_is_made_again() {
+    let project = Project::new(LARGE);
+    project.events(&[]);
+    damage(&project);
+    let found = project.gradus(&["cache", "verify", "--format", "json"]);
+    assert_eq!(found.json()["suspects"].as_array().unwrap().len(), 1, "{found}");
+    assert_eq!(project.events(&[]).ran(), ["large", "reader"]);
 }

@@ -22,6 +22,7 @@ pub use answers::{
     preview::{Preview, State},
     share::{Moved, push_all},
     snapshot::{Checked, NumberOff, Verdict, check as check_snapshots},
+    suspects::verify,
     sweep::{is_pinned, pin, sweep},
     table::{Cell, Picked, Table, table, table_of},
     watched::Watched,

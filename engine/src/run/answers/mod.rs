@@ -9,6 +9,7 @@ pub(super) mod outputs;
 pub(super) mod preview;
 pub(super) mod share;
 pub(super) mod snapshot;
+pub(super) mod suspects;
 pub(super) mod sweep;
 pub(super) mod table;
 pub(super) mod watched;

@@ -81,6 +81,11 @@ pub(crate) async fn execute(
             return Ok(Ended { action, cached: true });
         }
     };
+    // Of large files nobody has looked at the bytes yet.
+    if let Some(vanished) = vanished(&shared, index, &resolved).await? {
+        shared.not_yet(resolved.fingerprint);
+        return Err(vanished);
+    }
     let mut failures = 0;
     let ran = loop {
         let mut clock = Clock::start(stage.conduct.timeout, &stop);
@@ -121,7 +126,7 @@ fn with_room(cache: &Cache, error: RunError) -> RunError {
     }
 }
 
-/// Names the stages whose outputs this one reads and that are gone, if any.
+/// Names the stages whose outputs this one reads and that are gone or damaged, if any. Each is hashed once a process.
 async fn vanished(
     shared: &Arc<Shared>,
     index: usize,
@@ -137,7 +142,7 @@ async fn vanished(
             *position += 1;
             if let crate::plan::From::Stage(source, _) = &wire.from
                 && !sources.contains(source)
-                && !shared.session.cache.verify(artifact)?
+                && !shared.session.cache.verify_fully(artifact)?
             {
                 sources.push(*source);
             }
