@@ -315,3 +315,30 @@ fn the_example_in_the_readme_is_sound() {
     let all = "✓ sweep.yaml: 5 stages\n";
     assert_eq!(project.gradus(&["check", "sweep.yaml", "--set", "publish=true"]).stdout, all);
 }
+
+#[test]
+fn a_parameter_of_an_included_file_is_set_behind_the_name_of_the_include() {
+    let project = Project::new(
+        "
+        params: { word: outer }
+        include: { lib: { path: lib.yaml, params: { word: '${params.word}' } } }
+        stages:
+          end: { kind: exec, inputs: { a: lib/deep/said }, outputs: { o: o }, with: { shell: 'cat inputs/a > o' } }
+    ",
+    );
+    project.write("lib.yaml", "params: { word: x }\ninclude: { deep: { path: deep.yaml, params: { word: '${params.word}' } } }\nstages: {}\n");
+    project.write("deep.yaml", "params: { word: y, more: { z: 1 } }\nstages:\n  said: { kind: exec, outputs: { o: o }, with: { shell: 'echo $W > o', env: { W: '${params.word} ${params.more.z}' } } }\n");
+    let said = |set: &[&str]| {
+        let mut words = vec!["run", "p.yaml"];
+        words.extend(set.iter().flat_map(|set| ["--set", set]));
+        let ran = project.gradus(&words);
+        assert_eq!(ran.code, Some(0), "{ran}");
+        project.read(".gradus/outputs/p/end.o")
+    };
+    assert_eq!(said(&[]), "outer 1\n");
+    assert_eq!(said(&["lib.word=middle"]), "middle 1\n");
+    assert_eq!(said(&["lib.deep.word=a: b", "lib.deep.more.z=2"]), "a: b 2\n");
+    let ran = project.gradus(&["check", "p.yaml", "--set", "lib.deep.wrod=z"]);
+    assert!(ran.stderr.contains("`params` has no key `lib.deep.wrod`"), "{ran}");
+    assert!(ran.stderr.contains("did you mean `lib.deep.word`?"), "{ran}");
+}

@@ -28,13 +28,15 @@ pub struct Overrides {
     pub folder: PathBuf,
 }
 
-/// Lays `overrides` over the parameters and the seed. Only a parameter that the pipeline has can be set.
+/// Lays `overrides` over the parameters and the seed. Only a parameter that the pipeline has can be set, or, behind the
+/// name of an include, one of its file.
 pub(super) fn apply(
-    pipeline: &mut Module,
+    modules: &mut [Module],
     overrides: &Overrides,
     sources: &mut Sources,
     mistakes: &mut Mistakes,
 ) {
+    let Some(pipeline) = modules.first_mut() else { return };
     if let Some(seed) = overrides.seed {
         let text = seed.to_string();
         let source = add(sources, "--seed".to_owned(), &text, overrides.folder.clone());
@@ -57,8 +59,23 @@ pub(super) fn apply(
         }
     }
     for setting in &overrides.settings {
-        set(params, setting, overrides, sources, mistakes);
+        set(modules, setting, overrides, sources, mistakes);
     }
+}
+
+/// The parameters that `path` leads into, and what is left of it there.
+fn owner<'m, 'p>(modules: &'m mut [Module], path: &'p str) -> Option<(&'m mut Node, &'p str)> {
+    let (mut found, mut rest, mut prefix) = (0, path, String::new());
+    while let Some((first, behind)) = rest.split_once('.') {
+        // A parameter of that name is meant rather than an include.
+        let is_param = modules[found].params.get(first).is_some();
+        prefix = format!("{prefix}{first}/");
+        match modules.iter().position(|module| module.prefix == prefix) {
+            Some(module) if !is_param => (found, rest) = (module, behind),
+            _ => break,
+        }
+    }
+    Some((&mut modules.get_mut(found)?.params, rest))
 }
 
 fn add(sources: &mut Sources, name: String, text: &str, base: PathBuf) -> usize {
@@ -66,7 +83,7 @@ fn add(sources: &mut Sources, name: String, text: &str, base: PathBuf) -> usize 
 }
 
 fn set(
-    params: &mut Node,
+    modules: &mut [Module],
     setting: &str,
     overrides: &Overrides,
     sources: &mut Sources,
@@ -93,8 +110,8 @@ fn set(
         value.data = Data::Text(typed.to_owned());
     }
     let key_at = At { source, start: 0, end: path.len() };
-    let mut target = params;
-    for part in path.split('.') {
+    let Some((mut target, inner)) = owner(modules, path) else { return };
+    for part in inner.split('.') {
         let known: Vec<_> = target.entries().iter().map(|entry| entry.key.clone()).collect();
         let Data::Map(entries) = &mut target.data else {
             unknown(path, part, &[], key_at, sources, mistakes);
@@ -112,7 +129,8 @@ fn set(
 fn is_plain_text(typed: &str, read: &Data) -> bool {
     let is_marked = typed.trim_start().starts_with(['"', '\'', '[', '{', '|', '>']);
     let commented = typed.starts_with('#') || typed.contains(" #");
-    typed.is_empty() || !is_marked && (commented || matches!(read, Data::Text(_)))
+    let is_text = matches!(read, Data::Text(_) | Data::Map(_) | Data::List(_));
+    typed.is_empty() || !is_marked && (commented || is_text)
 }
 
 fn unknown(

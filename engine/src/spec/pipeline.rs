@@ -85,9 +85,7 @@ pub fn load(path: &Path, overrides: &Overrides, mistakes: &mut Mistakes) -> Opti
     let description = reader.text(root.get("description"), "`description`").unwrap_or_default();
     let snapshots = reader.snapshots(root.get("snapshot"));
     let Reader { mut sources, mut modules, stages, names, templates, .. } = reader;
-    if let Some(own) = modules.first_mut() {
-        overlay::apply(own, overrides, &mut sources, mistakes);
-    }
+    overlay::apply(&mut modules, overrides, &mut sources, mistakes);
     for (at, problem) in unused::parts(&modules, &names, &templates) {
         mistakes.warn(&sources, at, problem);
     }
