@@ -5,7 +5,7 @@
 
 use gradus_protocol::{
     Job,
-    catalog::{Kind, Length, Port, Rule},
+    catalog::{Kind, Length, Port, Rule, Unaffected},
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -36,6 +36,11 @@ pub(crate) trait Stage {
     /// Which parameters say how long the stage works, for kinds that work in steps.
     fn length() -> Option<Length> {
         None
+    }
+
+    /// Whom its revisions spared.
+    fn unaffected() -> Vec<Unaffected> {
+        Vec::new()
     }
 
     /// Parameters with which it does as little as it can, yet all that it does.
@@ -74,6 +79,7 @@ fn describe<S: Stage>() -> Kind {
     Kind {
         kind: S::KIND.to_owned(),
         revision: S::REVISION,
+        unaffected: S::unaffected(),
         doc: schema::plain(S::DOC),
         uses_device: S::USES_DEVICE,
         uses_seed: S::USES_SEED,

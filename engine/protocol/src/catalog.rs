@@ -28,6 +28,9 @@ pub struct Kind {
     pub kind: String,
     /// Raised when the same inputs would give other outputs.
     pub revision: u32,
+    /// Stages that a revision left as they were: they keep their results.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unaffected: Vec<Unaffected>,
     /// One line, then the rest of the doc.
     pub doc: String,
     /// False when the outputs are the same on every device: then the device is not in the fingerprint.
@@ -60,6 +63,32 @@ impl Kind {
 /// Catalogues of others need not say that a kind draws.
 fn yes() -> bool {
     true
+}
+
+/// Whom a revision spares.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unaffected {
+    /// The one that changed nothing for them.
+    pub revision: u32,
+    /// They have one of these values at each of these parameters.
+    pub when: BTreeMap<String, Vec<Value>>,
+}
+
+impl Kind {
+    /// The newest revision that changed what a stage with `params` puts out.
+    pub fn revision_of(&self, params: &Value) -> u32 {
+        let spares = |spared: &&Unaffected| {
+            let has = |(name, values): (&String, &Vec<Value>)| values.contains(&params[name]);
+            spared.when.iter().all(has)
+        };
+        let mut revision = self.revision;
+        while revision > 0
+            && self.unaffected.iter().any(|it| it.revision == revision && spares(&it))
+        {
+            revision -= 1;
+        }
+        revision
+    }
 }
 
 /// Which parameters say how long a stage works, and nothing else.
@@ -264,5 +293,23 @@ mod tests {
         ] {
             assert_eq!(holds(condition.clone(), &params), expected, "{condition}");
         }
+    }
+
+    #[test]
+    fn a_revision_spares_whom_it_leaves_as_they_were() {
+        let kind: Kind = serde_json::from_value(json!({
+            "kind": "k", "revision": 4, "doc": "", "uses_device": false, "params": [], "inputs": [], "outputs": [],
+            "unaffected": [
+                { "revision": 4, "when": { "loss": ["sigmoid", "ipo"], "beta": [0.1] } },
+                { "revision": 3, "when": { "loss": ["sigmoid"] } },
+                { "revision": 1, "when": { "loss": ["sigmoid"] } },
+            ],
+        }))
+        .unwrap();
+        let of = |loss: &str, beta: f64| kind.revision_of(&json!({ "loss": loss, "beta": beta }));
+        assert_eq!(
+            [of("sigmoid", 0.1), of("ipo", 0.1), of("sigmoid", 1.0), of("x", 0.1)],
+            [2, 3, 4, 4]
+        );
     }
 }

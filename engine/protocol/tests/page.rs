@@ -40,7 +40,7 @@ fn every_reply_is_shown_as_it_is() {
     let mut names: Vec<_> = examples("reply").iter().map(|it| it["reply"].to_string()).collect();
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), 7);
+    assert_eq!(names.len(), 8);
 }
 
 #[test]

@@ -84,6 +84,7 @@ pub fn documented() -> Kind {
     Kind {
         kind: KIND.to_owned(),
         revision: REVISION,
+        unaffected: Vec::new(),
         doc: DOC.to_owned(),
         uses_device: false,
         uses_seed: false,

@@ -88,7 +88,7 @@ impl Table {
             ("kind", Some(json!(stage.kind.kind))),
             ("params", Some(params)),
             ("program", program),
-            ("revision", Some(json!(stage.kind.revision))),
+            ("revision", Some(json!(stage.kind.revision_of(&stage.params)))),
             ("schema", Some(json!(SCHEMA))),
             ("seed", stage.kind.uses_seed.then(|| json!(stage.seed))),
             ("tools", tools),
