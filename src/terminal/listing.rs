@@ -1,6 +1,10 @@
 //! Plans, kinds, and other lists.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use gradus_engine::{
     plan::{From, LeftOut, Plan},
@@ -61,6 +65,19 @@ impl Terminal {
         let pipeline = files.iter().map(|(path, _)| path).find(|it| it.ends_with("pipeline.yaml"));
         if let Some(pipeline) = pipeline {
             self.line(&format!("next: gradus run {}", pipeline.display()));
+        }
+    }
+
+    /// What was written into a pipeline; nothing for stages that were thawed.
+    pub(crate) fn frozen(&self, stage: &str, results: &BTreeMap<String, String>, file: &Path) {
+        if self.json {
+            return self.value(&json!({ "file": file, "stage": stage, "frozen": results }));
+        }
+        for (stage, result) in results {
+            self.line(&format!("{stage} keeps {result}"));
+        }
+        if results.is_empty() {
+            self.line(&format!("{stage} may be computed again"));
         }
     }
 
@@ -126,6 +143,7 @@ impl Terminal {
                     "cause": why.map(|why| why.cause),
                     "reasons": why.map_or(&[][..], |why| &why.reasons),
                     "goes_on_from": why.and_then(|why| why.goes_on_from),
+                    "frozen": preview.frozen,
                 })
             });
             let left_out = left_out.iter().map(|it| {
@@ -150,7 +168,14 @@ impl Terminal {
         for preview in previews {
             let stage = &plan.stages[preview.stage];
             let reason = match &preview.state {
-                State::Cached => String::new(),
+                State::Cached => match &preview.frozen {
+                    None => String::new(),
+                    Some(reasons) if reasons.is_empty() => "frozen, and as it would be".to_owned(),
+                    Some(reasons) => harmless(&format!(
+                        "frozen; else it would run because of {}: `gradus freeze --thaw` lets it",
+                        reasons.join(", ")
+                    )),
+                },
                 State::Remote => "would be fetched".to_owned(),
                 State::WouldRun(why) => harmless(&why.to_string()),
                 State::Unknown => "depends on what runs before it".to_owned(),

@@ -202,3 +202,54 @@ fn a_plan_tells_how_long_it_took_before_and_a_run_may_be_held_to_a_time() {
     );
     assert_eq!(project.gradus(&["run", "p.yaml", "--at-most", "soon"]).code, Some(2));
 }
+
+const FROZEN: &str = "
+    params: { word: one }
+    stages:
+      make:
+        # Behind a comment.
+        kind: exec
+        outputs: { o: o }
+        with: { shell: 'echo $W > o', env: { W: '${params.word}' } }
+      flow: { kind: exec, matrix: { i: [1, 2] }, inputs: { a: make }, outputs: { o: o }, with: { shell: 'cat inputs/a > o', env: { W: '${params.word}${matrix.i}' } } }
+";
+
+#[test]
+fn a_frozen_stage_keeps_its_result_and_the_plan_says_why_it_would_run() {
+    let project = Project::new(FROZEN);
+    let written = project.read("p.yaml");
+    assert_eq!(project.gradus(&["freeze", "p.yaml", "make"]).code, Some(1), "nothing to keep yet");
+    project.gradus(&["run", "p.yaml"]);
+    for stage in ["make", "flow[i=2]", "flow[i=1]"] {
+        let frozen = project.gradus(&["freeze", "p.yaml", stage]);
+        assert_eq!(frozen.code, Some(0), "{frozen}");
+    }
+    let text = project.read("p.yaml");
+    assert_eq!(text.matches("frozen: ").count(), 2, "{text}");
+    assert!(text.contains("# Behind a comment.\n    frozen: "), "{text}");
+    let other = ["--set", "word=two"];
+    let plan = project.gradus(&[&["plan", "p.yaml"], &other[..]].concat()).stdout;
+    assert!(plan.contains("frozen; else it would run because of env.W \"one\" → \"two\""), "{plan}");
+    assert_eq!(plan.matches("cached").count(), 3, "{plan}");
+    assert_eq!(project.events(&other).ran(), [""; 0]);
+    assert_eq!(project.events(&["--force"]).ran(), [""; 0]);
+    for stage in ["make", "flow"] {
+        assert_eq!(project.gradus(&["freeze", "p.yaml", stage, "--thaw"]).code, Some(0));
+    }
+    assert_eq!(project.read("p.yaml"), written);
+    assert_eq!(project.events(&other).ran().len(), 3);
+}
+
+#[test]
+fn a_frozen_result_that_is_gone_is_said_and_nothing_is_computed_in_its_place() {
+    let project = Project::new(FROZEN);
+    project.gradus(&["run", "p.yaml"]);
+    project.gradus(&["freeze", "p.yaml", "make"]);
+    fs::remove_dir_all(project.path(".gradus/actions")).unwrap();
+    let ran = project.gradus(&["run", "p.yaml"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("it is frozen to the result"), "{ran}");
+    project.write("p.yaml", project.read("p.yaml").replace("frozen: ", "frozen: x"));
+    let ran = project.gradus(&["check", "p.yaml"]);
+    assert!(ran.stderr.contains("a result as `gradus freeze` writes it"), "{ran}");
+}

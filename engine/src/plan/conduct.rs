@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use gradus_cache::Fingerprint;
+
 use super::{
+    axes::names,
     exec,
     instance::Instance,
     resources::{self, Resources},
@@ -26,6 +29,8 @@ pub struct Conduct {
     pub resources: Resources,
     /// Environment variables that its program gets, and nothing else ever sees.
     pub secrets: Vec<String>,
+    /// The result that it keeps, whatever its key is now.
+    pub frozen: Option<Fingerprint>,
 }
 
 /// Reads what the instance's stage says.
@@ -51,6 +56,7 @@ pub(super) fn read(
                 conduct.resources = resources::read(&value, &instance.kind, is_program, &mut add);
                 Ok(())
             }
+            "frozen" => frozen(&value, instance).map(|result| conduct.frozen = result),
             "timeout" => time(key, &value).map(|timeout| conduct.timeout = Some(timeout)),
             _ => Ok(()),
         };
@@ -59,6 +65,24 @@ pub(super) fn read(
         }
     }
     conduct
+}
+
+/// One result, or one for each variant.
+fn frozen(value: &Node, instance: &Instance<'_>) -> Read<Option<Fingerprint>> {
+    let own = match &value.data {
+        Data::Map(entries) => {
+            let spec = instance.spec.name.as_str();
+            let is_own = |variant: &str| names(&format!("{spec}[{variant}]"), &instance.id);
+            match entries.iter().find(|entry| is_own(&entry.key)) {
+                Some(entry) => &entry.value,
+                None => return Ok(None),
+            }
+        }
+        _ => value,
+    };
+    let expected = "a result as `gradus freeze` writes it, or a map of them by variant";
+    let read = own.as_text().and_then(|text| text.parse().ok());
+    read.map_or_else(|| wrong_type("frozen", expected, own), |result| Ok(Some(result)))
 }
 
 fn cache(value: &Node) -> Read<bool> {

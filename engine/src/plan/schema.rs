@@ -112,6 +112,7 @@ fn body(kinds: &[&Kind], required: bool) -> Value {
             "resources": conduct(&resources(), "What the stage asks of the machine."),
             "env": { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] }, "description": "Of an `exec` stage: variables for its program; part of the fingerprint." },
             "secret": secret(),
+            "frozen": { "description": "The result that the stage keeps, whatever changes; `gradus freeze` writes it." },
             "tools": { "type": "array", "items": { "type": "string" }, "description": "Of an `exec` stage: programs whose bytes are part of the fingerprint, by the names that `PATH` finds them by." },
             "metrics": { "type": "string", "description": "Of an `exec` stage: a JSON file that the program leaves; its numbers are the stage's metrics." },
         },

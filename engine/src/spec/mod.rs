@@ -6,6 +6,7 @@
 mod bounds;
 mod budget;
 mod files;
+mod frozen;
 mod include;
 mod interpolate;
 mod measure;

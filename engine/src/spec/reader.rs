@@ -26,13 +26,14 @@ pub(super) const STAGE_KEYS: &[&str] = &[
     "retries",
     "timeout",
     "resources",
+    "frozen",
     "env",
     "secret",
     "tools",
     "metrics",
 ];
 /// Those of them that say how a stage is carried out.
-const CONDUCT_KEYS: &[&str] = &["cache", "retries", "timeout", "resources"];
+const CONDUCT_KEYS: &[&str] = &["cache", "retries", "timeout", "resources", "frozen"];
 
 /// An entry of `templates`.
 #[derive(Debug)]

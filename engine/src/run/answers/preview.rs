@@ -11,6 +11,7 @@ use crate::{
     plan::{Plan, Stage},
     run::{
         execution::resolve::{self, Actions, Resolved},
+        made::Made,
         session::{Session, Settings},
     },
 };
@@ -22,6 +23,8 @@ pub struct Preview {
     pub stage: usize,
     pub state: State,
     pub action: Option<Arc<Action>>,
+    /// Of a frozen stage: why it would run if it were not.
+    pub frozen: Option<Vec<String>>,
 }
 
 /// What a run would do with a stage.
@@ -65,7 +68,8 @@ impl Session {
             let Some(remote) = self.remote.as_ref().filter(|_| !wanted.is_empty()) else { break };
             look.asked.extend(remote.look(&wanted));
         }
-        let unknown = |&stage: &usize| Preview { stage, state: State::Unknown, action: None };
+        let unknown =
+            |&stage: &usize| Preview { stage, state: State::Unknown, action: None, frozen: None };
         let previews =
             selected.iter().map(|index| look.known.remove(index).unwrap_or_else(|| unknown(index)));
         Ok((previews.collect(), look.warnings))
@@ -112,7 +116,11 @@ impl Session {
                 }
             }
             look.actions.extend(action.clone().map(|action| (index, action)));
-            look.known.insert(index, Preview { stage: index, state: outlook, action });
+            let frozen = stage.conduct.frozen.and_then(|_| {
+                let made = Made::of(action.as_deref()?)?;
+                Some(resolved.facts.changes_since(&made.facts))
+            });
+            look.known.insert(index, Preview { stage: index, state: outlook, action, frozen });
         }
         Ok(wanted)
     }

@@ -14,6 +14,12 @@ const MIB: u64 = 1 << 20;
 
 /// Why the stage cannot run here, if it cannot.
 pub(crate) fn unmet(session: &Session, stage: &Stage) -> Option<String> {
+    if let Some(result) = stage.conduct.frozen {
+        return Some(format!(
+            "it is frozen to the result {result}, which is not here: fetch it with `gradus cache pull`, or thaw the \
+             stage with `gradus freeze --thaw`"
+        ));
+    }
     let resources = &stage.conduct.resources;
     let devices = &session.devices;
     if let Some(nodes) = resources.nodes.filter(|nodes| *nodes > 1) {

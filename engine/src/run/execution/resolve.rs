@@ -90,10 +90,11 @@ pub(crate) fn gather(
         known.tools.insert(name.clone(), found.map(|path| hash(&path)).transpose()?);
     }
     let table = Table::of(stage, &known);
-    let fingerprint = table.fingerprint();
+    let fingerprint = stage.conduct.frozen.unwrap_or_else(|| table.fingerprint());
     let line = stage.kind.length.as_ref().map(|length| table.line(length));
     let seed = seed_of(stage);
     let extends = session.settings.checkpoint.keep_last && stage.extends();
+    let extends = extends && stage.conduct.frozen.is_none();
     let work = line.filter(|_| extends).unwrap_or(fingerprint);
     Ok(Some(Resolved { facts: Facts { table, origins }, fingerprint, seed, work, known, stats }))
 }
@@ -117,6 +118,9 @@ pub(crate) fn why(
 ) -> Result<Why, CacheError> {
     let goes_on_from = if anew { None } else { goes_on_from(session, stage, resolved) };
     let because = |cause, reasons| Ok(Why { cause, reasons, goes_on_from });
+    if stage.conduct.frozen.is_some() {
+        return because(Cause::ResultGone, Vec::new());
+    }
     if stage.conduct.always {
         return because(Cause::Always, Vec::new());
     }
@@ -160,7 +164,8 @@ impl Session {
 
     /// Whether this stage runs although it may be cached: it is forced, or says `cache: false`.
     pub(crate) fn runs_anyway(&self, stage: &Stage) -> bool {
-        (stage.conduct.always && !self.settings.looks_back) || self.forces(stage)
+        stage.conduct.frozen.is_none()
+            && ((stage.conduct.always && !self.settings.looks_back) || self.forces(stage))
     }
 
     /// Whether this stage is to begin with nothing of what it did before. One that says `cache: false`
