@@ -35,25 +35,26 @@ pub(crate) struct Show {
     /// Stages, with their outputs and where they lie; all variants of a matrix by its name, as a table
     #[arg(value_name = "STAGE")]
     stages: Vec<String>,
-    /// Draw the stages' curve of this metric over their steps
-    #[arg(long = "plot", value_name = "METRIC", requires = "stages")]
-    metric: Option<String>,
+    /// Draw the stages' curves of these metrics over their steps
+    #[arg(long = "plot", value_name = "METRIC", requires = "stages", value_delimiter = ',')]
+    metrics: Vec<String>,
     /// Write the drawing to an SVG file
-    #[arg(long, value_name = "FILE", requires = "metric")]
+    #[arg(long, value_name = "FILE", requires = "metrics")]
     svg: Option<PathBuf>,
     /// Write the drawing to a PNG file
-    #[arg(long, value_name = "FILE", requires = "metric")]
+    #[arg(long, value_name = "FILE", requires = "metrics")]
     png: Option<PathBuf>,
-    /// A run's id or the beginning of it (see `gradus runs`), or `last~1` and so on
-    #[arg(long, value_name = "RUN")]
-    run: Option<String>,
+    /// A run's id or the beginning of it (see `gradus runs`), or `last~1` and so on (of stages also several, with
+    /// `--run` before each)
+    #[arg(long = "run", value_name = "RUN")]
+    runs: Vec<String>,
     #[command(flatten)]
     place: PlaceArgs,
 }
 
 impl Show {
     pub(crate) fn is_table(&self) -> bool {
-        !self.stages.is_empty() && self.metric.is_none()
+        !self.stages.is_empty() && self.metrics.is_empty()
     }
 
     pub(crate) fn exec(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
@@ -67,48 +68,88 @@ impl Show {
                 format!("gradus run {}", file.display()),
             ));
         }
-        let wanted = self.run.as_deref().unwrap_or("last");
-        let record = History::find(&runs, wanted).map_err(|why| {
-            Failure::refused(why, format!("`gradus runs {}` lists the runs", file.display()))
-        })?;
+        let find = |wanted: &str| {
+            History::find(&runs, wanted).map_err(|why| {
+                let help = format!("`gradus runs {}` lists the runs", file.display());
+                Failure::refused(why, help)
+            })
+        };
         if self.stages.is_empty() {
-            terminal.record(record);
-            // Copies are of the last run: what an earlier one put out is only listed.
-            if self.run.is_none() {
+            let [.., several] = &self.runs[..] else {
+                // Copies are of the last run: what an earlier one put out is only listed.
+                let record = find("last")?;
+                terminal.record(record);
                 let outputs = final_outputs(&session.cache, &plan, record)?;
                 terminal.results(&session.cache, record, &outputs, file);
+                return Ok(ExitCode::SUCCESS);
+            };
+            if self.runs.len() > 1 {
+                let words = "several runs are shown by their stages: name some";
+                return Err(Failure::refused(words, "`gradus diff A B` compares two whole runs"));
             }
+            terminal.record(find(several)?);
             return Ok(ExitCode::SUCCESS);
         }
-        // Without a run's name the newest result of each stage counts, whichever run made it.
-        let among: Vec<&RunRecord> =
-            if self.run.is_some() { vec![record] } else { runs.iter().collect() };
-        let found = stages(&among, &self.stages)?;
-        let is_matrix = found.len() > 1 && found.iter().all(|it| it.1.kind == found[0].1.kind);
-        if terminal.wants_tables() || (self.metric.is_none() && is_matrix && !terminal.is_json()) {
+        let named: Vec<&RunRecord> =
+            self.runs.iter().map(|wanted| find(wanted)).collect::<Result<_, _>>()?;
+        let found = if named.is_empty() {
+            // The newest result of each stage counts, whichever run made it.
+            stages(&runs.iter().collect::<Vec<_>>(), &self.stages)?
+        } else {
+            let mut found = Vec::new();
+            for run in named {
+                found.extend(stages(&[run], &self.stages)?);
+            }
+            found
+        };
+        let of_one = self.runs.len() < 2;
+        let is_matrix =
+            of_one && found.len() > 1 && found.iter().all(|it| it.1.kind == found[0].1.kind);
+        if terminal.wants_tables() || (self.metrics.is_empty() && is_matrix && !terminal.is_json())
+        {
             let stages: Vec<_> = found.iter().map(|(_, stage)| *stage).collect();
             terminal.table(&table_of(&stages));
-            return Ok(ExitCode::SUCCESS);
-        }
-        match &self.metric {
-            None => terminal.stages_of_runs(&found, &session.cache),
-            Some(metric) => {
-                let curves = drawn(&session.cache, &plan, &found, metric)?;
-                let mut of: Vec<&str> = found.iter().map(|(run, _)| run.run.as_str()).collect();
-                of.dedup();
-                let title =
-                    format!("{metric} of {}, run {}", self.stages.join(", "), of.join(", "));
-                let drawing = Drawing { title, metric: metric.clone(), curves };
-                if let Some(path) = &self.svg {
-                    write(path, drawing.figure().svg().map(String::into_bytes))?;
-                }
-                if let Some(path) = &self.png {
-                    write(path, drawing.figure().png())?;
-                }
-                terminal.curves(&drawing, self.svg.as_deref(), self.png.as_deref());
-            }
+        } else if self.metrics.is_empty() {
+            terminal.stages_of_runs(&found, &session.cache);
+        } else {
+            self.draw(&session.cache, &plan, &found, terminal)?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn draw(
+        &self,
+        cache: &Cache,
+        plan: &Plan,
+        found: &[Found<'_>],
+        terminal: &Terminal,
+    ) -> Result<(), Failure> {
+        let mut curves = Vec::new();
+        for metric in &self.metrics {
+            curves.extend(drawn(cache, plan, found, metric)?);
+        }
+        let mut of: Vec<&str> = found.iter().map(|(run, _)| run.run.as_str()).collect();
+        of.dedup();
+        // What is the same of all stands in the title alone.
+        for curve in &mut curves {
+            if self.metrics.len() > 1 {
+                curve.name = format!("{} {}", curve.name, curve.metric);
+            }
+            if self.runs.len() > 1 {
+                curve.name = format!("{} {}", curve.name, curve.run);
+            }
+        }
+        let metric = self.metrics.join(", ");
+        let title = format!("{metric} of {}, run {}", self.stages.join(", "), of.join(", "));
+        let drawing = Drawing { title, metric, curves };
+        if let Some(path) = &self.svg {
+            write(path, drawing.figure().svg().map(String::into_bytes))?;
+        }
+        if let Some(path) = &self.png {
+            write(path, drawing.figure().png())?;
+        }
+        terminal.curves(&drawing, self.svg.as_deref(), self.png.as_deref());
+        Ok(())
     }
 }
 
@@ -168,7 +209,8 @@ fn drawn(
             ports.filter(|(_, it)| *it == "metrics").map(|(port, _)| port.name.as_str()).collect();
         let mut curves = curves(cache, record, stage, &metrics)?;
         if let Some(points) = curves.remove(metric) {
-            drawn.push(Curve { name: stage.stage.clone(), points });
+            let (name, run) = (stage.stage.clone(), record.run.clone());
+            drawn.push(Curve { name, run, metric: metric.to_owned(), points });
         }
         known.extend(curves.into_keys());
     }

@@ -7,10 +7,12 @@ use gradus_plot::{Figure, Look, Point, Series};
 #[derive(Debug, Clone)]
 pub(crate) struct Curve {
     pub(crate) name: String,
+    pub(crate) run: String,
+    pub(crate) metric: String,
     pub(crate) points: Points,
 }
 
-/// Curves of one metric over their steps.
+/// Curves of one metric, or of several, over their steps.
 #[derive(Debug)]
 pub(crate) struct Drawing {
     pub(crate) title: String,

@@ -62,7 +62,7 @@ impl Terminal {
     pub(crate) fn curves(&self, drawing: &Drawing, svg: Option<&Path>, png: Option<&Path>) {
         if self.json {
             let rows = drawing.curves.iter();
-            let rows = rows.map(|it| json!({ "stage": it.name, "points": it.points }));
+            let rows = rows.map(|it| json!({ "stage": it.name, "run": it.run, "metric": it.metric, "points": it.points }));
             let rows: Vec<_> = rows.collect();
             let metric = &drawing.metric;
             return self

@@ -229,7 +229,10 @@ fn a_frozen_stage_keeps_its_result_and_the_plan_says_why_it_would_run() {
     assert!(text.contains("# Behind a comment.\n    frozen: "), "{text}");
     let other = ["--set", "word=two"];
     let plan = project.gradus(&[&["plan", "p.yaml"], &other[..]].concat()).stdout;
-    assert!(plan.contains("frozen; else it would run because of env.W \"one\" → \"two\""), "{plan}");
+    assert!(
+        plan.contains("frozen; else it would run because of env.W \"one\" → \"two\""),
+        "{plan}"
+    );
     assert_eq!(plan.matches("cached").count(), 3, "{plan}");
     assert_eq!(project.events(&other).ran(), [""; 0]);
     assert_eq!(project.events(&["--force"]).ran(), [""; 0]);

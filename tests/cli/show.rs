@@ -140,3 +140,21 @@ fn an_earlier_run_is_shown_by_its_name() {
     assert_eq!(first["stages"].as_array().unwrap().len(), 4);
     assert_snapshot!(project.gradus(&["show", "p.yaml", "--run", "1999"]));
 }
+
+#[test]
+fn several_metrics_and_runs_are_drawn_together() {
+    let project = run();
+    project.gradus(&["run", "p.yaml", "rows", "--force"]);
+    let plot = ["show", "p.yaml", "rows", "--plot", "loss", "--run", "last", "--run", "last~1"];
+    let drawn = project.gradus(&[&plot[..], &["--format", "json"]].concat()).json();
+    let curves = drawn["curves"].as_array().unwrap().clone();
+    assert_eq!(curves.len(), 2);
+    assert_ne!(curves[0]["run"], curves[1]["run"]);
+    assert_eq!(curves[0]["points"], curves[1]["points"]);
+    let text = project.gradus(&plot);
+    assert!(text.stdout.contains(curves[1]["run"].as_str().unwrap()), "{text}");
+    let several = project.gradus(&["show", "p.yaml", "--run", "last", "--run", "last~1"]);
+    assert!(several.code == Some(1) && several.stderr.contains("gradus diff"), "{several}");
+    let unknown = project.gradus(&["show", "p.yaml", "rows", "--plot", "loss,nothing"]);
+    assert!(unknown.stderr.contains("no metric `nothing`"), "{unknown}");
+}
