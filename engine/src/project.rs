@@ -71,6 +71,14 @@ impl Project {
         let own = own
             .canonicalize()
             .map_err(RunError::io(format!("the folder `{}` cannot be opened", own.display())))?;
+        for path in [pipeline, &own].into_iter().chain(cache) {
+            if path.to_str().is_none() {
+                return Err(RunError::Setup(format!(
+                    "the path `{}` is not UTF-8, and records keep paths as text: give it another name, or move it",
+                    path.display()
+                )));
+            }
+        }
         let root = own.ancestors().find(|folder| folder.join(FILE).is_file());
         let here = || Path::new(".").canonicalize().map_err(RunError::io("the current folder"));
         let root = root.map_or_else(here, |root| Ok(root.to_owned()))?;

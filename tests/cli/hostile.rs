@@ -165,3 +165,17 @@ fn text_from_a_program_cannot_steer_the_terminal() {
     let plan = project.gradus(&["plan", "p.yaml"]);
     assert!(!plan.stdout.contains('\u{1b}'), "{:?}", plan.stdout);
 }
+
+#[test]
+fn a_path_that_is_no_text_is_refused_before_anything_runs() {
+    use std::os::unix::ffi::OsStrExt;
+    let project = Project::new(
+        "stages: { s: { kind: exec, outputs: { o: o }, with: { shell: 'echo > o' } } }",
+    );
+    let odd = project.path("").join(std::ffi::OsStr::from_bytes(b"p\xff.yaml"));
+    std::fs::copy(project.path("p.yaml"), &odd).unwrap();
+    let output = project.command(&["run"]).arg(&odd).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not UTF-8"), "{output:?}");
+    assert!(!project.path(".gradus").exists());
+}
