@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use gradus_engine::run::Settings;
+use gradus_engine::run::{Settings, State};
 
 use super::common::{PipelineArgs, PlaceArgs, RemoteArgs};
 use crate::{failure::Failure, terminal::Terminal};
@@ -31,7 +31,15 @@ impl Plan {
         let file = &self.pipeline.pipeline;
         let session = self.place.session_with(file, settings, &self.remote)?;
         terminal.warnings_of(&plan);
-        let (previews, warnings) = session.preview(&plan, &selected)?;
+        let (previews, mut warnings) = session.preview(&plan, &selected)?;
+        for preview in &previews {
+            let stage = &plan.stages[preview.stage];
+            if matches!(preview.state, State::WouldRun(_) | State::Unknown)
+                && let Some(why) = session.unmet(stage)
+            {
+                warnings.push(format!("{}: if it has to run, it will fail: {why}", stage.id));
+            }
+        }
         terminal.warnings(&warnings);
         let estimate = session.estimate(&plan, &previews);
         terminal.previews(&plan, &previews, left_out, estimate.as_ref());

@@ -111,3 +111,21 @@ fn threads_inside_an_operation_are_the_projects_and_part_of_the_class() {
         assert!(ran.code == Some(2) && ran.stderr.contains("gradus.toml"), "{ran}");
     }
 }
+
+#[test]
+fn a_plan_says_what_this_machine_cannot_give() {
+    let project = Project::new(
+        "
+        stages:
+          wide: { kind: exec, resources: { nodes: 2 }, outputs: { o: o }, with: { shell: 'echo > o' } }
+          behind: { kind: exec, inputs: { o: wide }, tools: [no-such-tool], outputs: { o: o }, with: { shell: 'echo > o' } }
+    ",
+    );
+    let plan = project.gradus(&["plan", "p.yaml"]);
+    for words in [
+        "wide: if it has to run, it will fail: it asks for 2 nodes",
+        "behind: if it has to run, it will fail: it needs the program `no-such-tool`",
+    ] {
+        assert!(plan.stderr.contains(words), "{plan}");
+    }
+}

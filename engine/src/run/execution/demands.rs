@@ -12,6 +12,13 @@ use crate::{
 
 const MIB: u64 = 1 << 20;
 
+impl Session {
+    /// Why the stage cannot run here, if it cannot.
+    pub fn unmet(&self, stage: &Stage) -> Option<String> {
+        unmet(self, stage)
+    }
+}
+
 /// Why the stage cannot run here, if it cannot.
 pub(crate) fn unmet(session: &Session, stage: &Stage) -> Option<String> {
     if let Some(result) = stage.conduct.frozen {
