@@ -38,6 +38,7 @@ impl Init {
         let mut made = Vec::new();
         for (name, text) in FILES {
             let path = self.folder.join(name);
+            let path = path.strip_prefix(".").map_or(path.clone(), Path::to_owned);
             let written = OpenOptions::new().write(true).create_new(true).open(&path);
             match written.and_then(|mut file| file.write_all(text.as_bytes())) {
                 Ok(()) => made.push((path, true)),
