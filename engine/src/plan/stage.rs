@@ -51,7 +51,7 @@ pub struct Wire {
 /// Where an artifact comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
-    /// Index into [`Plan::stages`], and the output's name.
+    /// Index into `Plan::stages`, and the output's name.
     Stage(usize, String),
     File(PathBuf),
 }
