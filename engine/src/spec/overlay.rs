@@ -122,6 +122,16 @@ fn set(
             None => return unknown(path, part, &known, key_at, sources, mistakes),
         }
     }
+    if let (Data::List(_), Data::Text(text)) = (&target.data, &value.data)
+        && text.contains(',')
+    {
+        let problem = Problem::WrongType {
+            what: format!("`{path}`"),
+            expected: format!("a list: `--set '{path}=[{text}]'`"),
+            found: "text".to_owned(),
+        };
+        return mistakes.add(sources, value.at, problem);
+    }
     *target = value;
 }
 

@@ -103,3 +103,17 @@ fn who_reads_what_is_empty_hears_it_before_anything_runs() {
         assert_eq!(ran.code, Some(0), "{ran}");
     }
 }
+
+#[test]
+fn a_list_on_the_command_line_is_shown_as_it_is_written() {
+    let project = Project::new(
+        "
+        params: { betas: [0.1, 0.2] }
+        stages:
+          rows: { kind: data.synthetic, matrix: { noise: '${params.betas}' }, with: { task: reviews, label_noise: '${matrix.noise}' } }
+    ",
+    );
+    let ran = project.gradus(&["check", "p.yaml", "--set", "betas=0.3,0.4"]);
+    assert_snapshot!(told(&ran), @"× `betas` must be a list: `--set 'betas=[0.3,0.4]'`, and this is text");
+    assert_eq!(project.gradus(&["check", "p.yaml", "--set", "betas=[0.3,0.4]"]).code, Some(0));
+}
