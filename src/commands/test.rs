@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use gradus_engine::{event::Outcome, run::check_snapshots};
+use gradus_engine::{
+    event::Outcome,
+    run::{check_snapshots, orphans},
+};
 
 use super::{
     common::{ParameterArgs, PipelineArgs, PlaceArgs, RemoteArgs},
@@ -69,6 +72,14 @@ impl Test {
                 }
                 let file = &words.pipeline.pipeline;
                 let checked = check_snapshots(&session.cache, plan, &record, file, self.accept)?;
+                let alone = orphans(file, &checked);
+                let alone = alone.iter().map(|path| {
+                    let path = path.display();
+                    format!(
+                        "{path} was compared with nothing: delete it, if its stage is gone for good"
+                    )
+                });
+                terminal.warnings(&alone.collect::<Vec<_>>());
                 let agrees = terminal.tested(file, &checked);
                 code = if agrees { code } else { 1 };
             }

@@ -135,3 +135,16 @@ fn insta_reads_the_snapshots_as_its_own() {
         assert_snapshot!("p__rows.metrics", "score = 0.5");
     });
 }
+
+#[test]
+fn snapshots_that_nothing_is_compared_with_are_named() {
+    let project = accepted();
+    let silent = project.gradus(&["test", "p.yaml"]);
+    assert!(!silent.stderr.contains("was compared with nothing"), "{silent}");
+    project.write("snapshots/p__gone.metrics.snap", "");
+    project.write("snapshots/other__x.metrics.snap", "");
+    let ran = project.gradus(&["test", "p.yaml"]);
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(ran.stderr.matches("was compared with nothing").count(), 1, "{ran}");
+    assert!(ran.stderr.contains("p__gone.metrics.snap"), "{ran}");
+}

@@ -21,7 +21,7 @@ pub use answers::{
     outputs::{FinalOutput, final_outputs},
     preview::{Preview, State},
     share::{Moved, push_all},
-    snapshot::{Checked, NumberOff, Verdict, check as check_snapshots},
+    snapshot::{Checked, NumberOff, Verdict, check as check_snapshots, orphans},
     suspects::verify,
     sweep::{is_pinned, pin, sweep},
     table::{Cell, Picked, Table, table, table_of},

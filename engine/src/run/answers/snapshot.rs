@@ -101,6 +101,21 @@ pub fn check(
     Ok(checked)
 }
 
+/// Snapshots of `pipeline` that nothing was compared with: of stages that are gone, or left out this time.
+pub fn orphans(pipeline: &Path, checked: &[Checked]) -> Vec<PathBuf> {
+    let folder = pipeline.parent().unwrap_or(Path::new("")).join("snapshots");
+    let stem = pipeline.file_stem().unwrap_or_default().to_string_lossy();
+    let is_own = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let own = name.strip_prefix(&*stem).is_some_and(|rest| rest.starts_with("__"));
+        own && name.ends_with(".snap") && !checked.iter().any(|it| it.file == *path)
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries.map(|entry| entry.path()).filter(is_own).collect();
+    found.sort();
+    found
+}
+
 /// A JSON text is a YAML text too.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
