@@ -123,7 +123,6 @@ def seconds_per_step(heard, stage):
 def speed(folder):
     cache = folder / "speed"
     run("speed.yaml", cache, "cpu", "init")
-    parameters = None
     for stage in ["pretrain", "sft", "dpo", "reward_model", "generation"]:
         memory = Memory()
         heard, code = run("speed.yaml", cache, DEVICE, stage)
@@ -131,7 +130,6 @@ def speed(folder):
         if code:
             check(f"speed of {stage}", False, f"ended with {code}")
             continue
-        parameters = parameters or metrics(heard, "init", None).get("parameters")
         told = metrics(heard, stage, None)
         took = next(e["seconds"] for e in heard[stage] if e["event"] == "finished")
         each = seconds_per_step(heard, stage)

@@ -1,6 +1,6 @@
 //! `gradus freeze`.
 
-use std::{collections::BTreeMap, fs, process::ExitCode};
+use std::{collections::BTreeMap, fs, path::Path, process::ExitCode};
 
 use clap::Args;
 use gradus_engine::{
@@ -60,7 +60,7 @@ impl Freeze {
         };
         let text = text.ok_or_else(by_hand)?;
         let write = |text: &str| {
-            fs::write(file, text).map_err(|error| {
+            replace(file, text).map_err(|error| {
                 RunError::Setup(format!("`{}` cannot be written: {error}", file.display()))
             })
         };
@@ -118,7 +118,17 @@ impl Freeze {
     }
 }
 
-fn read(file: &std::path::Path) -> Result<Pipeline, Failure> {
+/// Puts `text` in the place of what the file holds: all of it or, whatever happens, nothing.
+fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    let real = file.canonicalize()?;
+    let mut aside = real.as_os_str().to_owned();
+    aside.push(".new");
+    fs::write(&aside, text)?;
+    fs::set_permissions(&aside, fs::metadata(&real)?.permissions())?;
+    fs::rename(aside, real)
+}
+
+fn read(file: &Path) -> Result<Pipeline, Failure> {
     let mut mistakes = Mistakes::default();
     match spec::load(file, &Overrides::default(), &mut mistakes) {
         Some(pipeline) => Ok(pipeline),

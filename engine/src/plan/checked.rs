@@ -73,9 +73,7 @@ impl Plan {
         }
         mistakes.or((0..self.stages.len()).filter(|i| wanted[*i]).collect())
     }
-}
 
-impl Plan {
     /// What the pipeline is for, as (stage, position of the output): outputs that no stage reads, and
     /// models that no other model is made from.
     pub fn final_outputs(&self) -> Vec<(usize, usize)> {

@@ -242,8 +242,7 @@ fn check_files(
 ) {
     let words = filled.as_list();
     // What stands behind `sh -c TEXT` is for the text to read as it likes.
-    let is_script =
-        |it: &Node| it.as_text().is_some_and(|it| it.starts_with('-') && it.ends_with('c'));
+    let is_script = |it: &Node| it.as_text().is_some_and(is_short_c);
     let count = words.iter().skip(1).position(is_script).map_or(words.len(), |at| at + 1);
     let mut told = Vec::new();
     for (at, word) in words.iter().take(count).enumerate() {
@@ -271,6 +270,11 @@ fn check_files(
         );
         mistakes.add(&pipeline.sources, place, Problem::Exec(words));
     }
+}
+
+/// `-c`, or `-lc` and so on, with which a shell is given its script.
+fn is_short_c(word: &str) -> bool {
+    word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')
 }
 
 /// The stage's `env` and that in its `with`, which are one.
