@@ -27,6 +27,7 @@ mod programs;
 mod remote;
 mod resources;
 mod results;
+mod rounds;
 mod run;
 mod runs;
 mod schema;

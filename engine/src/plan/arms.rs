@@ -1,14 +1,15 @@
-//! The points at which the stages of a file stand: a matrix on an include has all of them once per point.
+//! The points at which the stages of a file stand: a matrix on an include has all of them once per point, and
+//! `rounds` once per round.
 
 use std::sync::Arc;
 
-use super::matrix::{Matrix, Point};
+use super::{matrix::Matrix, rounds};
 use crate::spec::{Arm, Mistakes, Pipeline, Problem, Scope, interpolate};
 
 /// Points of all includes on the way to a file.
 const MOST: usize = 10_000;
 
-/// A point of every include on the way from the pipeline's own file, outermost first; only of those with a matrix.
+/// A point of every include on the way from the pipeline's own file, outermost first; only of those with a matrix or rounds.
 pub(super) type Arms = Arc<[Arm]>;
 
 /// For every file, where its stages stand.
@@ -19,7 +20,7 @@ pub(super) fn arms(pipeline: &Pipeline, mistakes: &mut Mistakes) -> Vec<Vec<Arms
         let parent = pipeline.sources.get(module.at).module;
         let around =
             all.get(parent).filter(|_| index > 0).cloned().unwrap_or_else(|| vec![[].into()]);
-        let own = if module.matrix.is_empty() {
+        let own = if module.matrix.is_empty() && module.rounds.is_none() {
             around
         } else {
             let mut multiplier = Multiplier { pipeline, mistakes, index, parent };
@@ -62,7 +63,8 @@ impl Multiplier<'_> {
                 ..Scope::default()
             };
             let matrix = Matrix { of: name, axes: &module.matrix, at: module.at };
-            for Point { values, .. } in matrix.points(&scope, self.pipeline, self.mistakes) {
+            let points = matrix.points(&scope, self.pipeline, self.mistakes);
+            for values in rounds::unrolled(points, module, &scope, self.pipeline, self.mistakes) {
                 if !self.is_new(&values, above) {
                     return arms;
                 }

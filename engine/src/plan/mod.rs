@@ -22,6 +22,7 @@ mod matrix;
 mod params;
 mod rehearsal;
 mod resources;
+mod rounds;
 mod rules;
 mod schema;
 mod secrets;

@@ -64,11 +64,18 @@ fn include() -> Value {
     every["description"] = json!(
         "For each axis a list of values; all stages of the file are there once for every combination."
     );
+    let rounds = or_filled(
+        json!({ "type": "integer", "minimum": 1, "description": "All stages of the file once per round; `previous/sft` in it is that of the round before." }),
+    );
+    let first = json!({ "type": "object", "description": "What stands for `previous/…` in the first round: by the stage's name, a stage of this file, a file, or a list of these." });
     let full = json!({
         "type": "object",
         "additionalProperties": false,
         "required": ["path"],
-        "properties": { "path": file, "params": params, "seed": seed, "matrix": every },
+        "dependentRequired": { "first": ["rounds"] },
+        "properties": {
+            "path": file, "params": params, "seed": seed, "matrix": every, "rounds": rounds, "first": first,
+        },
     });
     json!({
         "type": "object",

@@ -8,10 +8,14 @@ use super::{
     axes::{self, Axis},
     files,
     instance::Instance,
+    rounds::{self, Before},
     stage::{From, Stage, Wire},
     when::LeftOut,
 };
-use crate::spec::{At, Data, Mistakes, Node, Pipeline, Problem, Reference, interpolate, nearest};
+use crate::spec::{
+    Arm, At, Data, Mistakes, Node, PREVIOUS, Pipeline, Problem, Reference, Scope, interpolate,
+    nearest,
+};
 
 /// Fills in the inputs of every stage.
 pub(super) fn join(
@@ -28,6 +32,7 @@ pub(super) fn join(
     for (index, stage) in stages.iter().enumerate() {
         by_spec.entry(stage.spec.clone()).or_default().push(index);
     }
+    rounds::check(pipeline, mistakes);
     for index in 0..stages.len() {
         let Some(instance) = by_id.get(stages[index].id.as_str()) else { continue };
         let stage = &instance.spec.name;
@@ -38,6 +43,7 @@ pub(super) fn join(
             mistakes,
             stage,
             axes: &instance.axes,
+            arms: &instance.arms,
             names: &names,
             by_spec: &by_spec,
         };
@@ -54,6 +60,7 @@ struct Joiner<'a> {
     stage: &'a str,
     /// Where it stands: what it reads stands there, too, as far as they came by the same includes.
     axes: &'a [Axis],
+    arms: &'a [Arm],
     /// All names under `stages`.
     names: &'a HashSet<&'a str>,
     /// The instances of each of them.
@@ -158,17 +165,84 @@ impl Joiner<'_> {
         if let Some((wanted, because)) = gone {
             let input = format!("{}.{}", self.stage, port.name);
             self.add(at, Problem::LeftOut { input, wanted, because });
+            return;
+        }
+        let empty = items.iter().find_map(|it| {
+            let wanted = rounds::behind(it.as_text()?, it.at, self.pipeline)?;
+            let before = rounds::before(wanted, it.at, (self.arms, self.axes), self.pipeline);
+            let is_known = self.names.contains(Reference::parse(&self.full(wanted, it.at))?.stage);
+            (is_known && matches!(before, Before::First(_))).then_some(wanted)
+        });
+        if let Some(wanted) = empty {
+            self.add(at, rounds::nothing_first(wanted));
+        }
+    }
+
+    /// What of the round before, or of what stands for it in the first, goes into the port.
+    fn previous(&mut self, wanted: &str, port: &str, at: At) -> Vec<From> {
+        let prefix = self.prefix(at).to_owned();
+        let full = format!("{prefix}{wanted}");
+        let known = Reference::parse(&full).filter(|it| self.names.contains(it.stage));
+        let Some(reference) = known else {
+            let names = self.pipeline.names.iter().filter_map(|it| it.strip_prefix(&prefix));
+            let near = nearest(wanted.split(['.', '[']).next().unwrap_or(wanted), names);
+            let problem = Problem::UnknownStage {
+                stage: self.stage.to_owned(),
+                wanted: format!("{PREVIOUS}/{wanted}"),
+                nearest: near.map(|near| format!("{PREVIOUS}/{near}")),
+            };
+            self.add(at, problem);
+            return Vec::new();
+        };
+        match rounds::before(wanted, at, (self.arms, self.axes), self.pipeline) {
+            Before::Round(axes) => self.outputs(&reference, wanted, port, at, &axes),
+            Before::First(value) => {
+                let scope = Scope {
+                    modules: &self.pipeline.modules,
+                    budget: Some(&self.pipeline.budget),
+                    arms: self.arms,
+                    ..Scope::default()
+                };
+                let filled = interpolate(value, &scope, &self.pipeline.sources, self.mistakes);
+                let Some(filled) = filled else { return Vec::new() };
+                let items = match filled.data {
+                    Data::Null => Vec::new(),
+                    Data::List(items) => items,
+                    _ => vec![filled],
+                };
+                let mut froms = Vec::new();
+                for item in items {
+                    if let Some(text) = item.as_text() {
+                        froms.extend(self.sources(text, port, item.at));
+                    } else {
+                        let problem = Problem::WrongType {
+                            what: format!("what stands for `{PREVIOUS}/{wanted}`"),
+                            expected: "the name of a stage or a file".to_owned(),
+                            found: item.sort().to_owned(),
+                        };
+                        self.add(item.at, problem);
+                    }
+                }
+                froms
+            }
+            Before::Nowhere => {
+                self.add(at, rounds::nothing_first(wanted));
+                Vec::new()
+            }
         }
     }
 
     fn sources(&mut self, text: &str, port: &str, at: At) -> Vec<From> {
+        if let Some(wanted) = rounds::behind(text, at, self.pipeline) {
+            return self.previous(wanted, port, at);
+        }
         let full = self.full(text, at);
         let prefix = &full[..full.len() - text.len()];
         let reference = Reference::parse(&full);
         let known = reference.filter(|it| self.names.contains(it.stage));
         // `sft.out/file` is no output of `sft`.
         if let Some(reference) = known.filter(|it| !it.output.is_some_and(|it| it.contains('/'))) {
-            return self.outputs(&reference, text, port, at);
+            return self.outputs(&reference, text, port, at, self.axes);
         }
         let modules = &self.pipeline.modules;
         let module = modules.iter().filter(|it| it.prefix.len() > prefix.len());
@@ -180,6 +254,10 @@ impl Joiner<'_> {
         }
         let source = self.pipeline.sources.get(at);
         let is_path = text.contains('/') && module.is_none();
+        if is_path && text.starts_with("previous/") && !source.base.join(text).exists() {
+            self.add(at, rounds::no_rounds(text));
+            return Vec::new();
+        }
         if is_path || source.trusted || source.base.join(text).exists() {
             let file = files::resolve(text, at, self.pipeline, self.mistakes);
             return file.map(From::File).into_iter().collect();
@@ -223,10 +301,18 @@ impl Joiner<'_> {
         nearest(output, outputs).is_some()
     }
 
-    /// The outputs that a reference to a known stage means.
-    fn outputs(&mut self, reference: &Reference<'_>, text: &str, port: &str, at: At) -> Vec<From> {
+    /// The outputs that a reference to a known stage means,
+    /// where a stage stands at `axes`.
+    fn outputs(
+        &mut self,
+        reference: &Reference<'_>,
+        text: &str,
+        port: &str,
+        at: At,
+        axes: &[Axis],
+    ) -> Vec<From> {
         let prefix = self.prefix(at);
-        let shared: Vec<&Axis> = self.axes.iter().filter(|axis| axis.is_above(prefix)).collect();
+        let shared: Vec<&Axis> = axes.iter().filter(|axis| axis.is_above(prefix)).collect();
         // Those of the same points, each with its name as it is in this file.
         let of_spec: Vec<(usize, String)> = self
             .by_spec
@@ -235,7 +321,7 @@ impl Joiner<'_> {
             .flatten()
             .map(|index| (*index, &self.stages[*index]))
             .filter(|(_, stage)| shared.iter().all(|axis| stage.axes.contains(axis)))
-            .map(|(index, stage)| (index, stage.called_below(prefix, self.axes)))
+            .map(|(index, stage)| (index, stage.called_below(prefix, axes)))
             .collect();
         let own = &reference.stage[prefix.len()..];
         let wanted =

@@ -19,6 +19,9 @@ use super::{
 
 const PIPELINE_KEYS: &[&str] =
     &["name", "description", "seed", "include", "params", "env", "templates", "stages", "snapshot"];
+const INCLUDE_KEYS: &[&str] = &["path", "params", "seed", "matrix", "rounds", "first"];
+/// What stands before the names of the round before.
+pub(crate) const PREVIOUS: &str = "previous";
 const MOST_INCLUDES: usize = 100;
 /// Files that include each other, one in the other.
 const DEEPEST: usize = 8;
@@ -28,7 +31,7 @@ const MOST_BYTES: usize = 4 << 20;
 impl Reader<'_> {
     /// Reads a whole file, those that it includes before itself.
     pub(super) fn file(&mut self, root: &Node, place: &str, prefix: &str, given: Given) {
-        let Given { params: given, seed, matrix, at } = given;
+        let Given { params: given, seed, matrix, rounds, first, at } = given;
         self.keys(root, place, PIPELINE_KEYS);
         let own = self.modules.len();
         let empty = Node { data: Data::Map(Vec::new()), at: root.at };
@@ -46,6 +49,8 @@ impl Reader<'_> {
             given,
             seed,
             matrix,
+            rounds,
+            first,
             at,
         });
         for entry in self.entries(root.get("include"), "`include`") {
@@ -78,13 +83,22 @@ impl Reader<'_> {
             self.add(entry.at, Problem::BadName { what: format!("`{}`", entry.key) });
             return None;
         }
+        if entry.key == PREVIOUS {
+            let words = "`previous` is what a file that goes round calls the round before: choose another name";
+            self.add(entry.at, Problem::Rounds(words.to_owned()));
+        }
         let (path, given) = match &entry.value.data {
             Data::Map(_) => {
-                self.keys(&entry.value, &place, &["path", "params", "seed", "matrix"]);
+                self.keys(&entry.value, &place, INCLUDE_KEYS);
                 let params = self.entries(entry.value.get("params"), "`params`");
                 let matrix = self.entries(entry.value.get("matrix"), "`matrix`");
                 let seed = entry.value.get("seed").cloned();
-                let given = Given { params, seed, matrix, at: entry.at };
+                let rounds = entry.value.get("rounds").cloned();
+                let first = self.entries(entry.value.get("first"), "`first`");
+                if let Some(entry) = first.first().filter(|_| rounds.is_none()) {
+                    self.add(entry.at, Problem::MissingKey { place: place.clone(), key: "rounds" });
+                }
+                let given = Given { params, seed, matrix, rounds, first, at: entry.at };
                 if entry.value.get("path").is_none() {
                     self.add(entry.at, Problem::MissingKey { place, key: "path" });
                     return None;

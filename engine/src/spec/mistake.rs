@@ -59,6 +59,8 @@ pub enum Problem {
     DuplicateVariant(String),
     #[error("{0}")]
     Matrix(String),
+    #[error("{0}")]
+    Rounds(String),
     #[error("the matrix makes more than {most} variants")]
     TooManyVariants { most: usize },
     #[error("`{port}` takes {accepts}, and `{from}` is {found}")]
@@ -130,6 +132,7 @@ impl Problem {
             Self::NoOutputs(_) => "wiring::no_outputs",
             Self::DuplicateVariant(_) => "stage::duplicate_variant",
             Self::Matrix(_) => "stage::matrix",
+            Self::Rounds(_) => "include::rounds",
             Self::TooManyVariants { .. } => "stage::too_many_variants",
             Self::PortType { .. } => "wiring::port_type",
             Self::FanIn { .. } => "wiring::fan_in",
@@ -158,6 +161,7 @@ impl Problem {
             | Self::Limit { .. }
             | Self::Exec(_)
             | Self::Matrix(_)
+            | Self::Rounds(_)
             | Self::Secret(_) => "here",
             Self::Unused { .. } => "not used",
             Self::DuplicateKey(_) => "the second one",
@@ -223,6 +227,9 @@ impl Problem {
             }
             Self::MissingKey { key: "template", .. } => {
                 Some("`args` are what a template is given: `template: NAME`".to_owned())
+            }
+            Self::MissingKey { key: "rounds", .. } => {
+                Some("`rounds: N` says how often; `first` is for the first of them".to_owned())
             }
             Self::MissingKey { key: "path", .. } => {
                 Some("`include: { NAME: { path: FILE } }`, or `NAME: FILE`".to_owned())

@@ -26,6 +26,7 @@ mod text;
 mod unused;
 
 pub use budget::{Budget, Over};
+pub(crate) use include::PREVIOUS;
 pub use interpolate::{Arm, Scope, interpolate};
 pub use measure::time;
 pub(crate) use measure::{duration, size};

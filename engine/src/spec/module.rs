@@ -26,6 +26,10 @@ pub struct Module {
     pub seed: Option<Node>,
     /// The axes whose every point has all its stages once.
     pub matrix: Vec<Entry>,
+    /// How often all its stages stand one behind the other, if it goes round.
+    pub rounds: Option<Node>,
+    /// What stands for `previous/…` in the first round.
+    pub first: Vec<Entry>,
     /// Where it is included.
     pub at: At,
 }
@@ -36,6 +40,8 @@ pub(super) struct Given {
     pub(super) params: Vec<Entry>,
     pub(super) seed: Option<Node>,
     pub(super) matrix: Vec<Entry>,
+    pub(super) rounds: Option<Node>,
+    pub(super) first: Vec<Entry>,
     pub(super) at: At,
 }
 
@@ -51,6 +57,8 @@ impl Default for Module {
             given: Vec::new(),
             seed: None,
             matrix: Vec::new(),
+            rounds: None,
+            first: Vec::new(),
             at: At::default(),
         }
     }
