@@ -342,3 +342,37 @@ fn a_parameter_of_an_included_file_is_set_behind_the_name_of_the_include() {
     assert!(ran.stderr.contains("`params` has no key `lib.deep.wrod`"), "{ran}");
     assert!(ran.stderr.contains("did you mean `lib.deep.word`?"), "{ran}");
 }
+
+#[test]
+fn a_template_may_build_on_another() {
+    let project = Project::new(
+        "
+        include: { common: common.yaml }
+        templates:
+          last: { template: middle, required: [word], with: { env: { MORE: more } } }
+          middle: { template: common/said, args: { mark: '?' , word: given }, inputs: { rows: rows.txt } }
+        stages:
+          one: { template: last, args: { word: first } }
+          two: { template: middle, args: { mark: '-' }, with: { env: { MARK: '+${args.mark}' } } }
+    ",
+    );
+    project.write("rows.txt", "rows\n");
+    project.write(
+        "common.yaml",
+        "
+templates:
+  said:
+    kind: exec
+    required: [word]
+    args: { mark: '!' }
+    outputs: { text: text }
+    with: { shell: 'echo $WORD$MARK$MORE > text; cat inputs/rows >> text', env: { WORD: '${args.word}', MARK: '${args.mark}' } }
+",
+    );
+    let ran = project.gradus(&["run", "p.yaml"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    for (stage, text) in [("one", "first?more\nrows\n"), ("two", "given+-\nrows\n")] {
+        project.gradus(&["export", "p.yaml", stage, stage]);
+        assert_eq!(project.read(&format!("{stage}/text")), text);
+    }
+}

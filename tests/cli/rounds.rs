@@ -45,30 +45,6 @@ fn a_round_goes_on_from_the_one_before_and_one_more_costs_one_more() {
 }
 
 #[test]
-fn rounds_that_cannot_be_are_shown_where_they_are() {
-    let project = Project::new(
-        "
-        include:
-          none: { path: round.yaml, rounds: 2 }
-          word: { path: round.yaml, rounds: many, first: { grow: start } }
-          zero: { path: round.yaml, rounds: 0, first: { grow: start } }
-          once: { path: round.yaml, first: { grow: start } }
-          axis: { path: round.yaml, matrix: { round: [1, 2] }, rounds: 2, first: { grow: start } }
-          name: { path: round.yaml, rounds: 2, first: { gorw: start, grow: strat, fixed: 3 } }
-          nil: { path: round.yaml, rounds: 2, first: { grow: } }
-          output: { path: round.yaml, rounds: 2, first: { grow: start.less } }
-          previous: { path: round.yaml, rounds: 2, first: { grow: start } }
-        stages:
-          start: { kind: exec, outputs: { text: text }, with: { shell: 'echo start > text' } }
-          late: { kind: exec, inputs: { a: 'output/grow[round=3]' }, with: { shell: 'true' } }
-    ",
-    );
-    let round = ROUND.replace("fixed: fixed", "fixed: fixed, other: previous/grwo");
-    project.write("round.yaml", &round);
-    assert_snapshot!(project.gradus(&["check", "p.yaml"]));
-}
-
-#[test]
 fn what_all_rounds_made_so_far_goes_from_one_to_the_next() {
     let all = "
 stages:

@@ -23,7 +23,8 @@ pub fn schema(catalog: &Catalog) -> Value {
         "type": "array", "items": name(),
         "description": "Arguments that a stage must give.",
     });
-    template["required"] = json!(["kind"]);
+    template["properties"]["template"] = json!({ "type": "string", "description": "A template that this one builds on, in place of `kind`." });
+    template["oneOf"] = json!([{ "required": ["kind"] }, { "required": ["template"] }]);
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Gradus pipeline",

@@ -60,9 +60,8 @@ impl Reader<'_> {
                 self.modules.push(Module { prefix, sound: false, ..Module::default() });
             }
         }
-        for entry in self.entries(root.get("templates"), "`templates`") {
-            self.template(&entry, prefix);
-        }
+        let templates = self.entries(root.get("templates"), "`templates`");
+        self.templates_of(templates, prefix);
         let stages = self.entries(root.get("stages"), "`stages`");
         self.names.extend(stages.iter().map(|entry| format!("{prefix}{}", entry.key)));
         for entry in &stages {

@@ -84,7 +84,9 @@ pub enum Problem {
     IncludeCycle(String),
     #[error("there is no template `{name}`")]
     UnknownTemplate { name: String, nearest: Option<String>, known: String },
-    #[error("stage `{0}` has both a `kind` and a `template`")]
+    #[error("these templates build on each other in a circle: {0}")]
+    TemplateCycle(String),
+    #[error("{0} has both a `kind` and a `template`")]
     KindAndTemplate(String),
     #[error("`{path}` cannot be read: {why}")]
     Unreadable { path: String, why: String },
@@ -141,6 +143,7 @@ impl Problem {
             Self::MissingFile { .. } => "file::missing",
             Self::IncludeCycle(_) => "include::cycle",
             Self::UnknownTemplate { .. } => "template::unknown",
+            Self::TemplateCycle(_) => "template::cycle",
             Self::KindAndTemplate(_) => "template::kind",
             Self::Unreadable { .. } => "file::unreadable",
             Self::OutsideFolder(_) => "file::outside",
@@ -186,7 +189,9 @@ impl Problem {
             Self::DuplicateVariant(_) => "for this stage",
             Self::TooManyVariants { .. } => "with these values",
             Self::FanIn { .. } => "several come in here",
-            Self::Cycle(_) | Self::IncludeCycle(_) => "this closes the circle",
+            Self::Cycle(_) | Self::IncludeCycle(_) | Self::TemplateCycle(_) => {
+                "this closes the circle"
+            }
             Self::UnknownTemplate { .. } => "not a template",
             Self::KindAndTemplate(_) => "beside a template",
             Self::Interpolation { .. } => "cannot be filled in",

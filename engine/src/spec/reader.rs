@@ -42,6 +42,8 @@ pub(super) struct Template {
     pub(super) name: String,
     pub(super) at: At,
     pub(super) used: bool,
+    /// Whether all that it builds on could be read.
+    pub(super) sound: bool,
     pub(super) body: Node,
     /// Arguments with their defaults.
     pub(super) defaults: Vec<Entry>,

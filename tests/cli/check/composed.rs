@@ -163,3 +163,57 @@ fn templates_that_multiply_are_refused_at_once() {
     assert!(began.elapsed().as_secs() < 10);
     assert_snapshot!(ran);
 }
+
+#[test]
+fn templates_that_build_on_nothing_are_shown() {
+    let project = Project::new(
+        "
+        templates:
+          leaf: { template: one, with: { a: 1 } }
+          one: { template: two }
+          two: { template: three }
+          three: { template: one }
+          lost: { template: nowhere }
+          both: { template: fine, kind: exec }
+          fine: { kind: exec, required: [a], with: { shell: 'echo ${args.a}' } }
+        stages:
+          a: { template: leaf }
+          b: { template: lost }
+          c: { template: both }
+    ",
+    );
+    assert_snapshot!(project.gradus(&["check", "p.yaml"]));
+}
+
+#[test]
+fn rounds_that_cannot_be_are_shown_where_they_are() {
+    let round = "
+stages:
+  fixed: { kind: exec, outputs: { text: text }, with: { shell: 'echo fixed > text' } }
+  grow:
+    kind: exec
+    inputs: { before: previous/grow, fixed: fixed }
+    outputs: { text: text }
+    with: { shell: 'cat inputs/* > text' }
+";
+    let project = Project::new(
+        "
+        include:
+          none: { path: round.yaml, rounds: 2 }
+          word: { path: round.yaml, rounds: many, first: { grow: start } }
+          zero: { path: round.yaml, rounds: 0, first: { grow: start } }
+          once: { path: round.yaml, first: { grow: start } }
+          axis: { path: round.yaml, matrix: { round: [1, 2] }, rounds: 2, first: { grow: start } }
+          name: { path: round.yaml, rounds: 2, first: { gorw: start, grow: strat, fixed: 3 } }
+          nil: { path: round.yaml, rounds: 2, first: { grow: } }
+          output: { path: round.yaml, rounds: 2, first: { grow: start.less } }
+          previous: { path: round.yaml, rounds: 2, first: { grow: start } }
+        stages:
+          start: { kind: exec, outputs: { text: text }, with: { shell: 'echo start > text' } }
+          late: { kind: exec, inputs: { a: 'output/grow[round=3]' }, with: { shell: 'true' } }
+    ",
+    );
+    let round = round.replace("fixed: fixed", "fixed: fixed, other: previous/grwo");
+    project.write("round.yaml", &round);
+    assert_snapshot!(project.gradus(&["check", "p.yaml"]));
+}
