@@ -163,6 +163,11 @@ impl Cache {
         self.0.root.join("checkpoints").join(digest::shard(fingerprint))
     }
 
+    /// Where stages keep what they compute row by row; only they make and read it.
+    pub fn ledger(&self) -> PathBuf {
+        self.0.root.join("ledger")
+    }
+
     /// Lets go of the state that a stage kept.
     pub fn drop_checkpoints(&self, fingerprint: &Fingerprint) -> Result<(), CacheError> {
         let folder = self.checkpoints(fingerprint);

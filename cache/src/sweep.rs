@@ -24,9 +24,10 @@ const ABANDONED: Duration = Duration::from_hours(24);
 /// How far a sweep goes.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Results that nobody used for so long go, checkpoints and damaged files too.
+    /// Results that nobody used for so long go; checkpoints, what is kept of rows and damaged files too.
     pub unused_for: Option<Duration>,
-    /// Results go, the longest unused first, until the others take no more; then checkpoints, until both do.
+    /// Results go, the longest unused first, until the others take no more; then checkpoints,
+    /// and what is kept of rows, until all do.
     pub keep_bytes: Option<u64>,
     /// What is younger stays in any case.
     pub grace: Duration,
@@ -41,6 +42,8 @@ pub struct Swept {
     /// What dead processes left half-made.
     pub attempts: Count,
     pub checkpoints: Count,
+    /// What stages computed row by row.
+    pub ledger: Count,
     pub quarantine: Count,
     /// Folders of runs; theirs is not the cache's to judge.
     pub runs: Count,
@@ -69,6 +72,7 @@ impl Swept {
             self.objects,
             self.attempts,
             self.checkpoints,
+            self.ledger,
             self.quarantine,
             self.runs,
         ];
@@ -106,7 +110,8 @@ impl Cache {
         let wanted = sweep.results(roots, &blobs)?;
         sweep.objects(&blobs, &wanted)?;
         sweep.attempts()?;
-        sweep.checkpoints()?;
+        let taken = sweep.checkpoints()?;
+        sweep.ledger(taken)?;
         sweep.quarantine()?;
         if delete {
             self.release_the_dead()?;
@@ -237,8 +242,9 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Lets states go that nobody wrote to for long, or that no room is left for beside the results.
-    fn checkpoints(&mut self) -> Result<(), CacheError> {
+    /// Lets states go that nobody wrote to for long, or that no room is left for beside the results; returns what results
+    /// and states take then.
+    fn checkpoints(&mut self) -> Result<u64, CacheError> {
         let mut states: Vec<_> = sharded(&self.cache.root().join("checkpoints"))?
             .into_iter()
             .filter_map(|(name, path, _)| {
@@ -264,6 +270,25 @@ impl Sweep<'_> {
                 if matches!(claim, Claim::Held(_)) && remove_all(&path)? {
                     self.swept.checkpoints.add(bytes);
                 }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// The same of what stages computed row by row; what results and states take comes first.
+    fn ledger(&mut self, mut taken: u64) -> Result<(), CacheError> {
+        let entries = sharded(&self.cache.root().join("ledger"))?.into_iter();
+        let mut entries: Vec<_> = entries
+            .map(|(_, path, found)| (path, found.len(), found.modified().unwrap_or(self.now)))
+            .collect();
+        entries.sort_by_key(|(.., used)| std::cmp::Reverse(*used));
+        for (path, bytes, used) in entries {
+            let old = self.limits.unused_for.is_some_and(|most| self.age(used) > most);
+            let full = self.limits.keep_bytes.is_some_and(|most| taken + bytes > most);
+            if (old || full) && self.remove(&path)? {
+                self.swept.ledger.add(bytes);
+            } else {
+                taken += bytes;
             }
         }
         Ok(())

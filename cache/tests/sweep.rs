@@ -215,6 +215,25 @@ fn old_checkpoints_go_unless_their_stage_is_at_work() {
 }
 
 #[test]
+fn what_is_kept_of_rows_goes_when_nobody_used_it_or_when_there_is_no_room() {
+    let (_root, cache) = fresh();
+    let shard = cache.ledger().join("ab");
+    fs::create_dir_all(&shard).unwrap();
+    for (name, age) in [("older", 9 * DAY), ("newer", 8 * DAY), ("young", Duration::ZERO)] {
+        fs::write(shard.join(name), "12345").unwrap();
+        date(&shard.join(name), age);
+    }
+    let limits = || Limits { grace: DAY, ..NONE };
+    assert_eq!(sweep(&cache, &limits(), &[]).ledger.number, 0);
+    let swept = sweep(&cache, &Limits { keep_bytes: Some(10), ..limits() }, &[]);
+    assert_eq!((swept.ledger.number, swept.ledger.bytes), (1, 5));
+    assert!(!shard.join("older").exists());
+    let swept = sweep(&cache, &Limits { unused_for: Some(DAY), ..limits() }, &[]);
+    assert_eq!((swept.ledger.number, swept.bytes()), (1, 5));
+    assert!(shard.join("young").exists());
+}
+
+#[test]
 fn a_sweep_in_a_loop_beside_commits_costs_no_more_than_misses() {
     let (_root, cache) = fresh();
     let done = AtomicBool::new(false);

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use gradus_cache::{Artifact, Fingerprint};
+use gradus_protocol::Reached;
 use serde::{Deserialize, Serialize};
 
 /// Final numbers of a stage; `None` for one that is not finite.
@@ -118,6 +119,12 @@ pub struct Why {
     /// The step whose state the stage goes on from: of an interrupted run, or of a shorter stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goes_on_from: Option<u64>,
+    /// How far a stage was that works row by row and was broken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<Reached>,
+    /// It differs from the last time in its rows alone: what was computed of those that are the same is kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_rows: bool,
 }
 
 /// What made a stage run.
@@ -144,9 +151,13 @@ impl fmt::Display for Why {
             Cause::Always => f.write_str("always: it says `cache: false`")?,
             Cause::Forced => f.write_str("forced, although it is cached")?,
         }
-        match self.goes_on_from {
-            Some(step) => write!(f, "; goes on from step {step}"),
-            None => Ok(()),
+        match (self.goes_on_from, &self.reached) {
+            (Some(step), _) => write!(f, "; goes on from step {step}"),
+            (None, Some(Reached { done, of, unit })) => {
+                write!(f, "; goes on from {done} of {of} {unit}")
+            }
+            (None, None) if self.keeps_rows => f.write_str("; rows that it has seen are kept"),
+            (None, None) => Ok(()),
         }
     }
 }

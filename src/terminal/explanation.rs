@@ -134,6 +134,8 @@ fn as_json(stage: &Stage, found: &Explanation) -> Value {
         "stage": stage.id, "kind": stage.kind.kind, "state": word,
         "cause": why.map(|why| why.cause), "reasons": why.map_or(&[][..], |why| &why.reasons),
         "goes_on_from": why.and_then(|why| why.goes_on_from),
+        "reached": why.and_then(|why| why.reached.as_ref()),
+        "keeps_rows": why.is_some_and(|why| why.keeps_rows),
         "waits_for": found.waits_for, "fingerprint": found.fingerprint, "last": found.last,
         "not_in_key": found.not_in_key,
         "made": found.made.as_ref().map(made_as_json),

@@ -139,12 +139,14 @@ impl Terminal {
                 let stage = &plan.stages[preview.stage];
                 let word = word(&preview.state).replace(' ', "_");
                 json!({
-                    "stage": stage.id, "kind": stage.kind.kind, "state": word,
-                    "cause": why.map(|why| why.cause),
-                    "reasons": why.map_or(&[][..], |why| &why.reasons),
-                    "goes_on_from": why.and_then(|why| why.goes_on_from),
-                    "frozen": preview.frozen,
-                })
+                            "stage": stage.id, "kind": stage.kind.kind, "state": word,
+                            "cause": why.map(|why| why.cause),
+                            "reasons": why.map_or(&[][..], |why| &why.reasons),
+                            "goes_on_from": why.and_then(|why| why.goes_on_from),
+                "reached": why.and_then(|why| why.reached.as_ref()),
+                "keeps_rows": why.is_some_and(|why| why.keeps_rows),
+                            "frozen": preview.frozen,
+                        })
             });
             let left_out = left_out.iter().map(|it| {
                 json!({

@@ -20,6 +20,7 @@ impl Terminal {
             ("objects", swept.objects),
             ("left by dead processes", swept.attempts),
             ("checkpoints", swept.checkpoints),
+            ("computed row by row", swept.ledger),
             ("damaged files", swept.quarantine),
             ("runs", swept.runs),
         ];

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gradus_protocol::{Checkpoints, Reply};
+use gradus_protocol::{Checkpoints, Page, Reached, Reply};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::StageError,
@@ -25,6 +25,9 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// Into the log at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
+/// How far the rows are is written down at most this often.
+const NOTE_EVERY: Duration = Duration::from_millis(500);
+
 /// Given to every stage while it runs.
 pub(crate) struct Context {
     /// The only source of randomness.
@@ -32,12 +35,17 @@ pub(crate) struct Context {
     pub(crate) device: tch::Device,
     /// Where training keeps its state while it runs.
     pub(crate) checkpoints: Option<Checkpoints>,
+    /// Where what is computed row by row is kept.
+    pub(crate) ledger: Option<PathBuf>,
+    /// What its last bits hang on: the class of the device, and the threads.
+    pub(crate) machine: String,
     cancelled: Arc<AtomicBool>,
     send: Box<dyn FnMut(Reply) + Send>,
     /// Numbers of the summary that are none.
     not_finite: Vec<String>,
     reported: Option<Instant>,
     logged: Option<Instant>,
+    noted: Option<Instant>,
 }
 
 impl Context {
@@ -51,11 +59,14 @@ impl Context {
             streams: Stream::of(seed),
             device,
             checkpoints: None,
+            ledger: None,
+            machine: String::new(),
             cancelled,
             send: reply,
             not_finite: Vec::new(),
             reported: None,
             logged: None,
+            noted: None,
         }
     }
 
@@ -93,6 +104,27 @@ impl Context {
             tracing::info!("{done} of {total} {unit}  {note}");
         }
         Ok(())
+    }
+
+    /// The page of the ledger for `what`, computed by its `revision` with `settings`: all that a result hangs on but
+    /// the rows.
+    pub(crate) fn page(&self, what: &str, revision: u32, settings: &impl Serialize) -> Page {
+        let settings = serde_json::json!([what, revision, self.machine, settings]);
+        let anew = self.checkpoints.as_ref().is_some_and(|it| it.anew);
+        Page::new(self.ledger.as_deref(), anew, &settings.to_string())
+    }
+
+    /// As [`Context::progress`], of rows whose results are kept: a plan says so after an interruption.
+    pub(crate) fn rows(&mut self, done: usize, of: usize, unit: &str) -> Result<(), StageError> {
+        let due = self.noted.is_none_or(|last| last.elapsed() >= NOTE_EVERY);
+        if let Some(kept) = self.checkpoints.as_ref().filter(|_| due && done > 0) {
+            self.noted = Some(Instant::now());
+            let reached = Reached { done: done as u64, of: of as u64, unit: unit.to_owned() };
+            if let Err(error) = reached.write(&kept.folder) {
+                tracing::warn!(%error, "a plan will not say how far this is");
+            }
+        }
+        self.progress(done, of, unit, "")
     }
 
     /// Tells the person who waits.

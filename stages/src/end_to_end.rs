@@ -17,6 +17,8 @@ struct Place {
     root: PathBuf,
     /// The kinds that ran here.
     ran: RefCell<BTreeSet<String>>,
+    /// Where what is computed row by row is kept.
+    ledger: RefCell<Option<PathBuf>>,
 }
 
 fn source(path: &Path) -> Source {
@@ -29,7 +31,7 @@ fn source(path: &Path) -> Source {
 
 impl Place {
     fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), ran: RefCell::default() }
+        Self { root: root.to_owned(), ran: RefCell::default(), ledger: RefCell::default() }
     }
 
     /// Runs a stage as the engine would; gives the summary. `inputs` are `port=stage.output`.
@@ -62,6 +64,7 @@ impl Place {
             seed: 7,
             threads: 1,
             checkpoints: None,
+            ledger: None,
         };
         let heard = Arc::new(Mutex::new(BTreeMap::new()));
         let hear = heard.clone();
@@ -71,6 +74,7 @@ impl Place {
             }
         });
         let mut context = Context::new(job.seed, tch::Device::Cpu, Arc::default(), send);
+        context.ledger.clone_from(&self.ledger.borrow());
         let started = std::time::Instant::now();
         (stage.run)(&job, &mut context).map_err(|error| error.to_string())?;
         let summary = heard.lock().unwrap().clone();
@@ -314,6 +318,70 @@ fn rows_tokenised_once_teach_what_rows_as_text_teach() {
     let params = json!({ "learning_rate": 1e-3, "steps": 1 });
     let error = place.tried("odd", kind, params, &[model, "completions=preferences-train.tokens"]);
     assert!(error.unwrap_err().contains("`for: completions` is needed"));
+}
+
+#[test]
+fn what_stands_in_the_ledger_is_not_computed_and_changes_no_byte() {
+    let rows: Vec<Value> = (0..70)
+        .map(|i| json!({ "prompt": format!("{i}?"), "chosen": "yes", "rejected": "no" }))
+        .collect();
+    let (folder, place) = small_world(&rows, &json!({ "test": 6 }));
+    let score = json!({ "learning_rate": 1e-3, "steps": 1 });
+    place.run(
+        "rm",
+        "feedback.reward_model",
+        score.clone(),
+        &["model=fresh.model", "preferences=data.train"],
+    );
+    place.run("dpo", "policy.dpo", score, &["policy=fresh.model", "preferences=data.train"]);
+    let ledger = folder.path().join("ledger");
+    let entries = || files_below(&ledger);
+    let evaluated = |name: &str, prompts: usize, kept: bool| {
+        *place.ledger.borrow_mut() = kept.then(|| ledger.clone());
+        let params = json!({ "prompts": prompts, "samples_per_prompt": 2, "max_new_tokens": 6, "batch": 16 });
+        let inputs = [
+            "policy=dpo.model",
+            "reference=fresh.model",
+            "reward_model=rm.model",
+            "prompts=data.train",
+        ];
+        let summary = place.run(name, "evaluate.policy", params, &inputs);
+        let text = std::fs::read(folder.path().join(format!("{name}.evaluation"))).unwrap();
+        (summary, text)
+    };
+    let alone = [evaluated("few", 20, false), evaluated("more", 30, false)];
+    assert_eq!(entries(), 0);
+    assert!(evaluated("few kept", 20, true) == alone[0]);
+    let few = entries();
+    assert!(evaluated("few again", 20, true) == alone[0]);
+    assert_eq!(entries(), few);
+    // Of forty completions, 16 side by side, the last eight are completed anew in other company.
+    assert!(evaluated("more kept", 30, true) == alone[1]);
+    let (more, samples) = (entries() - few, 2);
+    assert!((samples + 1..=samples + 2).contains(&more), "{more}");
+    let reference = |name: &str, kept: bool| {
+        *place.ledger.borrow_mut() = kept.then(|| ledger.clone());
+        let inputs = ["model=fresh.model", "preferences=data.train", "test=data.test"];
+        place.run(name, "policy.reference", json!({}), &inputs);
+        std::fs::read(folder.path().join(format!("{name}.log_probs"))).unwrap()
+    };
+    let before = entries();
+    assert!(reference("alone", false) == reference("kept", true));
+    let kept = entries();
+    assert!(kept > before);
+    // A training that is held to the same reference finds them there.
+    let params = json!({ "learning_rate": 1e-3, "steps": 1 });
+    place.run(
+        "held",
+        "policy.dpo",
+        params,
+        &["policy=fresh.model", "preferences=data.train", "test=data.test"],
+    );
+    assert_eq!(entries(), kept);
+}
+
+fn files_below(root: &Path) -> usize {
+    if root.exists() { bytes_below(root).len() } else { 0 }
 }
 
 #[test]

@@ -166,6 +166,8 @@ fn answer(
     tracing::info!(kind = job.kind, seed = job.seed, device = opened.name, "begins");
     let mut context = Context::new(job.seed, opened.device, cancelled, send);
     context.checkpoints.clone_from(&job.checkpoints);
+    context.ledger.clone_from(&job.ledger);
+    context.machine = format!("{}, {} threads", opened.class, job.threads);
     match catch_unwind(AssertUnwindSafe(|| run(job, &mut context))) {
         Ok(Ok(())) => Reply::Done,
         Ok(Err(StageError::Cancelled)) => failed(Cause::Cancelled, "cancelled".to_owned()),

@@ -24,6 +24,8 @@ pub(crate) trait Stage {
     const USES_DEVICE: bool = true;
     /// False for kinds that draw nothing at random.
     const USES_SEED: bool = true;
+    /// The inputs that it treats row by row, keeping what it computed of each, and the parameters that say how many.
+    const BY_ROW: &'static [&'static str] = &[];
     type Params: DeserializeOwned + JsonSchema;
     type Inputs: Ports;
     type Outputs: Ports;
@@ -84,6 +86,7 @@ fn describe<S: Stage>() -> Kind {
         uses_device: S::USES_DEVICE,
         uses_seed: S::USES_SEED,
         length: S::length(),
+        by_row: S::BY_ROW.iter().map(|name| (*name).to_owned()).collect(),
         rehearsal: S::rehearsal().as_object().cloned().unwrap_or_default().into_iter().collect(),
         params: schema::params::<S::Params>(),
         rules: S::rules(),

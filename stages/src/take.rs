@@ -88,6 +88,7 @@ fn rows(
         seed: 0,
         threads: 1,
         checkpoints: None,
+        ledger: None,
     };
     let load = families::find(&job.kind);
     let load = load.ok_or_else(|| StageError::refused("this worker loads no rows"))?;
@@ -144,6 +145,7 @@ mod tests {
             seed: 0,
             threads: 1,
             checkpoints: None,
+            ledger: None,
         };
         let heard = Arc::new(Mutex::new(Vec::new()));
         let send = Box::new(move |reply| heard.lock().unwrap().push(reply));

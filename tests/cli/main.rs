@@ -19,6 +19,7 @@ mod faults;
 mod graph;
 mod hostile;
 mod imports;
+mod ledger;
 mod lineage;
 mod orphans;
 mod plan;

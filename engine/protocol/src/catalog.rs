@@ -41,6 +41,9 @@ pub struct Kind {
     /// For kinds that work in steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<Length>,
+    /// Inputs of which it treats row by row, and parameters that say how many rows: what it computed of a row is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_row: Vec<String>,
     /// Parameters with which a stage does as little as it can, to see whether a pipeline runs through.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rehearsal: BTreeMap<String, Value>,

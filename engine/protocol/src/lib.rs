@@ -6,8 +6,10 @@
 pub mod catalog;
 mod checkpoint;
 mod frame;
+mod ledger;
 mod message;
 
 pub use checkpoint::Checkpoint;
 pub use frame::{FrameError, LARGEST_FRAME, read_frame, write_frame};
+pub use ledger::{Page, Reached};
 pub use message::{Cause, Checkpoints, Input, Job, Reply, Request, Source, TAKE, VERSION};

@@ -40,6 +40,9 @@ pub struct Job {
     /// Where a stage that takes long may keep its state, and find what an interrupted run of it left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoints: Option<Checkpoints>,
+    /// A folder that all stages share, where what they compute row by row is kept for others; it need not exist yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<PathBuf>,
 }
 
 /// A folder of one stage's own, and how often the stage is to keep its state there. Changes no output.

@@ -28,7 +28,10 @@ in the log, and refused in outputs.
 
 In the key are the command, `env`, the inputs, and the bytes of the programs that the stage's
 `tools: [python3, git]` names. Not in the key: other programs that PATH finds, the packages of a Python,
-HOME and TMPDIR, the network, the clock. Numbers in the JSON file of the stage's `metrics: PATH` are its metrics.";
+HOME and TMPDIR, the network, the clock. Numbers in the JSON file of the stage's `metrics: PATH` are its metrics.
+
+With `rows: { INPUT: OUTPUT }` the program treats its rows one by one: for each line of the input it leaves one
+in the output, in their order. It is given only those rows of which nobody has computed anything yet.";
 
 /// An `exec` stage, ready to run.
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub struct Exec {
     pub tools: Vec<String>,
     /// The file below the stage's folder that holds its metrics.
     pub metrics: Option<String>,
+    /// The input whose rows it treats one by one, and the output that has a line for each.
+    pub rows: Option<(String, String)>,
 }
 
 /// How the program is written.
@@ -61,6 +66,9 @@ impl Exec {
         // What the tools are is a row of its own.
         if let Some(metrics) = &self.metrics {
             value["metrics"] = json!(metrics);
+        }
+        if let Some(rows) = &self.rows {
+            value["rows"] = json!(rows);
         }
         value
     }
@@ -90,6 +98,7 @@ pub fn documented() -> Kind {
         uses_seed: false,
         rules: Vec::new(),
         length: None,
+        by_row: Vec::new(),
         rehearsal: BTreeMap::new(),
         params: vec![
             param(
@@ -129,6 +138,7 @@ pub(super) fn kind(spec: &StageSpec) -> Kind {
     Kind {
         inputs: spec.inputs.iter().map(|entry| port(&entry.key, "any")).collect(),
         outputs: spec.outputs.iter().map(|it| port(&it.name, &it.port_type)).collect(),
+        by_row: spec.rows.iter().flat_map(Node::entries).map(|entry| entry.key.clone()).collect(),
         ..documented()
     }
 }
@@ -157,6 +167,7 @@ pub(super) fn read(
     check_names(spec, &mut add);
     let outputs = output_paths(spec, &mut add);
     let metrics = tools::metrics(spec, &mut add);
+    let rows = tools::rows(spec, &mut add);
     let mut scope = instance.scope(pipeline);
     for entry in &spec.inputs {
         scope.words.insert(format!("inputs.{}", entry.key), format!("inputs/{}", entry.key));
@@ -169,7 +180,7 @@ pub(super) fn read(
     let command = command(spec, &scope, pipeline, mistakes);
     let tools = tools::tools(instance, pipeline, mistakes);
     let (env, command, tools) = (env?, command?, tools?);
-    (mistakes.list.len() == before).then_some(Exec { command, env, outputs, tools, metrics })
+    (mistakes.list.len() == before).then_some(Exec { command, env, outputs, tools, metrics, rows })
 }
 
 fn check_names(spec: &StageSpec, add: &mut impl FnMut(At, Problem)) {

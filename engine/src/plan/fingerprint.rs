@@ -103,9 +103,16 @@ impl Table {
 
     /// What longer and shorter stages have in common that differ in nothing else.
     pub fn line(&self, length: &Length) -> Fingerprint {
+        self.without(&length.params)
+    }
+
+    /// What stages have in common that differ in these parameters and inputs alone.
+    pub fn without(&self, names: &[String]) -> Fingerprint {
         let mut table = self.0.clone();
-        if let Some(params) = table["params"].as_object_mut() {
-            params.retain(|name, _| !length.params.contains(name));
+        for part in ["params", "inputs"] {
+            if let Some(part) = table[part].as_object_mut() {
+                part.retain(|name, _| !names.contains(name));
+            }
         }
         Self(table).fingerprint()
     }
@@ -258,6 +265,27 @@ mod tests {
             format!("{} {} {params}\n", kind.kind, kind.revision)
         };
         insta::assert_snapshot!(catalog.kinds.iter().map(line).collect::<String>());
+    }
+
+    /// The whole keys of a pipeline with every trained family, on inputs that are made up.
+    #[test]
+    fn no_fingerprint_of_a_trained_family_changes_by_accident() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let catalog = fs::read(format!("{root}/stages/catalog.json")).unwrap();
+        let catalog: Catalog = serde_json::from_slice(&catalog).unwrap();
+        let mut mistakes = Mistakes::default();
+        let path = format!("{root}/pipelines/quickstart.yaml");
+        let pipeline = load(path.as_ref(), &Overrides::default(), &mut mistakes).unwrap();
+        let plan = plan(&pipeline, &catalog, mistakes).unwrap();
+        let line = |stage: &Stage| {
+            let mut known = Known { device: "cpu".to_owned(), ..Known::default() };
+            for wire in &stage.inputs {
+                let input = (wire.port.clone(), artifact(&wire.port));
+                known.inputs.entry(wire.port.clone()).or_default().push(input);
+            }
+            format!("{} {}\n", stage.kind.kind, Table::of(stage, &known).fingerprint())
+        };
+        insta::assert_snapshot!(plan.stages.iter().map(line).collect::<String>());
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn kind_of(
         );
         mistakes.add(&pipeline.sources, env.at, Problem::Exec(words));
     }
-    let keys = [("tools", &spec.tools), ("metrics", &spec.metrics)];
+    let keys = [("tools", &spec.tools), ("metrics", &spec.metrics), ("rows", &spec.rows)];
     for (key, node) in keys.into_iter().filter_map(|(key, node)| Some((key, node.as_ref()?))) {
         let words = format!("`{key}` is for `exec` alone, and this stage is a `{}`", spec.kind);
         mistakes.add(&pipeline.sources, node.at, Problem::Exec(words));

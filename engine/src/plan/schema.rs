@@ -122,6 +122,7 @@ fn body(kinds: &[&Kind], required: bool) -> Value {
             "secret": secret(),
             "frozen": { "description": "The result that the stage keeps, whatever changes; `gradus freeze` writes it." },
             "tools": { "type": "array", "items": { "type": "string" }, "description": "Of an `exec` stage: programs whose bytes are part of the fingerprint, by the names that `PATH` finds them by." },
+            "rows": { "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": { "type": "string" }, "description": "Of an `exec` stage: `{ INPUT: OUTPUT }`, where the program leaves a line for each row of the input. It is given only rows that nobody has computed yet." },
             "metrics": { "type": "string", "description": "Of an `exec` stage: a JSON file that the program leaves; its numbers are the stage's metrics." },
         },
         "allOf": kinds.iter().map(of_kind).collect::<Vec<_>>(),

@@ -1,4 +1,4 @@
-//! The keys `tools` and `metrics` of an `exec` stage.
+//! The keys `tools`, `metrics` and `rows` of an `exec` stage.
 
 use super::instance::Instance;
 use crate::spec::{At, Mistakes, Pipeline, Problem, StageSpec, interpolate};
@@ -28,6 +28,40 @@ pub(super) fn tools(
     names.sort();
     names.dedup();
     Some(names)
+}
+
+/// The input whose rows are treated one by one, and the output with a line for each.
+pub(super) fn rows(
+    spec: &StageSpec,
+    add: &mut impl FnMut(At, Problem),
+) -> Option<(String, String)> {
+    let node = spec.rows.as_ref()?;
+    let mut refuse = |words: String| {
+        add(node.at, Problem::Exec(words));
+        None
+    };
+    let ([entry], Some(output)) =
+        (node.entries(), node.entries().first().and_then(|it| it.value.as_text()))
+    else {
+        return refuse(
+            "`rows` is `{ INPUT: OUTPUT }`: a line of the output for each row of the input"
+                .to_owned(),
+        );
+    };
+    if spec.inputs.iter().all(|it| it.key != entry.key) {
+        return refuse(format!(
+            "`rows` names the input `{}`, and the stage has none of that name",
+            entry.key
+        ));
+    }
+    let is_only = matches!(spec.outputs.as_slice(), [only] if only.name == output && !only.path.ends_with('/'));
+    if !is_only || spec.metrics.is_some() {
+        return refuse(format!(
+            "a stage with `rows` has one output, `{output}`, which is a file, and no `metrics`: of rows that are known \
+             already the program would say nothing there"
+        ));
+    }
+    Some((entry.key.clone(), output.to_owned()))
 }
 
 /// The file below the stage's folder whose numbers become the stage's metrics.

@@ -31,6 +31,7 @@ pub(super) const STAGE_KEYS: &[&str] = &[
     "secret",
     "tools",
     "metrics",
+    "rows",
 ];
 /// Those of them that say how a stage is carried out.
 const CONDUCT_KEYS: &[&str] = &["cache", "retries", "timeout", "resources", "frozen"];
@@ -133,6 +134,7 @@ impl Reader<'_> {
             secret: node.get("secret").cloned(),
             tools: node.get("tools").cloned(),
             metrics: node.get("metrics").cloned(),
+            rows: node.get("rows").cloned(),
             conduct: conduct.cloned().collect(),
         })
     }

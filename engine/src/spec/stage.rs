@@ -33,6 +33,8 @@ pub struct StageSpec {
     pub tools: Option<Node>,
     /// Of an `exec` stage: where it leaves its numbers.
     pub metrics: Option<Node>,
+    /// Of an `exec` stage: the input whose rows it treats one by one, and the output that has a line for each.
+    pub rows: Option<Node>,
     /// How it is carried out: keys that change none of its bytes.
     pub conduct: Vec<Entry>,
 }

@@ -1,5 +1,6 @@
 //! How far the distribution that was sampled from lies from the reference.
 
+use gradus_protocol::Page;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
@@ -22,14 +23,18 @@ use crate::{
 /// Its mean over samples y ~ p estimates the KL divergence between the two as distributions over
 /// completions. Unlike the mean of `log p/π_ref` it cannot fall below zero, and it varies less (Amini et
 /// al. 2025, eq. 10). Greedy decoding draws from no distribution: its divergence is not defined.
+///
+/// What stands on `page`, which is of these models and this sampling, is not computed again.
 pub(super) fn sequence_divergences(
     [policy, reference]: [&Model; 2],
     rows: &[Example],
     sampling: &Sampling,
+    page: &Page,
     report: impl FnMut(usize, usize) -> Result<(), StageError>,
 ) -> Result<Vec<f64>, StageError> {
     let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
-    batches::each(&lengths, report, |part| {
+    let row = |row: usize| (&*rows[row].ids, rows[row].labels());
+    batches::each_kept(page, row, &lengths, report, |part| {
         let part: Vec<&Example> = part.iter().map(|row| &rows[*row]).collect();
         let bins: Vec<&[Example]> = part.iter().map(|row| std::slice::from_ref(*row)).collect();
         let [ours, theirs] = [policy, reference].map(|model| learnt(model, &bins).0);
@@ -81,7 +86,13 @@ mod tests {
     fn a_model_does_not_diverge_from_itself_but_from_another() {
         let [one, other] = models();
         let of = |reference| {
-            sequence_divergences([&one, reference], &rows(), &Sampling::PLAIN, |_, _| Ok(()))
+            sequence_divergences(
+                [&one, reference],
+                &rows(),
+                &Sampling::PLAIN,
+                &Page::blank(),
+                |_, _| Ok(()),
+            )
         };
         let same = of(&one).unwrap();
         assert!(same.len() == 2 && same.iter().all(|kl| kl.abs() < 1e-6));
@@ -94,13 +105,16 @@ mod tests {
         let _ = model.parameters.get_mut("lm_head.weight").unwrap().zero_();
         // All sixteen tokens are as likely, and these are kept by their ties.
         let hot = Sampling { temperature: 3.0, top_k: 4, ..Sampling::PLAIN };
-        let found = sequence_divergences([&model, &model], &rows(), &hot, |_, _| Ok(())).unwrap();
+        let found =
+            sequence_divergences([&model, &model], &rows(), &hot, &Page::blank(), |_, _| Ok(()))
+                .unwrap();
         assert!(found.iter().all(|kl| kl.abs() < 1e-6), "{found:?}");
         // A penalty tells seen tokens from others only where logits differ from 0.
         let _ = model.parameters.get_mut("lm_head.weight").unwrap().fill_(1.0);
         let averse = Sampling { repetition_penalty: 2.0, ..Sampling::PLAIN };
         let found =
-            sequence_divergences([&model, &model], &rows(), &averse, |_, _| Ok(())).unwrap();
+            sequence_divergences([&model, &model], &rows(), &averse, &Page::blank(), |_, _| Ok(()))
+                .unwrap();
         assert!(found.iter().all(|kl| kl.is_finite() && *kl >= 0.0), "{found:?}");
     }
 
@@ -112,11 +126,19 @@ mod tests {
         let prompts = vec![[2_u32, 3].as_slice(); 4000];
         let limits = Limits { max_new_tokens: 3, eos: &[1], rows: 500 };
         let draws = Stream::of(7).rows(prompts.len()).collect();
-        let found = generate(&policy, &prompts, draws, &sampling, &limits, |_| Ok(())).unwrap();
+        let found =
+            generate(&policy, &prompts, draws, &sampling, &limits, &Page::blank(), |_| Ok(()))
+                .unwrap();
         let row = |ids: &[u32]| Example::after_prompt([&[2, 3], ids].concat(), 2);
         let rows: Vec<Example> = found.iter().map(|it| row(&it.ids)).collect();
-        let exact =
-            sequence_divergences([&policy, &reference], &rows, &sampling, |_, _| Ok(())).unwrap();
+        let exact = sequence_divergences(
+            [&policy, &reference],
+            &rows,
+            &sampling,
+            &Page::blank(),
+            |_, _| Ok(()),
+        )
+        .unwrap();
         let exact = exact.iter().sum::<f64>() / 4000.0;
         let theirs: f64 = rows
             .chunks(500)

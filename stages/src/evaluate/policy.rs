@@ -3,7 +3,7 @@
 //! Reward alone misleads: a policy can gain it by leaving the reference far behind. So the KL divergence
 //! is measured on the same samples, and `evaluate.compare` plots one against the other.
 
-use gradus_protocol::catalog::Rule;
+use gradus_protocol::{Page, catalog::Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ use super::{
     win_rate::win_rate,
 };
 use crate::{
-    artifact::{self, true_reward::TrueReward},
+    artifact::{self, digest::digest, true_reward::TrueReward},
     context::Context,
     error::StageError,
     nn::{
@@ -82,7 +82,8 @@ ports!(Outputs {
 
 impl Stage for EvaluatePolicy {
     const KIND: &'static str = "evaluate.policy";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
+    const BY_ROW: &'static [&'static str] = &["prompts"];
     const DOC: &'static str = "Sample from a policy and measure reward, KL divergence and win rate.
 
 The KL divergence is from the distribution that was sampled from, after `temperature`, filters and \
@@ -149,8 +150,9 @@ for `max_new_tokens` in the policy's context are left out and counted.";
                 completions("completions", &it.source, &policy.codec, fit, true, report)
             })
             .transpose()?;
+        let policy_is = &digest(&inputs.policy.source)?;
         let (mut samples, rows) =
-            sampled(&params, &policy, reference.as_ref(), prompts.texts, context)?;
+            sampled(&params, (&policy, policy_is), reference.as_ref(), prompts.texts, context)?;
         let used = by_prompt(&samples).map(|samples| samples[0].prompt.as_str());
         let mut measured = Measured::on(used, &params.decoding);
         measured.true_reward = known(inputs.true_reward.as_ref().map(|it| &it.source))?;
@@ -164,13 +166,15 @@ for `max_new_tokens` in the policy's context are left out and counted.";
             }
         }
         if let Some(judge) = &judge {
-            score(&mut samples, judge, context)?;
+            let page = context.page("score", 1, &measured.reward_model);
+            score(&mut samples, judge, &page, context)?;
         }
         if let Some(reference) = &reference {
             measured.reference = known(inputs.reference.as_ref().map(|it| &it.source))?;
-            let report = |done, all| context.progress(done, all, "samples compared", "");
+            let page = context.page("divergence", 1, &(policy_is, &measured.reference, sampling));
+            let report = |done, all| context.rows(done, all, "samples compared");
             let models = [&policy.model, &reference.model];
-            let divergences = sequence_divergences(models, &rows, &sampling, report)?;
+            let divergences = sequence_divergences(models, &rows, &sampling, &page, report)?;
             samples.iter_mut().zip(divergences).for_each(|(sample, kl)| sample.kl = Some(kl));
         } else if inputs.reference.is_some() {
             context.note(
@@ -198,7 +202,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
 /// Completions of every prompt that leaves room for one, as text and as tokens.
 fn sampled(
     params: &Params,
-    policy: &Pretrained,
+    (policy, policy_is): (&Pretrained, &str),
     reference: Option<&Pretrained>,
     texts: Vec<String>,
     context: &mut Context,
@@ -247,9 +251,11 @@ fn sampled(
     };
     let mut streams = context.stream("samples");
     let draws = numbers.into_iter().flat_map(|prompt| streams.at(prompt).rows(copies)).collect();
-    let report = |done| context.progress(done, prompts.len(), "samples", "");
     let sampling = decoding.sampling();
-    let generated = generate(&policy.model, &prompts, draws, &sampling, &limits, report)?;
+    let settings = (policy_is, sampling, limits.max_new_tokens, limits.eos, policy.model.pad());
+    let page = context.page("sample", 1, &settings);
+    let report = |done| context.rows(done, prompts.len(), "samples");
+    let generated = generate(&policy.model, &prompts, draws, &sampling, &limits, &page, report)?;
     let (mut samples, mut rows) = (Vec::new(), Vec::new());
     let sum = |log_probs: &[f32]| log_probs.iter().copied().map(f64::from).sum();
     for (i, completion) in generated.into_iter().enumerate() {
@@ -274,6 +280,7 @@ fn sampled(
 fn score(
     samples: &mut [Sample],
     judge: &Pretrained,
+    page: &Page,
     context: &mut Context,
 ) -> Result<(), StageError> {
     let mut texts = Vec::with_capacity(samples.len());
@@ -284,8 +291,8 @@ fn score(
     let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
     let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
     judge.bears(longest, "the prompts with their completions")?;
-    let report = |done, all| context.progress(done, all, "samples scored", "");
-    let scores = scores(&judge.model, &texts, report)?;
+    let report = |done, all| context.rows(done, all, "samples scored");
+    let scores = scores(&judge.model, &texts, Some(page), report)?;
     samples.iter_mut().zip(scores).for_each(|(sample, score)| sample.score = Some(score));
     Ok(())
 }

@@ -239,7 +239,7 @@ pub(crate) fn quality(
     report: impl FnMut(usize, usize) -> Result<(), StageError>,
 ) -> Result<Quality, StageError> {
     let texts: Vec<&[u32]> = rows.iter().flat_map(|row| [&*row.chosen, &*row.rejected]).collect();
-    let scores = scores(model, &texts, report)?;
+    let scores = scores(model, &texts, None, report)?;
     let margins: Vec<f64> = scores.chunks(2).map(|pair| pair[0] - pair[1]).collect();
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let claims: Vec<(f64, bool)> =

@@ -2,11 +2,14 @@
 //!
 //! Each row has a stream of its own, so what it draws does not hang on its neighbours.
 
+use gradus_protocol::Page;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
     batch::{Batch, as_i64},
     decoder::{Cache, Model},
+    kept::kept,
     logprob,
     sampling::{Sampling, draw},
     stream::Stream,
@@ -24,7 +27,7 @@ pub(crate) struct Limits<'a> {
 }
 
 /// What followed a prompt, the end token included.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Completion {
     pub(crate) ids: Vec<u32>,
     /// log p of each token under the model's own distribution, before temperature and filters.
@@ -34,13 +37,15 @@ pub(crate) struct Completion {
     pub(crate) sampling_log_probs: Vec<f32>,
 }
 
-/// Completes every prompt, each with what its stream draws. `report` hears how many rows are done.
+/// Completes every prompt, each with what its stream draws. `report` hears how many rows are done. Prompts that are
+/// completed side by side are on `page`, which is of this model, this sampling and these limits, or are computed.
 pub(crate) fn generate(
     model: &Model,
     prompts: &[&[u32]],
     draws: Vec<Stream>,
     sampling: &Sampling,
     limits: &Limits,
+    page: &Page,
     mut report: impl FnMut(usize) -> Result<(), StageError>,
 ) -> Result<Vec<Completion>, StageError> {
     let _no_grad = tch::no_grad_guard();
@@ -61,10 +66,13 @@ pub(crate) fn generate(
     let mut completions = Vec::with_capacity(prompts.len());
     let mut draws = draws.into_iter();
     for rows in prompts.chunks(limits.rows.max(1)) {
-        let uniforms = uniforms(draws.by_ref().take(rows.len()), limits.max_new_tokens);
+        let own: Vec<Stream> = draws.by_ref().take(rows.len()).collect();
+        let names: Vec<String> = own.iter().map(Stream::name).collect();
         let done = completions.len();
-        let heard = || report(done);
-        completions.extend(complete(model, rows, &uniforms, sampling, limits, heard)?);
+        completions.extend(kept(page, &(rows, names), || {
+            let uniforms = uniforms(own.into_iter(), limits.max_new_tokens);
+            complete(model, rows, &uniforms, sampling, limits, || report(done))
+        })?);
         report(completions.len())?;
     }
     Ok(completions)
@@ -183,7 +191,9 @@ mod tests {
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let limits = Limits { max_new_tokens: 20, eos: &[1], rows };
         let draws = Stream::of(4).rows(prompts.len()).collect();
-        let completions = generate(&model, &prompts, draws, sampling, &limits, |_| Ok(())).unwrap();
+        let completions =
+            generate(&model, &prompts, draws, sampling, &limits, &Page::blank(), |_| Ok(()))
+                .unwrap();
         completions.into_iter().map(|completion| completion.ids).collect()
     }
 
@@ -201,7 +211,16 @@ mod tests {
         let limits = Limits { max_new_tokens: 9, eos: &[1], rows: 4 };
         let found = |sampling: Sampling| {
             let draws = Stream::of(4).rows(2).collect();
-            generate(&model, &[&[2, 3], &[4]], draws, &sampling, &limits, |_| Ok(())).unwrap()
+            generate(
+                &model,
+                &[&[2, 3], &[4]],
+                draws,
+                &sampling,
+                &limits,
+                &Page::blank(),
+                |_| Ok(()),
+            )
+            .unwrap()
         };
         for row in found(Sampling::PLAIN) {
             assert_eq!(row.log_probs, row.sampling_log_probs);

@@ -14,6 +14,7 @@ pub(crate) mod distinct;
 pub(crate) mod generate;
 pub(crate) mod head;
 pub(crate) mod header;
+pub(crate) mod kept;
 pub(crate) mod likelihood;
 pub(crate) mod logprob;
 pub(crate) mod model_folder;

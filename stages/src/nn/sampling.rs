@@ -2,10 +2,11 @@
 //!
 //! The filters run in the order of transformers: repetition penalty, temperature, top-k, top-p, min-p.
 
+use serde::Serialize;
 use tch::{Kind, Tensor};
 
 /// How the next token is chosen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Sampling {
     /// Zero stands for the most likely token.
     pub(crate) temperature: f64,

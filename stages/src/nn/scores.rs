@@ -1,24 +1,30 @@
 //! Scores of texts under a reward model.
 
+use gradus_protocol::Page;
 use tch::{Device, Kind};
 
 use super::{batch::Batch, batches, decoder::Model, distinct::distinct};
 use crate::error::StageError;
 
 /// Scores of any number of texts; equal texts have equal scores to the last bit. `report` hears how many are
-/// done.
+/// done; with a page, which is of this model, those that stand there are not computed again.
 pub(crate) fn scores(
     model: &Model,
     texts: &[&[u32]],
+    page: Option<&Page>,
     report: impl FnMut(usize, usize) -> Result<(), StageError>,
 ) -> Result<Vec<f64>, StageError> {
     let (texts, places) = distinct(texts);
     let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
-    let scores = batches::each(&lengths, report, |part| {
+    let compute = |part: &[usize]| {
         let ids: Vec<&[u32]> = part.iter().map(|text| texts[*text]).collect();
         let values = model.scores(&Batch::right(&ids, model.pad(), model.device()));
         Ok(Vec::<f64>::try_from(values.to_kind(Kind::Double).to_device(Device::Cpu))?)
-    })?;
+    };
+    let scores = match page {
+        Some(page) => batches::each_kept(page, |text| texts[text], &lengths, report, compute)?,
+        None => batches::each(&lengths, report, compute)?,
+    };
     Ok(places.into_iter().map(|place| scores[place]).collect())
 }
 
@@ -38,7 +44,7 @@ mod tests {
         let texts: Vec<Vec<u32>> =
             (0..200_u32).map(|i| (0..=i % 13).map(|j| 2 + (i * j + i) % 9).collect()).collect();
         let twice: Vec<&[u32]> = texts.iter().chain(&texts).map(Vec::as_slice).collect();
-        let found = scores(&model, &twice, |_, _| Ok(())).unwrap();
+        let found = scores(&model, &twice, None, |_, _| Ok(())).unwrap();
         assert_eq!(found[..200], found[200..]);
         assert!(found.iter().any(|score| (score - found[0]).abs() > 1e-3));
     }

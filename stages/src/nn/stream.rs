@@ -67,6 +67,11 @@ impl Stream {
         ChaCha8Rng::from_seed(self.key)
     }
 
+    /// What tells it from every other stream.
+    pub(crate) fn name(&self) -> String {
+        blake3::Hash::from(self.key).to_hex().to_string()
+    }
+
     /// A hash that is this stream's own, to put things into an order that only they and the stream decide.
     pub(crate) fn hasher(self) -> blake3::Hasher {
         blake3::Hasher::new_keyed(&self.key)

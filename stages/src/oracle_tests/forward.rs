@@ -114,8 +114,16 @@ fn oracle_forward_greedy() {
             serde_json::from_value(greedy["max_new_tokens"].clone()).unwrap();
         let limits = Limits { max_new_tokens, eos: &eos, rows: prompts.len() };
         let streams = Stream::of(0).rows(prompts.len()).collect();
-        let ours =
-            generate(&model, &prompts, streams, &Sampling::GREEDY, &limits, |_| Ok(())).unwrap();
+        let ours = generate(
+            &model,
+            &prompts,
+            streams,
+            &Sampling::GREEDY,
+            &limits,
+            &gradus_protocol::Page::blank(),
+            |_| Ok(()),
+        )
+        .unwrap();
         let lengths: Vec<usize> = serde_json::from_value(greedy["lengths"].clone()).unwrap();
         let (sequences, log_probs) =
             (rows("greedy.sequences"), fixture.tensor("greedy.token_logps"));

@@ -4,13 +4,16 @@
 //! reward model is needed. The reference's log-probabilities are known before the first step: computed here, or
 //! once for many trainings by `policy.reference`.
 
-use gradus_protocol::catalog::{Length, Rule};
+use gradus_protocol::{
+    Page,
+    catalog::{Length, Rule},
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
 use crate::{
-    artifact,
+    artifact::{self, digest::digest},
     context::Context,
     error::StageError,
     nn::{
@@ -93,7 +96,7 @@ ports!(Outputs {
 
 impl Stage for TrainDpo {
     const KIND: &'static str = "policy.dpo";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const DOC: &'static str = "Train a policy on preferences directly, without a reward model.
 
 Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs with a text \
@@ -157,8 +160,8 @@ dropped.";
         if let Some(test) = &test {
             context.tally("test_", &test.tally);
         }
-        let all = rows.rows.iter().chain(test.iter().flat_map(|test| &test.rows));
-        let reference = reference(&inputs, &policy, all, context)?;
+        let test_rows = test.as_ref().map_or(&[][..], |test| &test.rows);
+        let reference = reference(&inputs, &policy, [&rows.rows, test_rows], context)?;
         let test = test.map(|test| Dpo::new(settings, test, &reference)).transpose()?;
         let objective = Dpo::new(settings, rows, &reference)?;
         let policy = policy.trainable();
@@ -220,7 +223,9 @@ impl Dpo {
         model: &Model,
         report: impl FnMut(usize, usize) -> Result<(), StageError>,
     ) -> Result<Ranking, StageError> {
-        let policy = LogProbs::compute(model, self.pairs.iter(), report)?.of_pairs(&self.pairs)?;
+        let mut policy = LogProbs::default();
+        policy.add(model, self.pairs.iter(), &Page::blank(), report)?;
+        let policy = policy.of_pairs(&self.pairs)?;
         let reward = |policy: f32, reference: f32| {
             self.settings.beta * (f64::from(policy) - f64::from(reference))
         };
@@ -232,10 +237,10 @@ impl Dpo {
 }
 
 /// What the reference thinks of the pairs: as it was computed before, or computed now.
-fn reference<'a>(
+fn reference(
     inputs: &Inputs,
     policy: &Pretrained,
-    pairs: impl Iterator<Item = &'a Pair>,
+    pairs: [&[Pair]; 2],
     context: &mut Context,
 ) -> Result<LogProbs, StageError> {
     let (model, known) = (&inputs.reference, &inputs.log_probs);
@@ -247,21 +252,25 @@ fn reference<'a>(
         }
         return LogProbs::load(file_of(&known.source)?);
     }
-    let device = context.device;
-    let report = |done, all| context.progress(done, all, "reference completions", "");
-    match model.as_ref().filter(|it| it.source != inputs.policy.source) {
-        None => LogProbs::compute(&policy.model, pairs, report),
-        Some(other) => {
-            let head = Head::LanguageModel;
-            let reference = Pretrained::open("reference", &other.source, head, device)?;
-            reference.same_tokens(policy)?;
-            let pairs: Vec<&Pair> = pairs.collect();
-            let rows = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
-            let longest = rows.map(|row| row.ids.len()).max().unwrap_or(0);
-            reference.bears(longest, "the pairs")?;
-            LogProbs::compute(&reference.model, pairs.into_iter(), report)
-        }
+    let other = model.as_ref().filter(|it| it.source != inputs.policy.source);
+    let opened = other
+        .map(|it| Pretrained::open("reference", &it.source, Head::LanguageModel, context.device))
+        .transpose()?;
+    if let Some(reference) = &opened {
+        reference.same_tokens(policy)?;
+        let rows = pairs.into_iter().flatten().flat_map(|pair| [&pair.chosen, &pair.rejected]);
+        let longest = rows.map(|row| row.ids.len()).max().unwrap_or(0);
+        reference.bears(longest, "the pairs")?;
     }
+    let source = other.map_or(&inputs.policy.source, |it| &it.source);
+    let page = context.page("log_prob", 1, &digest(source)?);
+    let reference = opened.as_ref().map_or(&policy.model, |it| &it.model);
+    let mut found = LogProbs::default();
+    for pairs in pairs {
+        let report = |done, all| context.rows(done, all, "reference completions");
+        found.add(reference, pairs.iter(), &page, report)?;
+    }
+    Ok(found)
 }
 
 impl Objective for Dpo {

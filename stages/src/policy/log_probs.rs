@@ -3,8 +3,13 @@
 //! So it holds for any data that has these tokens, in any order, and rows that are the same have the same, to the
 //! bit. On the disk a line of JSON each.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    path::Path,
+};
 
+use gradus_protocol::Page;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -16,7 +21,7 @@ use crate::{
 };
 
 /// Names a row: a hash of its ids and of which of them are learnt.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Key(String);
 
 impl Key {
@@ -41,28 +46,22 @@ struct Line {
 pub(crate) struct LogProbs(BTreeMap<Key, f32>);
 
 impl LogProbs {
-    /// Computes those of both sides of all pairs, each different row once.
-    pub(crate) fn compute<'a>(
+    /// Adds those of both sides of all pairs, each different row once; those that stand on `page`, which is of this
+    /// model, are not computed again.
+    pub(crate) fn add<'a>(
+        &mut self,
         model: &Model,
         pairs: impl Iterator<Item = &'a Pair>,
+        page: &Page,
         report: impl FnMut(usize, usize) -> Result<(), StageError>,
-    ) -> Result<Self, StageError> {
-        Self::compute_from(model, pairs, Vec::new(), |_| Ok(()), report)
-    }
-
-    /// The same, going on behind what is `known`: the first log-probabilities that an earlier try gave to `keep`.
-    pub(super) fn compute_from<'a>(
-        model: &Model,
-        pairs: impl Iterator<Item = &'a Pair>,
-        known: Vec<f32>,
-        keep: impl FnMut(&[f32]) -> Result<(), StageError>,
-        report: impl FnMut(usize, usize) -> Result<(), StageError>,
-    ) -> Result<Self, StageError> {
+    ) -> Result<(), StageError> {
         let rows = pairs.flat_map(|pair| [&pair.chosen, &pair.rejected]);
-        let rows: BTreeMap<Key, &Example> = rows.map(|row| (Key::of(row), row)).collect();
-        let (keys, rows): (Vec<Key>, Vec<&Example>) = rows.into_iter().unzip();
+        let mut known: HashSet<Key> = self.0.keys().cloned().collect();
+        let rows = rows.map(|row| (Key::of(row), row)).filter(|(key, _)| known.insert(key.clone()));
+        let (keys, rows): (Vec<Key>, Vec<&Example>) = rows.unzip();
         let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
-        let found = batches::each_from(known, &lengths, keep, report, |part| {
+        let row = |row: usize| &keys[row];
+        let found = batches::each_kept(page, row, &lengths, report, |part| {
             let part: Vec<&Example> = part.iter().map(|row| rows[*row]).collect();
             let (sums, _) = sequence_log_probs(model, &part);
             Ok(Vec::<f32>::try_from(sums.to_device(Device::Cpu))?)
@@ -72,7 +71,8 @@ impl LogProbs {
                 "a completion's log-probability is not finite: the model cannot be used",
             ));
         }
-        Ok(Self(keys.into_iter().zip(found).collect()))
+        self.0.extend(keys.into_iter().zip(found));
+        Ok(())
     }
 
     /// Those of `[chosen, rejected]` for every pair.
@@ -137,10 +137,16 @@ mod tests {
         Model::fresh(tiny(), Stream::of(1), Device::Cpu)
     }
 
+    fn computed(pairs: &[Pair]) -> LogProbs {
+        let mut found = LogProbs::default();
+        found.add(&model(), pairs.iter(), &Page::blank(), |_, _| Ok(())).unwrap();
+        found
+    }
+
     #[test]
     fn they_are_found_by_their_tokens_in_any_order_and_come_back_from_the_disk() {
         let pairs = [pair(&[2, 3, 4], &[2, 5]), pair(&[6, 7], &[6, 8, 9])];
-        let all = LogProbs::compute(&model(), pairs.iter(), |_, _| Ok(())).unwrap();
+        let all = computed(&pairs);
         let found = all.of_pairs(&pairs).unwrap();
         let place = tempfile::tempdir().unwrap();
         all.save(&place.path().join("log_probs")).unwrap();
@@ -155,7 +161,7 @@ mod tests {
     fn equal_completions_are_equally_likely_to_the_bit() {
         let mut pairs = vec![pair(&[2, 3, 4, 5, 6], &[2, 3, 4, 5, 6])];
         pairs.extend((0..90).map(|i| pair(&[2, 3, i % 9], &[4, i % 7, 5, 6])));
-        let all = LogProbs::compute(&model(), pairs.iter(), |_, _| Ok(())).unwrap();
+        let all = computed(&pairs);
         let [chosen, rejected] = all.of_pairs(&pairs).unwrap()[0];
         assert_eq!(chosen.to_bits(), rejected.to_bits());
     }
@@ -164,24 +170,16 @@ mod tests {
     fn what_was_cut_off_goes_on_to_the_same_bits() {
         let pairs: Vec<Pair> =
             (0..100).map(|i| pair(&[2, 3, i % 16], &[4, i % 11, 5, i % 13])).collect();
-        let mut kept: Vec<Vec<f32>> = Vec::new();
-        let keep = |found: &[f32]| {
-            kept.push(found.to_vec());
-            Ok(())
+        let place = tempfile::tempdir().unwrap();
+        let page = |name: &str| Page::new(Some(&place.path().join(name)), false, "model");
+        let compute = |page: &Page, most: usize| {
+            let report = |done, _| if done < most { Ok(()) } else { Err(StageError::Cancelled) };
+            let mut found = LogProbs::default();
+            found.add(&model(), pairs.iter(), page, report).map(|()| found)
         };
-        let whole = LogProbs::compute_from(&model(), pairs.iter(), Vec::new(), keep, |_, _| Ok(()))
-            .unwrap();
-        assert!(kept.len() > 1);
-        for known in kept {
-            let mut began = None;
-            let report = |done, _| {
-                began.get_or_insert(done);
-                Ok(())
-            };
-            let length = known.len();
-            let again =
-                LogProbs::compute_from(&model(), pairs.iter(), known, |_| Ok(()), report).unwrap();
-            assert!(whole.0 == again.0 && began == Some(length));
-        }
+        let whole = compute(&page("whole"), usize::MAX).unwrap();
+        assert!(compute(&page("torn"), 65).is_err());
+        let again = compute(&page("torn"), usize::MAX).unwrap();
+        assert!(whole.len() > 100 && whole.0 == again.0);
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use gradus_cache::{Action, Cache, MAKE_SPACE};
+use gradus_protocol::{Page, Reached};
 use tokio::sync::watch;
 
 use super::{
@@ -165,12 +166,9 @@ async fn run(
     let stage = &shared.plan.stages[index];
     let cache = &shared.session.cache;
     let secrets = Secrets::of(stage, &resolved.facts)?;
-    shared.send(Event::Started {
-        stage: stage.id.clone(),
-        fingerprint: resolved.fingerprint,
-        device: device.to_owned(),
-        why: resolve::why(&shared.session, &shared.plan, stage, resolved, anew)?,
-    });
+    let why = resolve::why(&shared.session, &shared.plan, stage, resolved, anew)?;
+    let (stage_id, fingerprint) = (stage.id.clone(), resolved.fingerprint);
+    shared.send(Event::Started { stage: stage_id, fingerprint, device: device.to_owned(), why });
     let began = Instant::now();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (attempt, sealed) = (cache.attempt()?, cache.attempt()?);
@@ -184,6 +182,7 @@ async fn run(
             log: &log_path,
             secrets: &secrets,
             device,
+            anew,
         };
         let (staged, measured) = run_program(shared, exec, stage, resolved, &within, stop).await?;
         metrics.lock().unwrap_or_else(PoisonError::into_inner).extend(measured);
@@ -271,6 +270,7 @@ struct Within<'a> {
     log: &'a Path,
     secrets: &'a Secrets,
     device: &'a str,
+    anew: bool,
 }
 
 async fn run_program(
@@ -282,10 +282,23 @@ async fn run_program(
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<(BTreeMap<String, PathBuf>, Metrics), RunError> {
     let cache = &shared.session.cache;
-    let Within { attempt: folder, secrets, device, .. } = *within;
+    let Within { attempt: folder, secrets, device, anew, .. } = *within;
     let log = Log::default();
     log.begin(within.log).map_err(RunError::io("the stage's log cannot be written"))?;
-    let around = Around { cache, folder, log: &log, secrets, device };
+    let common = resolved.facts.table.without(&stage.kind.by_row);
+    let page = Page::new(Some(&cache.ledger()), anew, &format!("program {common}"));
+    let states = cache.checkpoints(&resolved.work);
+    let reached = |reached: Reached| {
+        if reached.done > 0
+            && let Err(error) = reached.write(&states)
+        {
+            tracing::warn!(%error, "a plan will not say how far this is");
+        }
+        let (stage, note) = (stage.id.clone(), String::new());
+        let Reached { done, of: total, unit } = reached;
+        shared.send(Event::Progress { stage, done, total, unit, note });
+    };
+    let around = Around { cache, folder, log: &log, secrets, device, page, reached: &reached };
     let ran = program::run(exec, stage, &resolved.known.inputs, &around, stop).await;
     shared.keep_log(&stage.id, &log, ran.is_err());
     let left = ran.map_err(|error| with_room(cache, error))?;

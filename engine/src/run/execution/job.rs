@@ -63,6 +63,7 @@ pub(crate) fn job(
             keep_last: shared.keeps_last(stage),
             anew,
         }),
+        ledger: Some(shared.session.cache.ledger()),
     })
 }
 
@@ -87,6 +88,7 @@ pub(crate) fn taking(
         seed: 0,
         threads: session.devices.threads,
         checkpoints: None,
+        ledger: None,
     })
 }
 

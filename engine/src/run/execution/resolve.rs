@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use gradus_cache::{Action, Artifact, Cache, CacheError, Fingerprint, Stat};
-use gradus_protocol::Checkpoint;
+use gradus_protocol::{Checkpoint, Reached};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -117,7 +117,11 @@ pub(crate) fn why(
     anew: bool,
 ) -> Result<Why, CacheError> {
     let goes_on_from = if anew { None } else { goes_on_from(session, stage, resolved) };
-    let because = |cause, reasons| Ok(Why { cause, reasons, goes_on_from });
+    let by_row = !anew && !stage.kind.by_row.is_empty();
+    let reached =
+        by_row.then(|| Reached::read(&session.cache.checkpoints(&resolved.work))).flatten();
+    let why = Why { goes_on_from, reached, ..Why::default() };
+    let because = |cause, reasons| Ok(Why { cause, reasons, ..why.clone() });
     if stage.conduct.frozen.is_some() {
         return because(Cause::ResultGone, Vec::new());
     }
@@ -130,7 +134,14 @@ pub(crate) fn why(
     match last(&session.cache, plan, stage) {
         None => because(Cause::NeverRan, Vec::new()),
         Some(last) if last.table == resolved.facts.table => because(Cause::ResultGone, Vec::new()),
-        Some(last) => because(Cause::Changed, resolved.facts.changes_since(&last)),
+        Some(last) => {
+            let common = |facts: &Facts| facts.table.without(&stage.kind.by_row);
+            let keeps_rows = by_row
+                && common(&last) == common(&resolved.facts)
+                && session.cache.ledger().is_dir();
+            let why = because(Cause::Changed, resolved.facts.changes_since(&last))?;
+            Ok(Why { keeps_rows, ..why })
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub(super) mod libtorch;
 pub(super) mod log;
 pub(super) mod measured;
 pub(super) mod program;
+mod rows;
 pub(super) mod secret;
 pub(super) mod stop;
 pub(super) mod worker;

@@ -6,15 +6,18 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
 use gradus_cache::{Artifact, Cache};
+use gradus_protocol::{Page, Reached};
 use tokio::{process, sync::watch};
 
 use super::{
     guard::{Group, guard},
     log::Log,
     measured,
+    rows::Rows,
     secret::Secrets,
     stop::{CANCEL_WITHIN, Stop, killed, stopped},
 };
@@ -26,6 +29,8 @@ use crate::{
 
 /// Variables that every program gets from the person's own environment.
 const PASSED: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
+/// How often one looks at what it has made of its rows.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same for everybody, as words are sorted and numbers written by it.
 const LANG: &str = "C.UTF-8";
 
@@ -38,6 +43,10 @@ pub(crate) struct Around<'a> {
     pub(crate) secrets: &'a Secrets,
     /// `cuda:N`, for one that asks for a GPU.
     pub(crate) device: &'a str,
+    /// Where what it makes of single rows is kept.
+    pub(crate) page: Page,
+    /// Hears how many rows are done.
+    pub(crate) reached: &'a (dyn Fn(Reached) + Sync),
 }
 
 /// Where `PATH` finds the program of that name, behind all links.
@@ -66,13 +75,94 @@ pub(crate) async fn run(
     around: &Around<'_>,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Left, RunError> {
-    let Around { cache, folder, log, secrets, device } = *around;
+    let Around { cache, folder, secrets, .. } = *around;
     bring_inputs(stage, inputs, cache, folder)?;
     for path in exec.outputs.values() {
         if let Some(parent) = folder.join(path).parent() {
             fs::create_dir_all(parent).map_err(RunError::io("the stage's folder"))?;
         }
     }
+    let rows = exec.rows.as_ref().map(|(input, output)| {
+        let input = folder.join("inputs").join(input);
+        Rows::begin(around.page.clone(), &input, folder.join(&exec.outputs[output]), secrets)
+    });
+    let mut rows = rows.transpose()?;
+    if rows.as_ref().is_none_or(Rows::is_left) {
+        carried_out(exec, stage, around, &mut rows, stop).await?;
+    }
+    rows.map_or(Ok(()), Rows::end)?;
+    left(exec, folder, secrets)
+}
+
+/// Runs the program to its end.
+async fn carried_out(
+    exec: &Exec,
+    stage: &Stage,
+    around: &Around<'_>,
+    rows: &mut Option<Rows<'_>>,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<(), RunError> {
+    let Around { folder, log, secrets, reached, .. } = *around;
+    let words = match &exec.command {
+        Command::Arguments(list) => list[0].clone(),
+        Command::Shell(_) => "sh".to_owned(),
+    };
+    let mut command = command(exec, stage, around);
+    guard(&mut command);
+    let mut child = command
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| RunError::Stage(format!("`{words}` cannot be started: {error}")))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let drained = [
+        stdout.map(|stream| tokio::spawn(log.clone().drain(stream, secrets.mask()))),
+        stderr.map(|stream| tokio::spawn(log.clone().drain(stream, secrets.mask()))),
+    ];
+    let group = Group::of(&child);
+    let mut look = || {
+        let Some(rows) = rows.as_mut() else { return };
+        if let Err(error) = rows.look() {
+            tracing::warn!(%error, "what the program makes of its rows is not kept yet");
+        }
+        reached(rows.reached());
+    };
+    let mut every = tokio::time::interval(LOOK_EVERY);
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => {
+                break status.map_err(RunError::io("the program cannot be waited for"))?;
+            }
+            _ = every.tick() => look(),
+            () = stopped(stop) => {
+                group.signal(libc::SIGTERM);
+                tokio::select! {
+                    _ = tokio::time::timeout(CANCEL_WITHIN, child.wait()) => {}
+                    () = killed(stop) => {}
+                }
+                look();
+                return Err(RunError::Cancelled);
+            }
+        }
+    };
+    // What it left running could still write to what is about to be taken in.
+    drop(group);
+    for stream in drained.into_iter().flatten() {
+        // A grandchild may hold the pipe open for ever: what it still says is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(1), stream).await;
+    }
+    if !status.success() {
+        look();
+        return Err(RunError::Died(format!("`{words}` failed with {status}")));
+    }
+    Ok(())
+}
+
+/// The program with its arguments and its environment.
+fn command(exec: &Exec, stage: &Stage, around: &Around<'_>) -> process::Command {
     let mut command = match &exec.command {
         Command::Arguments(list) => {
             let mut command = process::Command::new(&list[0]);
@@ -96,49 +186,15 @@ pub(crate) async fn run(
     );
     command.envs(exec.outputs.iter().map(|(name, path)| (variable("OUTPUT", name), path.clone())));
     if stage.conduct.resources.on_gpu().is_some() {
-        command.env("CUDA_VISIBLE_DEVICES", visible(device));
+        command.env("CUDA_VISIBLE_DEVICES", visible(around.device));
     }
     command.envs(&exec.env);
-    command.envs(secrets.values.iter().map(|(name, value)| (name, value)));
-    let words = match &exec.command {
-        Command::Arguments(list) => list[0].clone(),
-        Command::Shell(_) => "sh".to_owned(),
-    };
-    guard(&mut command);
-    let mut child = command
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| RunError::Stage(format!("`{words}` cannot be started: {error}")))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let drained = [
-        stdout.map(|stream| tokio::spawn(log.clone().drain(stream, secrets.mask()))),
-        stderr.map(|stream| tokio::spawn(log.clone().drain(stream, secrets.mask()))),
-    ];
-    let group = Group::of(&child);
-    let status = tokio::select! {
-        status = child.wait() => status.map_err(RunError::io("the program cannot be waited for"))?,
-        () = stopped(stop) => {
-            group.signal(libc::SIGTERM);
-            tokio::select! {
-                _ = tokio::time::timeout(CANCEL_WITHIN, child.wait()) => {}
-                () = killed(stop) => {}
-            }
-            return Err(RunError::Cancelled);
-        }
-    };
-    // What it left running could still write to what is about to be taken in.
-    drop(group);
-    for stream in drained.into_iter().flatten() {
-        // A grandchild may hold the pipe open for ever: what it still says is not waited for.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream).await;
-    }
-    if !status.success() {
-        return Err(RunError::Died(format!("`{words}` failed with {status}")));
-    }
+    command.envs(around.secrets.values.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+/// What the program left behind.
+fn left(exec: &Exec, folder: &Path, secrets: &Secrets) -> Result<Left, RunError> {
     let metrics = exec.metrics.as_ref().map(|path| measured(path, folder, secrets));
     let outputs = exec
         .outputs
