@@ -9,7 +9,7 @@ use gradus_engine::{
     plugin,
     project::Project,
     run::{Devices, History, RunError, RunRecord, Session, Settings, detect_gpus},
-    spec::{self, Mistakes, Overrides},
+    spec::{self, Mistakes, Overrides, Pipeline},
 };
 use gradus_protocol::catalog::Catalog;
 
@@ -116,21 +116,34 @@ pub(crate) fn one_stage(plan: &Plan, name: &str) -> Result<usize, Failure> {
 }
 
 pub(crate) fn load_plan(path: &Path, parameters: &ParameterArgs) -> Result<Plan, Failure> {
-    let overrides = Overrides {
-        files: parameters.files.clone(),
-        settings: parameters.settings.clone(),
-        seed: parameters.seed,
-        folder: PathBuf::from("."),
-        ..Overrides::default()
-    };
-    load_asked(path, &overrides)
+    load_asked(path, &parameters.overrides())
+}
+
+impl ParameterArgs {
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides {
+            files: self.files.clone(),
+            settings: self.settings.clone(),
+            seed: self.seed,
+            folder: PathBuf::from("."),
+            ..Overrides::default()
+        }
+    }
 }
 
 /// The plan of the pipeline at `path`, read from what `overrides` holds of it.
 pub(crate) fn load_asked(path: &Path, overrides: &Overrides) -> Result<Plan, Failure> {
+    Ok(load_both(path, overrides)?.1)
+}
+
+/// The same, with the pipeline as it is written.
+pub(crate) fn load_both(path: &Path, overrides: &Overrides) -> Result<(Pipeline, Plan), Failure> {
     let mut mistakes = Mistakes::default();
     match spec::load(path, overrides, &mut mistakes) {
-        Some(pipeline) => Ok(plan::plan(&pipeline, &kinds(path)?, mistakes)?),
+        Some(pipeline) => {
+            let plan = plan::plan(&pipeline, &kinds(path)?, mistakes)?;
+            Ok((pipeline, plan))
+        }
         None => Err(mistakes.into()),
     }
 }

@@ -9,7 +9,7 @@ use gradus_engine::{
     run::{detect_gpus, find_libtorch, find_worker},
 };
 
-use super::run::in_runtime;
+use super::runtime::in_runtime;
 use crate::{failure::Failure, terminal::Terminal};
 
 /// Say what this machine has for Gradus, and what is missing

@@ -6,15 +6,16 @@ use clap::Args;
 use gradus_engine::{
     event::{Event, Outcome},
     plan::Plan,
-    run::{RunError, RunRecord, Session, Settings, Stop, final_outputs},
+    run::{Preview, RunError, RunRecord, Session, Settings, State, Stop, final_outputs},
     spec::time,
 };
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 
-use super::common::{PipelineArgs, PlaceArgs, RemoteArgs};
+use super::{
+    common::{PipelineArgs, PlaceArgs, RemoteArgs, load_both},
+    looking::{look, that_read_files},
+    runtime::{Signals, in_runtime},
+};
 use crate::{
     failure::Failure,
     terminal::{Terminal, in_words},
@@ -63,6 +64,7 @@ impl Run {
         if let Some(most) = self.at_most {
             self.words.refuse_long(&plan, &selected, self.force, most)?;
         }
+        self.words.look_first(&plan, &selected, self.force)?;
         self.words.carry_out(&plan, &selected, self.force, terminal)
     }
 }
@@ -105,6 +107,26 @@ impl RunArgs {
         terminal: &mut Terminal,
     ) -> Result<RunRecord, Failure> {
         in_runtime(async |signals| Ok(self.once(plan, selected, false, signals, terminal).await?.1))
+    }
+
+    /// An error if a stage that is to run cannot read a file of the person's own: the last of them may be days away.
+    fn look_first(&self, plan: &Plan, selected: &[usize], force: bool) -> Result<(), Failure> {
+        let session = self.session(force)?;
+        let reading = that_read_files(&session, plan, selected);
+        let (previews, _) = session.preview(plan, &plan.with_sources(&reading))?;
+        let runs = |it: &Preview| !matches!(it.state, State::Cached | State::Remote);
+        let runs = previews.iter().filter(|it| runs(it)).map(|it| it.stage);
+        let reading: Vec<usize> = runs.filter(|stage| reading.contains(stage)).collect();
+        if reading.is_empty() {
+            return Ok(());
+        }
+        let overrides = self.pipeline.parameters.overrides();
+        let (pipeline, plan) = load_both(&self.pipeline.pipeline, &overrides)?;
+        // Where nobody can look, the run itself says what is missing.
+        match look(&session, (&pipeline, &plan), &reading)? {
+            Ok(mistakes) if !mistakes.list.is_empty() => Err(mistakes.into()),
+            _ => Ok(()),
+        }
     }
 
     /// An error if the run would take more than `most`.
@@ -183,62 +205,6 @@ pub(super) fn code(record: &RunRecord) -> ExitCode {
 
 /// So many events are shown at once.
 const BURST: usize = 500;
-
-/// The requests to end that come from outside. None is lost between two that listen.
-pub(super) struct Signals {
-    pub(super) interrupt: Signal,
-    pub(super) terminate: End,
-}
-
-/// The requests that nobody repeats: of a system that shuts down, and of a terminal that is closed.
-pub(super) struct End {
-    terminate: Signal,
-    /// `None` where whoever started us has it ignored, as `nohup` does.
-    hangup: Option<Signal>,
-}
-
-impl End {
-    pub(super) async fn recv(&mut self) {
-        let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => _ = hangup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            () = hangup => {}
-        }
-    }
-}
-
-/// Whether a hang-up was ignored when we were started.
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|it| it & 1 == 1)
-}
-
-/// Does `work` with threads to run on, while signals are heard.
-pub(super) fn in_runtime<T>(
-    work: impl AsyncFnOnce(&mut Signals) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Runtime::new()
-        .map_err(|error| RunError::Setup(format!("no threads to run with: {error}")))?;
-    let done = runtime.block_on(async {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| RunError::Setup(format!("signals cannot be heard: {error}")))
-        };
-        let interrupt = listen(SignalKind::interrupt())?;
-        let terminate = listen(SignalKind::terminate())?;
-        let hangup = if ignores_hangup() { None } else { Some(listen(SignalKind::hangup())?) };
-        work(&mut Signals { interrupt, terminate: End { terminate, hangup } }).await
-    });
-    // What still runs then is a reader of a dead process: nothing to wait for.
-    runtime.shutdown_background();
-    done
-}
 
 /// Runs the plan while the terminal reads its events and Ctrl-C is heard.
 async fn drive(

@@ -10,7 +10,8 @@ use gradus_engine::{
 
 use super::{
     common::{ParameterArgs, PipelineArgs, PlaceArgs, RemoteArgs},
-    run::{RunArgs, in_runtime},
+    run::RunArgs,
+    runtime::in_runtime,
 };
 use crate::{failure::Failure, terminal::Terminal};
 

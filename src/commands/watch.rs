@@ -6,7 +6,10 @@ use clap::Args;
 use gradus_engine::{event::Outcome, project::Project, run::Watched};
 use tokio::time::sleep;
 
-use super::run::{RunArgs, Signals, in_runtime};
+use super::{
+    run::RunArgs,
+    runtime::{Signals, in_runtime},
+};
 use crate::{failure::Failure, terminal::Terminal};
 
 /// Between two looks at the files. A change counts once two looks in a row found the same.

@@ -82,6 +82,15 @@ impl Terminal {
     }
 
     /// What a person should hear of a plan that can run.
+    /// Says that nobody could look at the files that a pipeline's stages read.
+    pub(crate) fn not_looked(&self, path: &Path, why: &str) {
+        if !self.json {
+            let words =
+                format!("the files that {} reads were not looked at: {why}", path.display());
+            complain(&format!("{} {words}\n", self.err.yellow("warning:")));
+        }
+    }
+
     pub(crate) fn warnings_of(&self, plan: &Plan) {
         if !self.json {
             complain(&diagnostics::render_all(&plan.warnings, self.err.colour));

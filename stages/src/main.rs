@@ -14,6 +14,7 @@ mod error;
 mod evaluate;
 mod families;
 mod feedback;
+mod look;
 mod model;
 mod nn;
 #[cfg(test)]

@@ -40,6 +40,7 @@ fn port<A: Artifact>(name: &str, doc: &str) -> Port {
         optional: false,
         many: false,
         empty: None,
+        hands_on: BTreeMap::new(),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     context::Context,
     device::{self, Opened},
     error::{StageError, plain},
-    families, take,
+    families, look, take,
 };
 
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -160,6 +160,7 @@ fn answer(
     let run = match families::find(&job.kind) {
         Some(stage) => stage.run,
         None if take::is_meant(job) => take::take,
+        None if look::is_meant(job) => look::look,
         None => return failed(Cause::Stage, format!("this worker has no kind `{}`", job.kind)),
     };
     tch::set_num_threads(i32::try_from(job.threads).unwrap_or(1));

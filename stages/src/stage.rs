@@ -3,8 +3,10 @@
 //! A kind names its parameters (a struct with documented fields), its ports (by [`crate::port::ports!`]) and `run`.
 //! Catalogue, checks and wiring follow from those.
 
+use std::collections::BTreeMap;
+
 use gradus_protocol::{
-    Job,
+    Input, Job,
     catalog::{Kind, Length, Port, Rule, Unaffected},
 };
 use schemars::JsonSchema;
@@ -12,6 +14,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{context::Context, error::StageError, port::Ports, schema};
+
+/// What stands at each input.
+pub(crate) type Given = BTreeMap<String, Vec<Input>>;
 
 /// One kind of stage. The struct's name is free; the doc is what `gradus stages show` prints.
 pub(crate) trait Stage {
@@ -26,6 +31,8 @@ pub(crate) trait Stage {
     const USES_SEED: bool = true;
     /// The inputs that it treats row by row, keeping what it computed of each, and the parameters that say how many.
     const BY_ROW: &'static [&'static str] = &[];
+    /// Whether it has a `look` of its own.
+    const LOOKS: bool = false;
     type Params: DeserializeOwned + JsonSchema;
     type Inputs: Ports;
     type Outputs: Ports;
@@ -53,6 +60,12 @@ pub(crate) trait Stage {
     /// Says of outputs what parameters or inputs decide: their type, and whether they are empty.
     fn decided(_outputs: &mut [Port]) {}
 
+    /// Looks at files of a person's own before anything runs, where that hangs on parameters: at their beginnings, no more.
+    /// An input that another stage is still to make is not among `inputs`.
+    fn look(_params: &Self::Params, _inputs: &Given) -> Result<(), StageError> {
+        Ok(())
+    }
+
     fn run(
         params: Self::Params,
         inputs: Self::Inputs,
@@ -67,11 +80,12 @@ pub(crate) struct AnyStage {
     pub(crate) name: &'static str,
     pub(crate) describe: fn() -> Kind,
     pub(crate) run: fn(&Job, &mut Context) -> Result<(), StageError>,
+    pub(crate) look: fn(&Value, &Given) -> Result<(), StageError>,
 }
 
 impl AnyStage {
     pub(crate) const fn of<S: Stage>() -> Self {
-        Self { name: S::KIND, describe: describe::<S>, run: run::<S> }
+        Self { name: S::KIND, describe: describe::<S>, run: run::<S>, look: look::<S> }
     }
 }
 
@@ -86,6 +100,7 @@ fn describe<S: Stage>() -> Kind {
         uses_device: S::USES_DEVICE,
         uses_seed: S::USES_SEED,
         length: S::length(),
+        looks: S::LOOKS,
         by_row: S::BY_ROW.iter().map(|name| (*name).to_owned()).collect(),
         rehearsal: S::rehearsal().as_object().cloned().unwrap_or_default().into_iter().collect(),
         params: schema::params::<S::Params>(),
@@ -95,10 +110,16 @@ fn describe<S: Stage>() -> Kind {
     }
 }
 
+fn look<S: Stage>(params: &Value, inputs: &Given) -> Result<(), StageError> {
+    if S::LOOKS { S::look(&params_of::<S>(params)?, inputs) } else { Ok(()) }
+}
+
+fn params_of<S: Stage>(params: &Value) -> Result<S::Params, StageError> {
+    serde_json::from_value(params.clone())
+        .map_err(|error| StageError::refused(format!("the parameters of `{}`: {error}", S::KIND)))
+}
+
 fn run<S: Stage>(job: &Job, context: &mut Context) -> Result<(), StageError> {
-    let params = serde_json::from_value(job.params.clone()).map_err(|error| {
-        StageError::refused(format!("the parameters of `{}`: {error}", S::KIND))
-    })?;
-    S::run(params, S::Inputs::bind(job)?, S::Outputs::bind(job)?, context)?;
+    S::run(params_of::<S>(&job.params)?, S::Inputs::bind(job)?, S::Outputs::bind(job)?, context)?;
     context.check_summary()
 }

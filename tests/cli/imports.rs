@@ -30,7 +30,7 @@ const WORKER: House = House {
         &["stage"],
         &["data", "model", "train", "feedback", "policy", "evaluate"],
         &["families"],
-        &["take", "device"],
+        &["take", "look", "device"],
         &["catalog"],
         &["serve"],
         &["main"],

@@ -19,8 +19,8 @@ use std::{
 };
 
 use gradus_protocol::{
-    Cause, Checkpoint, Checkpoints, Job, Reply, Request, Source, TAKE, VERSION, catalog::Catalog,
-    read_frame, write_frame,
+    Cause, Checkpoint, Checkpoints, Job, LOOK, Reply, Request, Source, TAKE, VERSION,
+    catalog::Catalog, read_frame, write_frame,
 };
 
 const CATALOG: &str = include_str!("../../stages/catalog.json");
@@ -90,6 +90,9 @@ impl Worker {
                 None => Reply::Done,
             });
         }
+        if job.kind == LOOK {
+            return self.look();
+        }
         let behaviour = behaviour(&job.kind).unwrap_or_default();
         let (word, rest) = behaviour.split_once(' ').unwrap_or((&behaviour, ""));
         let left_out = if word == "omit" { rest } else { "" };
@@ -117,6 +120,25 @@ impl Worker {
         }
         if let Some(checkpoints) = job.checkpoints.as_ref().filter(|it| it.keep_last) {
             keep_last(job, checkpoints);
+        }
+        self.say(&Reply::Done);
+    }
+
+    /// `fail WORDS` or `tell NAME NUMBER`.
+    fn look(&mut self) {
+        let behaviour = behaviour(LOOK).unwrap_or_default();
+        let mut words = behaviour.splitn(2, ' ');
+        match (words.next(), words.next()) {
+            (Some("fail"), Some(message)) => {
+                let message = message.to_owned();
+                return self.say(&Reply::Failed { cause: Cause::Stage, message });
+            }
+            (Some("tell"), Some(fact)) => {
+                let (name, value) = fact.split_once(' ').unwrap();
+                let (name, value) = (name.to_owned(), Some(value.parse().unwrap()));
+                self.say(&Reply::Metric { name, step: None, value });
+            }
+            _ => {}
         }
         self.say(&Reply::Done);
     }

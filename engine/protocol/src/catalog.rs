@@ -41,6 +41,9 @@ pub struct Kind {
     /// For kinds that work in steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<Length>,
+    /// Whether a look at the files of a stage hangs on its parameters.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looks: bool,
     /// Inputs of which it treats row by row, and parameters that say how many rows: what it computed of a row is kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_row: Vec<String>,
@@ -114,7 +117,7 @@ impl Length {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
     pub when: Vec<Condition>,
-    /// What is wrong then, and what to do.
+    /// What is wrong then, and what to do. `{NAME}` stands for what that parameter or fact is.
     pub words: String,
 }
 
@@ -125,8 +128,8 @@ impl Rule {
     }
 }
 
-/// Something that holds of a parameter or does not; of an input, as `inputs.NAME`, only `given` can be asked. Of a
-/// parameter that is `null` only `is` and `given` can hold.
+/// Something that holds of a parameter or does not; of an input, as `inputs.NAME`, only `given` can be asked; what an
+/// input hands on stands as `inputs.NAME.FACT`. Of what is `null`, or not known, only `is` and `given` can hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
     pub param: String,
@@ -253,6 +256,10 @@ pub struct Port {
     /// When an output has nothing in it, and in its words what to do about that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty: Option<Rule>,
+    /// What is known of an output before it is there, for whoever reads it: from a fact's name to the parameter that it is, or to
+    /// `inputs.NAME.FACT`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hands_on: BTreeMap<String, String>,
 }
 
 /// What a port carries.

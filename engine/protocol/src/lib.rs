@@ -12,4 +12,4 @@ mod message;
 pub use checkpoint::Checkpoint;
 pub use frame::{FrameError, LARGEST_FRAME, read_frame, write_frame};
 pub use ledger::{Page, Reached};
-pub use message::{Cause, Checkpoints, Input, Job, Reply, Request, Source, TAKE, VERSION};
+pub use message::{Cause, Checkpoints, Input, Job, LOOK, Reply, Request, Source, TAKE, VERSION};

@@ -10,11 +10,16 @@ use crate::catalog::Catalog;
 /// The version of these messages.
 pub const VERSION: u32 = 6;
 
-/// What the engine asks of a worker.
+/// The kind of a job that looks at files of a person's own, before anything runs, for a stage of the kind `kind` with
+/// `params`, both of them parameters. Of inputs there are only those that are such files. What is known of them then comes as
+/// numbers of the whole, `PORT.FACT`.
+pub const LOOK: &str = "look";
+
 /// The kind of a job that checks what a program made: its input `artifact` is to be of the port type `type`, a parameter.
 /// What the worker leaves at the output `artifact` stands in its place; it may leave nothing.
 pub const TAKE: &str = "take";
 
+/// What the engine asks of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {

@@ -63,6 +63,19 @@ impl Plan {
                 wanted[i] = true;
             }
         }
+        mistakes.or(self.closed(wanted))
+    }
+
+    /// These stages and all that they need.
+    pub fn with_sources(&self, stages: &[usize]) -> Vec<usize> {
+        let mut wanted = vec![false; self.stages.len()];
+        for index in stages {
+            wanted[*index] = true;
+        }
+        self.closed(wanted)
+    }
+
+    fn closed(&self, mut wanted: Vec<bool>) -> Vec<usize> {
         // Behind each stage come only stages that it needs no more, so one pass backwards is enough.
         for i in (0..self.stages.len()).rev() {
             if wanted[i] {
@@ -71,7 +84,7 @@ impl Plan {
                 }
             }
         }
-        mistakes.or((0..self.stages.len()).filter(|i| wanted[*i]).collect())
+        (0..self.stages.len()).filter(|i| wanted[*i]).collect()
     }
 
     /// What the pipeline is for, as (stage, position of the output): outputs that no stage reads, and

@@ -8,13 +8,19 @@ use super::stage::{From, Stage};
 use crate::spec::{Mistakes, Pipeline, Problem};
 
 /// Adds a mistake for each wire that brings nothing. A program may know what to do with it.
-pub(super) fn check(stages: &[Stage], pipeline: &Pipeline, mistakes: &mut Mistakes) {
+pub(super) fn check(
+    stages: &[Stage],
+    said: &[Value],
+    pipeline: &Pipeline,
+    mistakes: &mut Mistakes,
+) {
     let mut known: HashMap<(usize, &str), Option<&str>> = HashMap::new();
     for stage in stages.iter().filter(|stage| stage.exec.is_none()) {
         for wire in &stage.inputs {
             let From::Stage(index, output) = &wire.from else { continue };
-            let why =
-                *known.entry((*index, output)).or_insert_with(|| why(&stages[*index], output));
+            let why = *known
+                .entry((*index, output))
+                .or_insert_with(|| why(&stages[*index], &said[*index], output));
             if let Some(why) = why {
                 let (port, from) = (&wire.port, &stages[*index].id);
                 let words = format!("`{port}` reads `{from}.{output}`, which is empty: {why}");
@@ -25,12 +31,8 @@ pub(super) fn check(stages: &[Stage], pipeline: &Pipeline, mistakes: &mut Mistak
     }
 }
 
-fn why<'a>(stage: &'a Stage, output: &str) -> Option<&'a str> {
+fn why<'a>(stage: &'a Stage, said: &Value, output: &str) -> Option<&'a str> {
     let port = stage.kind.outputs.iter().find(|port| port.name == output)?;
     let rule = port.empty.as_ref()?;
-    let mut said = stage.params.clone();
-    for wire in &stage.inputs {
-        said[format!("inputs.{}", wire.port)] = Value::Bool(true);
-    }
-    rule.is_broken_by(&said).then_some(&rule.words)
+    (said.is_object() && rule.is_broken_by(said)).then_some(&rule.words)
 }

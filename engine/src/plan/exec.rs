@@ -98,6 +98,7 @@ pub fn documented() -> Kind {
         uses_seed: false,
         rules: Vec::new(),
         length: None,
+        looks: false,
         by_row: Vec::new(),
         rehearsal: BTreeMap::new(),
         params: vec![
@@ -134,6 +135,7 @@ pub(super) fn kind(spec: &StageSpec) -> Kind {
         optional: false,
         many: false,
         empty: None,
+        hands_on: BTreeMap::new(),
     };
     Kind {
         inputs: spec.inputs.iter().map(|entry| port(&entry.key, "any")).collect(),

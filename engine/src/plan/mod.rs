@@ -24,6 +24,7 @@ mod rehearsal;
 mod resources;
 mod rounds;
 mod rules;
+mod said;
 mod schema;
 mod secrets;
 mod seed;
@@ -48,6 +49,7 @@ pub use fingerprint::{Known, Table, seed_of};
 pub use graph::{Drawing, draw};
 pub(crate) use line::shorter;
 pub use resources::Resources;
+pub use said::Besides;
 pub use schema::schema;
 pub use snapshot::Snapshot;
 pub(crate) use stage::readers;
@@ -55,7 +57,25 @@ pub use stage::{From, Stage, Wire};
 pub use when::LeftOut;
 pub(crate) use wiring::label;
 
-use crate::spec::{Mistakes, Pipeline};
+use crate::spec::{Mistakes, Pipeline, Problem};
+
+/// Checks a sound plan once more with what is known of it besides, and with what is wrong with the files that stages read.
+pub fn told(
+    plan: &Plan,
+    pipeline: &Pipeline,
+    looked: &[(usize, String)],
+    besides: &Besides,
+) -> Mistakes {
+    let mut mistakes = Mistakes::default();
+    for (index, words) in looked {
+        let stage = &plan.stages[*index];
+        let problem = Problem::Looked { stage: stage.id.clone(), words: words.clone() };
+        mistakes.add(&pipeline.sources, stage.at, problem);
+    }
+    let said = said::said(&plan.stages, besides);
+    rules::check(&plan.stages, &said, pipeline, &mut mistakes);
+    mistakes
+}
 
 /// Checks `pipeline` against `catalog`; `mistakes` are those that reading it brought.
 pub fn plan(
@@ -69,9 +89,11 @@ pub fn plan(
         .map(|instance| params::complete(instance, pipeline, &mut mistakes))
         .collect();
     wiring::join(&mut stages, &instances, &left_out, pipeline, &mut mistakes);
+    let said = said::said(&stages, &Besides::new());
+    rules::check(&stages, &said, pipeline, &mut mistakes);
+    emptiness::check(&stages, &said, pipeline, &mut mistakes);
     let stages = graph::order(stages, pipeline, &mut mistakes);
     let stages = typing::agree(stages, catalog, pipeline, &mut mistakes);
-    emptiness::check(&stages, pipeline, &mut mistakes);
     let snapshots = snapshot::resolve(&stages, &left_out, pipeline, &mut mistakes);
     let included = pipeline.modules.iter().filter_map(|module| module.file.clone()).collect();
     let file = pipeline.file.clone();

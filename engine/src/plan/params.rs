@@ -3,7 +3,7 @@
 use gradus_protocol::catalog::{Param, Range, Shape};
 use serde_json::{Map, Value};
 
-use super::{conduct, exec, files, instance::Instance, rules, seed::SEED, stage::Stage};
+use super::{conduct, exec, files, instance::Instance, seed::SEED, stage::Stage};
 use crate::spec::{At, Data, Entry, Mistakes, Node, Pipeline, Problem, interpolate, nearest};
 
 /// The instance with its parameters, still without inputs.
@@ -42,7 +42,6 @@ pub(super) fn complete(
         // The stage stays, so that mistakes in its wiring are found too.
         return stage;
     }
-    rules::check(instance, &params, pipeline, mistakes);
     stage.params = params;
     stage
 }

@@ -1,30 +1,27 @@
-//! What parameters must not say together, as the catalogue has it.
+//! What parameters must not say together, and not beside what inputs hand on, as the catalogue has it.
 
 use serde_json::Value;
 
-use super::instance::Instance;
+use super::{said::filled, stage::Stage};
 use crate::spec::{Mistakes, Pipeline, Problem};
 
-/// Adds a mistake for each rule of the kind that `params`, complete, break. It stands at the first of the rule's
-/// parameters that the stage says.
+/// Adds a mistake for each rule that a stage breaks. It stands at the first of the rule's parameters that the stage says.
 pub(super) fn check(
-    instance: &Instance<'_>,
-    params: &Value,
+    stages: &[Stage],
+    said: &[Value],
     pipeline: &Pipeline,
     mistakes: &mut Mistakes,
 ) {
-    let spec = instance.spec;
-    if instance.kind.rules.is_empty() {
-        return;
-    }
-    let mut all = params.clone();
-    for input in &spec.inputs {
-        all[format!("inputs.{}", input.key)] = Value::Bool(true);
-    }
-    for rule in instance.kind.rules.iter().filter(|rule| rule.is_broken_by(&all)) {
-        let said = rule.when.iter().find_map(|condition| spec.with.get(&condition.param));
-        let at = said.map_or(spec.at, |node| node.at);
-        let problem = Problem::Rule { stage: instance.id.clone(), words: rule.words.clone() };
-        mistakes.add(&pipeline.sources, at, problem);
+    for (stage, said) in stages.iter().zip(said).filter(|(_, said)| said.is_object()) {
+        for rule in stage.kind.rules.iter().filter(|rule| rule.is_broken_by(said)) {
+            let spec = pipeline.stages.iter().find(|spec| spec.name == stage.spec);
+            let written = spec.and_then(|spec| {
+                rule.when.iter().find_map(|condition| spec.with.get(&condition.param))
+            });
+            let at = written.map_or(stage.at, |node| node.at);
+            let words = filled(&rule.words, said);
+            let problem = Problem::Rule { stage: stage.id.clone(), words };
+            mistakes.add(&pipeline.sources, at, problem);
+        }
     }
 }

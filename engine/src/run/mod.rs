@@ -18,6 +18,7 @@ pub use answers::{
     estimate::Estimate,
     explain::Explanation,
     lineage::{Ancestor, Found, Lineage, Source},
+    look::Looked,
     outputs::{FinalOutput, final_outputs},
     preview::{Preview, State},
     share::{Moved, push_all},

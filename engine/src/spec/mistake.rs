@@ -94,6 +94,8 @@ pub enum Problem {
     OutsideFolder(String),
     #[error("stage `{stage}`: {words}")]
     Empty { stage: String, words: String },
+    #[error("stage `{stage}` cannot use what it is given: {words}")]
+    Looked { stage: String, words: String },
     #[error("{what} `{name}` is used nowhere")]
     Unused { what: &'static str, name: String },
     #[error("{0}")]
@@ -149,6 +151,7 @@ impl Problem {
             Self::OutsideFolder(_) => "file::outside",
             Self::Unused { .. } => "pipeline::unused",
             Self::Empty { .. } => "wiring::empty",
+            Self::Looked { .. } => "file::unusable",
             Self::Exec(_) => "stage::exec",
             Self::Secret(_) => "stage::secret",
             Self::SnapshotOfMetrics { .. } => "snapshot::output",
@@ -177,7 +180,9 @@ impl Problem {
             Self::BadName { .. } => "not a name",
             Self::UnknownKind { .. } => "not a kind",
             Self::UnknownParameter { .. } => "not a parameter",
-            Self::MissingParameter { .. } | Self::MissingInput { .. } => "this stage",
+            Self::MissingParameter { .. } | Self::MissingInput { .. } | Self::Looked { .. } => {
+                "this stage"
+            }
             Self::UnknownInput { .. } => "not an input",
             Self::UnknownStage { .. } | Self::UnknownTarget { .. } => {
                 "not a stage in this pipeline"

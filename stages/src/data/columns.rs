@@ -179,7 +179,10 @@ impl<'a> Wanted<'a> {
             format!("did you mean `{near}`? then say `columns: {{ {own}: {near} }}`")
         } else {
             let there: Vec<_> = cells.iter().take(20).map(|(it, _)| format!("`{it}`")).collect();
-            format!("it has {}: name the right one under `columns`", there.join(", "))
+            match there.as_slice() {
+                [] => "it has no others than were read".to_owned(),
+                there => format!("it has {}: name the right one under `columns`", there.join(", ")),
+            }
         };
         Err(format!("there is no column `{wanted}`; {remedy}"))
     }

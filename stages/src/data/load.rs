@@ -28,10 +28,13 @@ use crate::{
         split::{Sides, split},
     },
     error::StageError,
-    port::{Out, ports},
+    port::{Artifact, Out, ports},
     rules::{param, rule},
-    stage::Stage,
+    stage::{Given, Stage},
 };
+
+/// So many rows tell whether a file is as it was said to be.
+const LOOKED_AT: usize = 100;
 
 /// Load rows from a file.
 pub(crate) struct Load;
@@ -107,6 +110,7 @@ impl Stage for Load {
 Every row is checked, and all must have the same columns. Columns that the format does not know stay with \
 their row. A preference without a `prompt` column has it as the common beginning of `chosen` and `rejected`.";
     const USES_DEVICE: bool = false;
+    const LOOKS: bool = true;
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -146,6 +150,18 @@ their row. A preference without a `prompt` column has it as the common beginning
             let (parameter, types) = ("format".to_owned(), types.clone());
             output.port_type = PortType::ByParameter { parameter, types };
         }
+    }
+
+    fn look(params: &Params, inputs: &Given) -> Result<(), StageError> {
+        let given = inputs.get("file").and_then(|it| it.first()).map(artifact::File::at);
+        let first = match (&params.path, &given) {
+            (None, None) => None,
+            _ => Some(params.rows(given.as_ref())?),
+        };
+        for file in first.into_iter().chain(params.test_path.iter().map(|path| params.at(path))) {
+            params.load_first(&file, LOOKED_AT, || Ok(()))?;
+        }
+        Ok(())
     }
 
     fn run(
@@ -216,12 +232,21 @@ impl Params {
         file: &DataFile,
         heard: impl Fn() -> Result<(), StageError>,
     ) -> Result<Loaded, StageError> {
+        let limit = self.limit.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(usize::MAX));
+        self.load_first(file, limit, heard)
+    }
+
+    /// The same of the first `limit` rows.
+    fn load_first(
+        &self,
+        file: &DataFile,
+        limit: usize,
+        heard: impl Fn() -> Result<(), StageError>,
+    ) -> Result<Loaded, StageError> {
         let (written, records) = file.open()?;
         let prompt_end = self.prompt_end.as_deref();
         let mut wanted = Wanted::new(self.format, &self.columns, &self.leave_out, prompt_end)
             .map_err(StageError::refused)?;
-        let limit =
-            self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let (mut rows, mut blank_documents) = (Vec::new(), 0);
         let mut mistakes = Mistakes::up_to(self.max_errors);
         for record in records {
@@ -421,7 +446,7 @@ mod tests {
     fn mistakes_are_counted_out_at_the_limit_and_rows_too() {
         let content = "{}\n".repeat(5);
         insta::assert_snapshot!(mistakes("a.jsonl", &content, r#"{"format": "text", "max_errors": 2}"#), @"
-        `a.jsonl`: rows 1, 2: there is no column `text`; it has : name the right one under `columns`
+        `a.jsonl`: rows 1, 2: there is no column `text`; it has no others than were read
           and perhaps more: `max_errors` is 2
         ");
         let content = "{\"text\":\"a\"}\n".repeat(5);

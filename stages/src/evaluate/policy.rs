@@ -33,7 +33,7 @@ use crate::{
         tally::Fit,
         truncation::TooLong,
     },
-    rules::{param, rule},
+    rules::{param, rule, within_context},
     stage::Stage,
 };
 
@@ -102,6 +102,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
     fn rules() -> Vec<Rule> {
         let greedy = || param("temperature").is([0]);
         vec![
+            within_context("max_new_tokens", "policy"),
             rule(
                 "`temperature: 0` takes the most likely token, so every completion of a prompt is the same: \
                  lower `samples_per_prompt` to 1",

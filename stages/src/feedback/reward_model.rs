@@ -3,7 +3,7 @@
 //!
 //! A row's score stands at its last token, so rows should end in the end-of-text token.
 
-use gradus_protocol::catalog::{Length, Rule};
+use gradus_protocol::catalog::{Length, Port, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -29,6 +29,7 @@ use crate::{
         tally::Fit,
         truncation::TooLong,
     },
+    rules::{same_context, within_context},
     stage::Stage,
 };
 
@@ -85,7 +86,13 @@ texts a cut leaves the same are dropped.";
     type Outputs = Outputs;
 
     fn rules() -> Vec<Rule> {
-        Training::rules()
+        let mut rules = Training::rules();
+        rules.push(within_context("max_length", "model"));
+        rules
+    }
+
+    fn decided(outputs: &mut [Port]) {
+        same_context(outputs, "model");
     }
 
     fn rehearsal() -> serde_json::Value {

@@ -3,7 +3,7 @@
 //! The weights of a tensor depend on the seed and on its name alone, so a model with one more layer
 //! starts with the same first layers.
 
-use gradus_protocol::catalog::Rule;
+use gradus_protocol::catalog::{Port, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -18,7 +18,7 @@ use crate::{
         rope::Rope,
     },
     port::{Out, files_of, ports},
-    rules::{param, rule},
+    rules::{CONTEXT, hand_on, param, rule},
     stage::Stage,
 };
 
@@ -107,6 +107,10 @@ The architecture is Llama's, so other tools can load what comes of it.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
+
+    fn decided(outputs: &mut [Port]) {
+        hand_on(outputs, "model", CONTEXT, "context_length");
+    }
 
     fn rules() -> Vec<Rule> {
         vec![

@@ -127,6 +127,15 @@ impl Config {
         }
     }
 
+    /// Refuses a model with the wrong head.
+    pub(crate) fn expect(&self, head: Head) -> Result<(), &'static str> {
+        match (self.head == head, head) {
+            (true, _) => Ok(()),
+            (false, Head::LanguageModel) => Err("this is a classifier; a language model is needed"),
+            (false, Head::Score) => Err("this is a language model; a reward model is needed"),
+        }
+    }
+
     /// Every parameter's name and shape, in the order of names.
     pub(crate) fn shapes(&self) -> BTreeMap<String, Vec<i64>> {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);

@@ -60,15 +60,8 @@ impl Model {
 
     /// Refuses a model with the wrong head.
     pub(crate) fn expecting(self, head: Head) -> Result<Self, StageError> {
-        match (self.config.head == head, head) {
-            (true, _) => Ok(self),
-            (false, Head::LanguageModel) => {
-                Err(StageError::refused("this is a classifier; a language model is needed"))
-            }
-            (false, Head::Score) => {
-                Err(StageError::refused("this is a language model; a reward model is needed"))
-            }
-        }
+        self.config.expect(head).map_err(StageError::refused)?;
+        Ok(self)
     }
 
     /// The most tokens of a row.

@@ -4,12 +4,13 @@
 //! What is saved has the same bytes whenever the numbers are the same.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
-use tch::Device;
+use tch::{Device, Tensor};
 
 use super::{
     config::{self, Config, Head},
@@ -28,28 +29,52 @@ const LARGEST_COMPANION: u64 = 256 << 20;
 
 /// Loads a model in float32, whatever it is stored as.
 pub(crate) fn load(files: &Files, device: Device) -> Result<Model, StageError> {
+    let mut parameters = BTreeMap::new();
+    let config = each_tensor(files, true, |name, tensor| {
+        parameters.insert(name, tensor.to_device(device));
+    })?;
+    Ok(Model { config, parameters })
+}
+
+/// What the folder says that the model is, if all its tensors are there with their shapes; none is read.
+pub(crate) fn look(files: &Files) -> Result<Config, StageError> {
+    each_tensor(files, false, |_, _| {})
+}
+
+/// Gives every tensor to `take`, if they are to be read.
+fn each_tensor(
+    files: &Files,
+    read: bool,
+    mut take: impl FnMut(String, Tensor),
+) -> Result<Config, StageError> {
     let config = Config::parse(&read_json(files, "config.json")?)?;
     let wanted = config.shapes();
-    let mut parameters = BTreeMap::new();
+    let found = RefCell::new(BTreeSet::new());
     for (file, names) in shards(files)? {
         let tensors = read_tensors(at(files, &file)?, |name, shape| match wanted.get(name) {
-            Some(expected) if *expected == shape => Ok(true),
-            Some(expected) => Err(format!("`{name}` has shape {shape:?}, not {expected:?}")),
+            Some(expected) if *expected != shape => {
+                Err(format!("`{name}` has shape {shape:?}, not {expected:?}"))
+            }
+            Some(_) if names.as_ref().is_some_and(|names| !names.contains(name)) => {
+                Err(format!("the index puts `{name}` elsewhere"))
+            }
+            Some(_) => {
+                found.borrow_mut().insert(name.to_owned());
+                Ok(read)
+            }
             None if is_redundant(name, &config) => Ok(false),
             None => Err(format!("`{name}` is no tensor of this architecture")),
         })?;
         for (name, tensor) in tensors {
-            if names.as_ref().is_some_and(|names| !names.contains(&name)) {
-                return Err(refused(&file, &format!("the index puts `{name}` elsewhere")));
-            }
-            parameters.insert(name, tensor.to_device(device));
+            take(name, tensor);
         }
     }
-    match wanted.keys().find(|name| !parameters.contains_key(*name)) {
+    let found = found.into_inner();
+    match wanted.keys().find(|name| !found.contains(*name)) {
         Some(name) => {
             Err(StageError::refused(format!("the model's files lack the tensor `{name}`")))
         }
-        None => Ok(Model { config, parameters }),
+        None => Ok(config),
     }
 }
 

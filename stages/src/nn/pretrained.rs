@@ -8,7 +8,7 @@ use gradus_protocol::Source;
 use tch::Device;
 
 use super::{
-    config::Head,
+    config::{Config, Head},
     decoder::Model,
     model_folder::{self, Companions},
     stream::Stream,
@@ -37,7 +37,7 @@ impl Pretrained {
             let codec = Codec::load(source)?;
             let mut model = model_folder::load(files, device)?.expecting(head)?;
             let companions = Companions::of(files)?;
-            fits(&codec, &model)?;
+            fits(&codec, &model.config)?;
             model.check_finite()?;
             // Whatever says that it ends a text does: first what is taught, then what the files name.
             let named = model.config.eos.iter().chain(&companions.eos).copied();
@@ -113,9 +113,20 @@ impl Pretrained {
     }
 }
 
+/// What the folder says that the model is, if it can be used; its weights are not read.
+pub(crate) fn look(source: &Source, head: Head) -> Result<Config, StageError> {
+    let files = files_of(source)?;
+    let config = model_folder::look(files)?;
+    let codec = Codec::load(source)?;
+    config.expect(head).map_err(StageError::refused)?;
+    Companions::of(files)?;
+    fits(&codec, &config)?;
+    Ok(config)
+}
+
 /// Refuses a tokenizer with tokens that the model has no embedding for.
-fn fits(codec: &Codec, model: &Model) -> Result<(), StageError> {
-    let size = model.config.vocab_size;
+fn fits(codec: &Codec, config: &Config) -> Result<(), StageError> {
+    let size = config.vocab_size;
     match codec.last().filter(|(_, id)| i64::from(*id) >= size) {
         None => Ok(()),
         Some((token, id)) => Err(StageError::refused(format!(

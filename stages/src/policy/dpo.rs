@@ -6,7 +6,7 @@
 
 use gradus_protocol::{
     Page,
-    catalog::{Length, Rule},
+    catalog::{Length, Port, Rule},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -37,7 +37,7 @@ use crate::{
         tally::Fit,
         truncation::TooLong,
     },
-    rules::{param, rule},
+    rules::{param, rule, same_context, within_context},
     stage::Stage,
 };
 
@@ -110,6 +110,7 @@ dropped.";
         let unheeding = ["hinge", "ipo", "nca_pair", "sppo_hard", "apo_zero", "apo_down"];
         let mut rules = Training::rules();
         rules.extend([
+            within_context("max_length", "policy"),
             rule(
                 "this `loss` does not heed `label_smoothing`: take it out, or choose `sigmoid`, `sigmoid_norm`, \
                  `robust` or `exo_pair`",
@@ -125,6 +126,10 @@ dropped.";
             ),
         ]);
         rules
+    }
+
+    fn decided(outputs: &mut [Port]) {
+        same_context(outputs, "policy");
     }
 
     fn rehearsal() -> serde_json::Value {

@@ -3,6 +3,7 @@
 //! `log π_ref(y | x)` of Rafailov et al. 2023, eq. 7; it does not change while a policy learns, so a sweep over β
 //! needs it once.
 
+use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -14,6 +15,7 @@ use crate::{
     policy::log_probs::LogProbs,
     port::{Out, ports},
     prepare::{examples::pairs, tally::Fit, truncation::TooLong},
+    rules::within_context,
     stage::Stage,
 };
 
@@ -56,6 +58,10 @@ impl Stage for Reference {
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
+
+    fn rules() -> Vec<Rule> {
+        vec![within_context("max_length", "model")]
+    }
 
     fn run(
         params: Params,

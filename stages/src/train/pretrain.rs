@@ -2,7 +2,7 @@
 //!
 //! Texts are packed into rows of one length, so little is wasted on padding.
 
-use gradus_protocol::catalog::{Length, Rule};
+use gradus_protocol::catalog::{Length, Port, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -24,6 +24,7 @@ use crate::{
         token_rows::Purpose,
         tokenising::token_rows,
     },
+    rules::{same_context, within_context},
     stage::Stage,
     train::held_out::report_held_out,
 };
@@ -73,7 +74,13 @@ each other, and none is cut off or dropped.";
     type Outputs = Outputs;
 
     fn rules() -> Vec<Rule> {
-        Training::rules()
+        let mut rules = Training::rules();
+        rules.push(within_context("max_length", "model"));
+        rules
+    }
+
+    fn decided(outputs: &mut [Port]) {
+        same_context(outputs, "model");
     }
 
     fn rehearsal() -> serde_json::Value {

@@ -2,7 +2,7 @@
 //!
 //! The loss is on the completion and the token that ends it; the prompt is only read.
 
-use gradus_protocol::catalog::{Length, Rule};
+use gradus_protocol::catalog::{Length, Port, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -19,6 +19,7 @@ use crate::{
     },
     port::{Out, ports},
     prepare::{examples::completions, tally::Fit, truncation::TooLong},
+    rules::{same_context, within_context},
     stage::Stage,
     train::held_out::report_held_out,
 };
@@ -82,7 +83,13 @@ their completion are dropped.";
     type Outputs = Outputs;
 
     fn rules() -> Vec<Rule> {
-        Training::rules()
+        let mut rules = Training::rules();
+        rules.push(within_context("max_length", "model"));
+        rules
+    }
+
+    fn decided(outputs: &mut [Port]) {
+        same_context(outputs, "model");
     }
 
     fn rehearsal() -> serde_json::Value {

@@ -217,3 +217,34 @@ stages:
     project.write("round.yaml", &round);
     assert_snapshot!(project.gradus(&["check", "p.yaml"]));
 }
+
+#[test]
+fn files_that_a_stage_cannot_use_and_what_they_say_are_shown_before_anything_runs() {
+    let pipeline = "
+        stages:
+          sft:
+            kind: train.sft
+            matrix: { rate: [1e-3, 1e-4] }
+            inputs: { model: ./base, completions: ./rows }
+            with: { learning_rate: '${matrix.rate}', max_length: 4096 }
+          dpo:
+            kind: policy.dpo
+            inputs: { policy: 'sft[rate=0.001]', preferences: ./rows }
+            with: { learning_rate: 1e-3, max_length: 2049 }
+    ";
+    let mut project = Project::new(pipeline);
+    project.write("base/config.json", "{}");
+    project.write("rows/rows.jsonl", "{}");
+    let mut check = |look: &str| {
+        project.set("FAKE_WORKER", look);
+        project.gradus(&["check", "p.yaml"])
+    };
+    assert_snapshot!(check("look=tell model.context_length 2048"));
+    assert_snapshot!(check("look=fail model: it is a model of clay"));
+    assert_eq!(check("").code, Some(0));
+    // A run says it before it begins.
+    project.set("FAKE_WORKER", "look=fail model: it is a model of clay");
+    let ran = project.gradus(&["run", "p.yaml"]);
+    assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(project.files_below(".gradus/runs").is_empty());
+}

@@ -5,6 +5,7 @@ pub(super) mod curves;
 pub(super) mod estimate;
 pub(super) mod explain;
 pub(super) mod lineage;
+pub(super) mod look;
 pub(super) mod outputs;
 pub(super) mod preview;
 pub(super) mod share;

@@ -124,7 +124,7 @@ fn stored_source(shared: &Shared, artifact: &Artifact) -> Result<Source, RunErro
     ))
 }
 
-fn user_source(cache: &Cache, path: &Path) -> Result<Source, RunError> {
+pub(crate) fn user_source(cache: &Cache, path: &Path) -> Result<Source, RunError> {
     if path.is_file() {
         return Ok(Source::File(path.to_owned()));
     }
