@@ -28,6 +28,9 @@ pub enum Event {
         fingerprint: Fingerprint,
         outputs: BTreeMap<String, Artifact>,
         metrics: Metrics,
+        /// What the kind says to these numbers.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        advice: Vec<String>,
         /// It was fetched from the remote just now.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         remote: bool,
@@ -67,6 +70,9 @@ pub enum Event {
         fingerprint: Fingerprint,
         outputs: BTreeMap<String, Artifact>,
         metrics: Metrics,
+        /// What the kind says to these numbers.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        advice: Vec<String>,
         seconds: f64,
     },
     /// Failed in a way that may pass, and is tried again after `seconds`.

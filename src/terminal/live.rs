@@ -54,7 +54,7 @@ impl Live {
             Event::RunStarted { stages, .. } => {
                 self.width = stages.iter().map(|it| it.stage.chars().count()).max().unwrap_or(0);
             }
-            Event::Cached { stage, metrics, remote, .. } => {
+            Event::Cached { stage, metrics, advice, remote, .. } => {
                 let mark = self.paint.dim("=");
                 let word = if *remote { "fetched" } else { "cached" };
                 let word = pad(word, 8);
@@ -63,6 +63,7 @@ impl Live {
                     self.padded(stage),
                     self.paint.dim(&format!("{word}  {}", in_one_line(metrics, SHOWN)))
                 ));
+                self.advise(advice);
             }
             Event::Waiting { stage, run, host, pid, since } => {
                 let who = format!("run {run} (process {pid} on {host})");
@@ -78,7 +79,7 @@ impl Live {
                     bar.set_message(harmless(&format!("{unit}  {note}")));
                 }
             }
-            Event::Finished { stage, metrics, seconds, .. } => {
+            Event::Finished { stage, metrics, advice, seconds, .. } => {
                 self.ended(stage);
                 let mark = self.paint.green("✓");
                 let took = pad(&duration(*seconds), 8);
@@ -87,6 +88,7 @@ impl Live {
                     self.padded(stage),
                     in_one_line(metrics, SHOWN)
                 ));
+                self.advise(advice);
             }
             Event::Failed { stage, message, log } => self.failed(stage, message, log),
             Event::Retried { stage, failures, tries, message, log, seconds } => {
@@ -124,6 +126,14 @@ impl Live {
                 }
                 self.say(&format!("{word} in {}: {}", duration(*seconds), counts.join(", ")));
             }
+        }
+    }
+
+    /// What a kind says to a stage's numbers, below them.
+    fn advise(&mut self, advice: &[String]) {
+        for words in advice {
+            let mark = self.paint.yellow("!");
+            self.say(&format!("  {mark} {}", harmless(words)));
         }
     }
 

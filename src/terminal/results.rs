@@ -137,6 +137,9 @@ impl Terminal {
                 let value = value.map_or_else(|| "not finite".to_owned(), number);
                 self.line(&format!("  {}  {value}", pad(name, 28)));
             }
+            for words in &stage.advice {
+                self.line(&format!("  {} {}", self.out.yellow("!"), harmless(words)));
+            }
             for (port, artifact) in &stage.outputs {
                 let form = if artifact.form == Form::Tree { "folder" } else { "file" };
                 self.line(&format!(

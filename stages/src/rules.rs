@@ -61,6 +61,10 @@ impl Param {
         self.test(Test::Above(other.into()))
     }
 
+    pub(crate) fn below(self, other: impl Into<Value>) -> Condition {
+        self.test(Test::Below(other.into()))
+    }
+
     pub(crate) fn no_multiple_of(self, other: impl Into<Value>) -> Condition {
         self.test(Test::NoMultipleOf(other.into()))
     }

@@ -42,6 +42,11 @@ pub(crate) trait Stage {
         Vec::new()
     }
 
+    /// What is worth a word beside its numbers: `param` names a metric here, or a parameter.
+    fn advice() -> Vec<Rule> {
+        Vec::new()
+    }
+
     /// Which parameters say how long the stage works, for kinds that work in steps.
     fn length() -> Option<Length> {
         None
@@ -105,6 +110,7 @@ fn describe<S: Stage>() -> Kind {
         rehearsal: S::rehearsal().as_object().cloned().unwrap_or_default().into_iter().collect(),
         params: schema::params::<S::Params>(),
         rules: S::rules(),
+        advice: S::advice(),
         inputs: S::Inputs::describe(),
         outputs,
     }

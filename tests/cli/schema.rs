@@ -49,6 +49,8 @@ fn what_no_plan_accepts_is_invalid() {
         ("kind: ", "kin: "),
         ("with: ", "inputs: { a: b }, with: "),
         ("stages: ", "stagse: "),
+        ("stages: ", "snapshot: [{ metric: r }]\nstages: "),
+        ("stages: ", "snapshot: [{ text: r.text, tolerance: 1 }]\nstages: "),
     ] {
         let text = valid.replacen(from, to, 1);
         assert_ne!(text, valid);

@@ -158,3 +158,23 @@ fn several_metrics_and_runs_are_drawn_together() {
     let unknown = project.gradus(&["show", "p.yaml", "rows", "--plot", "loss,nothing"]);
     assert!(unknown.stderr.contains("no metric `nothing`"), "{unknown}");
 }
+
+#[test]
+fn what_a_kind_says_to_numbers_stands_beside_them() {
+    let mut project = Project::new(
+        "
+        stages:
+          pairs: { kind: data.synthetic, with: { task: reviews, preferences: 9 } }
+          bytes: { kind: data.tokenizer, inputs: { rows: pairs.preferences_train } }
+          fresh: { kind: model.init, inputs: { tokenizer: bytes } }
+          rm: { kind: feedback.reward_model, inputs: { model: fresh, preferences: pairs.preferences_train }, with: { learning_rate: 1e-3 } }
+    ",
+    );
+    project.set("FAKE_WORKER", "feedback.reward_model=tell test_accuracy_low 0.4375");
+    assert_snapshot!(project.gradus(&["run", "p.yaml"]));
+    // From the cache it says the same.
+    let again = project.gradus(&["run", "p.yaml"]);
+    assert!(again.stderr.contains("may be no better than a coin (from 0.438 on)"), "{again}");
+    let shown = project.gradus(&["show", "p.yaml", "rm"]);
+    assert!(shown.stdout.contains("! on held-out rows it may be no better"), "{shown}");
+}

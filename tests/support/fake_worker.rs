@@ -108,6 +108,11 @@ impl Worker {
                 let (name, value) = ("score".to_owned(), Some(rest.parse().unwrap()));
                 self.say(&Reply::Metric { name, step: None, value });
             }
+            "tell" => {
+                let (name, value) = rest.split_once(' ').unwrap();
+                let (name, value) = (name.to_owned(), Some(value.parse().unwrap()));
+                self.say(&Reply::Metric { name, step: None, value });
+            }
             "process" => {
                 let value = Some(f64::from(std::process::id()));
                 self.say(&Reply::Metric { name: "process".to_owned(), step: None, value });

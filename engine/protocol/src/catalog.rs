@@ -54,12 +54,32 @@ pub struct Kind {
     /// What its parameters must not say together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+    /// What is worth a word beside the numbers of a stage: conditions on its metrics, and on its parameters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<Rule>,
     pub inputs: Vec<Port>,
     /// The first one is the main output.
     pub outputs: Vec<Port>,
 }
 
 impl Kind {
+    /// What is to be said of a stage with `params` that came to `metrics`.
+    pub fn advice_on(
+        &self,
+        params: &Value,
+        metrics: &BTreeMap<String, Option<f64>>,
+    ) -> Vec<String> {
+        if self.advice.is_empty() || !params.is_object() {
+            return Vec::new();
+        }
+        let mut said = params.clone();
+        for (name, value) in metrics {
+            said[name] = value.map_or(Value::Null, Value::from);
+        }
+        let meant = self.advice.iter().filter(|it| it.is_broken_by(&said));
+        meant.map(|it| it.words_of(&said)).collect()
+    }
+
     /// The doc's first line.
     pub fn summary(&self) -> &str {
         self.doc.lines().next().unwrap_or_default()
@@ -126,6 +146,19 @@ impl Rule {
     pub fn is_broken_by(&self, params: &Value) -> bool {
         self.when.iter().all(|condition| condition.holds(params))
     }
+
+    /// Its words, with every `{NAME}` filled in that `params` have.
+    pub fn words_of(&self, params: &Value) -> String {
+        let mut words = self.words.clone();
+        for (name, value) in params.as_object().into_iter().flatten() {
+            let place = format!("{{{name}}}");
+            if words.contains(&place) {
+                let short = value.as_f64().filter(|_| value.is_f64()).map(|it| format!("{it:.3}"));
+                words = words.replace(&place, &short.unwrap_or_else(|| value.to_string()));
+            }
+        }
+        words
+    }
 }
 
 /// Something that holds of a parameter or does not; of an input, as `inputs.NAME`, only `given` can be asked; what an
@@ -144,6 +177,7 @@ pub enum Test {
     /// It is one of these.
     Is(Vec<Value>),
     Above(Value),
+    Below(Value),
     /// It is there, and not `null`; or, if `false`, it is not.
     Given(bool),
     /// It is no whole multiple.
@@ -168,6 +202,7 @@ impl Condition {
             Test::Is(values) => values.iter().any(same),
             Test::Given(given) => value.is_null() != *given,
             Test::Above(other) => compared(other, |one, other| one > other),
+            Test::Below(other) => compared(other, |one, other| one < other),
             Test::NoMultipleOf(other) => compared(other, |one, other| one % other != 0.0),
         }
     }
@@ -293,6 +328,8 @@ mod tests {
             (json!({ "param": "warmup", "is": [20] }), true),
             (json!({ "param": "warmup", "above": "steps" }), true),
             (json!({ "param": "steps", "above": 10 }), false),
+            (json!({ "param": "steps", "below": 11 }), true),
+            (json!({ "param": "steps", "below": 10 }), false),
             (json!({ "param": "steps", "no_multiple_of": 4 }), true),
             (json!({ "param": "warmup", "no_multiple_of": "steps" }), false),
             (json!({ "param": "limit", "is": [null] }), true),
@@ -303,6 +340,19 @@ mod tests {
         ] {
             assert_eq!(holds(condition.clone(), &params), expected, "{condition}");
         }
+    }
+
+    #[test]
+    fn advice_is_on_what_a_stage_came_to() {
+        let kind: Kind = serde_json::from_value(json!({
+            "kind": "k", "revision": 1, "doc": "", "uses_device": false, "params": [], "inputs": [], "outputs": [],
+            "advice": [{ "when": [{ "param": "ended", "below": 0.5 }], "words": "{ended} end within {most}" }],
+        }))
+        .unwrap();
+        let on =
+            |ended| kind.advice_on(&json!({ "most": 64 }), &[("ended".to_owned(), ended)].into());
+        assert_eq!(on(Some(0.25)), ["0.250 end within 64"]);
+        assert!(on(Some(0.5)).is_empty() && on(None).is_empty());
     }
 
     #[test]

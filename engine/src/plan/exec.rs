@@ -100,6 +100,7 @@ pub fn documented() -> Kind {
         length: None,
         looks: false,
         by_row: Vec::new(),
+        advice: Vec::new(),
         rehearsal: BTreeMap::new(),
         params: vec![
             param(

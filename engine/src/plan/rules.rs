@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{said::filled, stage::Stage};
+use super::stage::Stage;
 use crate::spec::{Mistakes, Pipeline, Problem};
 
 /// Adds a mistake for each rule that a stage breaks. It stands at the first of the rule's parameters that the stage says.
@@ -19,7 +19,7 @@ pub(super) fn check(
                 rule.when.iter().find_map(|condition| spec.with.get(&condition.param))
             });
             let at = written.map_or(stage.at, |node| node.at);
-            let words = filled(&rule.words, said);
+            let words = rule.words_of(said);
             let problem = Problem::Rule { stage: stage.id.clone(), words };
             mistakes.add(&pipeline.sources, at, problem);
         }

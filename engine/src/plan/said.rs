@@ -49,15 +49,3 @@ fn handed_to(stage: &Stage, stages: &[Stage], all: &[Value]) -> Vec<(String, Val
     }
     found
 }
-
-/// `words` with every `{NAME}` filled in that is known.
-pub(super) fn filled(words: &str, said: &Value) -> String {
-    let mut filled = words.to_owned();
-    for (name, value) in said.as_object().into_iter().flatten() {
-        let place = format!("{{{name}}}");
-        if filled.contains(&place) {
-            filled = filled.replace(&place, &value.to_string());
-        }
-    }
-    filled
-}

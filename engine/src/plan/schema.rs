@@ -37,7 +37,7 @@ pub fn schema(catalog: &Catalog) -> Value {
             "seed": or_filled(json!({ "type": "integer", "minimum": 0, "default": 0, "description": "What all random choices derive from; `--seed` wins over it, and a stage may say another." })),
             "params": { "type": "object", "description": "Values that stages use as `${params.NAME}`, and that `--set` changes." },
             "env": { "type": "array", "items": { "type": "string" }, "description": "Environment variables that values may use as `${env.NAME}`." },
-            "snapshot": { "type": "array", "description": "What `gradus test` compares." },
+            "snapshot": snapshot(),
             "include": include(),
             "templates": {
                 "type": "object",
@@ -47,6 +47,27 @@ pub fn schema(catalog: &Catalog) -> Value {
             },
             "stages": { "type": "object", "propertyNames": name(), "additionalProperties": stage },
         },
+    })
+}
+
+fn snapshot() -> Value {
+    let of = |doc: &str| json!({ "type": "string", "description": doc });
+    let tolerance = json!({ "type": "number", "minimum": 0, "description": "By how much a number may be off, or by what part of itself where it is above 1." });
+    let only = json!({ "type": "array", "items": { "type": "string" }, "description": "These metrics alone." });
+    let entry = |key: &str, doc: &str, more: Value| {
+        let mut properties = more;
+        properties[key] = of(doc);
+        json!({ "type": "object", "additionalProperties": false, "required": [key], "properties": properties })
+    };
+    json!({
+        "type": "array",
+        "description": "What `gradus test` compares; the metrics of every stage where this is left out.",
+        "items": { "anyOf": [
+            entry("metrics", "A stage, whose final numbers are compared.", json!({ "only": only, "tolerance": tolerance })),
+            entry("text", "An output, `STAGE.OUTPUT`, whose text is compared to the letter.", json!({})),
+            entry("table", "An output whose text is compared, numbers within the tolerance.", json!({ "tolerance": tolerance })),
+            entry("digest", "An output whose bytes are compared, by their digest alone.", json!({})),
+        ] },
     })
 }
 

@@ -47,6 +47,9 @@ pub struct StageRecord {
     pub fingerprint: Option<Fingerprint>,
     pub outputs: BTreeMap<String, Artifact>,
     pub metrics: Metrics,
+    /// What the kind says to these numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<String>,
     pub seconds: f64,
     pub message: Option<String>,
     /// Cached, and fetched from the remote by this run.
@@ -212,6 +215,7 @@ impl RunRecord {
                     fingerprint: None,
                     outputs: BTreeMap::new(),
                     metrics: Metrics::new(),
+                    advice: Vec::new(),
                     seconds: 0.0,
                     message: None,
                     remote: false,
@@ -220,15 +224,19 @@ impl RunRecord {
                 record.last_touched = 0;
             }
             Event::Started { stage, .. } => with(stage, &|it| it.status = Status::Running),
-            Event::Cached { stage, fingerprint, outputs, metrics, remote } => with(stage, &|it| {
-                it.status = Status::Cached;
-                it.remote = *remote;
-                it.fingerprint = Some(*fingerprint);
-                it.outputs.clone_from(outputs);
-                it.metrics.clone_from(metrics);
-            }),
-            Event::Finished { stage, fingerprint, outputs, metrics, seconds } => {
+            Event::Cached { stage, fingerprint, outputs, metrics, advice, remote } => {
                 with(stage, &|it| {
+                    it.advice.clone_from(advice);
+                    it.status = Status::Cached;
+                    it.remote = *remote;
+                    it.fingerprint = Some(*fingerprint);
+                    it.outputs.clone_from(outputs);
+                    it.metrics.clone_from(metrics);
+                })
+            }
+            Event::Finished { stage, fingerprint, outputs, metrics, advice, seconds } => {
+                with(stage, &|it| {
+                    it.advice.clone_from(advice);
                     it.status = Status::Finished;
                     it.fingerprint = Some(*fingerprint);
                     it.outputs.clone_from(outputs);

@@ -99,6 +99,21 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         serde_json::json!({ "prompts": 16, "samples_per_prompt": 2, "max_new_tokens": 8 })
     }
 
+    fn advice() -> Vec<Rule> {
+        vec![
+            rule(
+                "only {ended} of the completions end by themselves: rewards are of texts that `max_new_tokens` cut, so \
+                 raise it",
+                [param("ended").below(0.5)],
+            ),
+            rule(
+                "the policy is {kl} nats from its reference: a learnt reward says little so far from what it was \
+                 trained on; compare with the true reward or with people, and raise `beta`",
+                [param("kl").above(50)],
+            ),
+        ]
+    }
+
     fn rules() -> Vec<Rule> {
         let greedy = || param("temperature").is([0]);
         vec![

@@ -29,7 +29,7 @@ use crate::{
         tally::Fit,
         truncation::TooLong,
     },
-    rules::{same_context, within_context},
+    rules::{param, rule, same_context, within_context},
     stage::Stage,
 };
 
@@ -84,6 +84,13 @@ texts a cut leaves the same are dropped.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
+
+    fn advice() -> Vec<Rule> {
+        vec![rule(
+            "on held-out rows it may be no better than a coin (from {test_accuracy_low} on): a policy would learn noise from it",
+            [param("test_accuracy_low").below(0.5)],
+        )]
+    }
 
     fn rules() -> Vec<Rule> {
         let mut rules = Training::rules();

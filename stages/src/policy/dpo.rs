@@ -106,6 +106,13 @@ dropped.";
     type Inputs = Inputs;
     type Outputs = Outputs;
 
+    fn advice() -> Vec<Rule> {
+        vec![rule(
+            "on held-out rows the implicit reward may be no better than a coin (from {test_accuracy_low} on)",
+            [param("test_accuracy_low").below(0.5)],
+        )]
+    }
+
     fn rules() -> Vec<Rule> {
         let unheeding = ["hinge", "ipo", "nca_pair", "sppo_hard", "apo_zero", "apo_down"];
         let mut rules = Training::rules();

@@ -254,6 +254,7 @@ async fn run(
     resolve::remember(cache, &shared.plan, stage, resolved);
     shared.upload(action.fingerprint);
     shared.send(Event::Finished {
+        advice: stage.kind.advice_on(&stage.params, &metrics),
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,
         outputs: action.outputs.clone(),

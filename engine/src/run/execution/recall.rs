@@ -17,11 +17,13 @@ const BURST: usize = 500;
 
 /// What there is to tell of a stage that was found in the cache, or fetched into it.
 pub(crate) fn cached(stage: &Stage, action: &Action, remote: bool) -> Event {
+    let metrics = resolve::metrics_of(action);
     Event::Cached {
+        advice: stage.kind.advice_on(&stage.params, &metrics),
         stage: stage.id.clone(),
         fingerprint: action.fingerprint,
         outputs: action.outputs.clone(),
-        metrics: resolve::metrics_of(action),
+        metrics,
         remote,
     }
 }
