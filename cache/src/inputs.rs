@@ -60,13 +60,18 @@ fn nanoseconds(seconds: i64, rest: i64) -> i128 {
 impl Cache {
     /// Takes the digest of a user's file or folder without storing it.
     ///
-    /// A folder's digest is the one it would have in the store. The stats say what was read.
-    pub fn hash_path(&self, path: &Path) -> Result<(Artifact, Vec<Stat>), CacheError> {
+    /// A folder's digest is the one it would have in the store, without what `ignore` leaves out. The stats say what
+    /// was read.
+    pub fn hash_path(
+        &self,
+        path: &Path,
+        ignore: &[String],
+    ) -> Result<(Artifact, Vec<Stat>), CacheError> {
         let kind = fs::symlink_metadata(path).doing("look at", path)?.file_type();
         // The stat cache outlives this process and its current folder.
         let absolute = std::path::absolute(path).doing("resolve", path)?;
         if kind.is_dir() {
-            return self.hash_folder(self.user_files(&absolute)?, path);
+            return self.hash_folder(self.user_files(&absolute, ignore)?, path);
         }
         let stat = self.hash_file(&absolute)?;
         Ok((stat.as_blob(), vec![stat]))

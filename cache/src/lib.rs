@@ -42,6 +42,7 @@ pub use memo::{Action, MOST_BYTES as MOST_ACTION_BYTES, Record};
 pub use owner::Process;
 pub use sweep::{Count, Limits, Swept, bytes_below};
 pub use tree::{Folder, MOST_BYTES as MOST_MANIFEST_BYTES, MOST_FILES};
+pub use user_files::check_pattern;
 pub use verify::Verified;
 
 use error::IoContext;

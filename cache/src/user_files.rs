@@ -1,5 +1,5 @@
 //! What belongs to a folder of the user's: all its files but what is no part of the work, that is caches, `.git` and
-//! what a `.gitignore` in it leaves out.
+//! what a `.gitignore` in it, or whoever names it, leaves out.
 //!
 //! Links are followed where they lead to a file of the folder itself, or of the blobs that a snapshot of the Hugging
 //! Face hub is made of; elsewhere they would bring in what nobody named.
@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ignore::WalkBuilder;
+use ignore::{
+    WalkBuilder,
+    overrides::{Override, OverrideBuilder},
+};
 
 use crate::error::IoContext;
 use crate::tree::{Folder, MOST_FILES};
@@ -16,13 +19,32 @@ use crate::{Cache, CacheError};
 
 const NO_PART: [&str; 2] = [".git", ".gradus"];
 
+/// Whether `pattern` says what to leave out of a folder, as a line of a `.gitignore` does; else what is wrong with it.
+pub fn check_pattern(pattern: &str) -> Result<(), String> {
+    if pattern.trim().is_empty() || pattern.starts_with(['!', '#']) {
+        return Err("it says nothing that could be left out".to_owned());
+    }
+    let mut builder = OverrideBuilder::new("/");
+    builder.add(&format!("!{pattern}")).map(drop).map_err(|error| error.to_string())
+}
+
 impl Cache {
-    /// The files of `folder`, and where the bytes of each lie.
-    pub fn user_files(&self, folder: &Path) -> Result<Folder<PathBuf>, CacheError> {
+    /// The files of `folder` but for what `ignore` leaves out, and where the bytes of each lie.
+    pub fn user_files(
+        &self,
+        folder: &Path,
+        ignore: &[String],
+    ) -> Result<Folder<PathBuf>, CacheError> {
         let real = folder.canonicalize().doing("resolve", folder)?;
         let blobs = real.join("../../blobs").canonicalize().ok();
         let own = self.root().canonicalize().unwrap_or_else(|_| self.root().to_owned());
+        let mut left_out = OverrideBuilder::new(&real);
+        for pattern in ignore {
+            // What is no pattern was refused before.
+            let _ = left_out.add(&format!("!{pattern}"));
+        }
         let mut walk = WalkBuilder::new(&real);
+        walk.overrides(left_out.build().unwrap_or_else(|_| Override::empty()));
         walk.standard_filters(false).git_ignore(true).require_git(false);
         walk.filter_entry(move |entry| {
             let named = entry.file_name().to_str().is_some_and(|name| NO_PART.contains(&name));
@@ -87,7 +109,28 @@ mod tests {
     use super::*;
 
     fn names(cache: &Cache, folder: &Path) -> Vec<String> {
-        cache.user_files(folder).unwrap().files.into_keys().collect()
+        cache.user_files(folder, &[]).unwrap().files.into_keys().collect()
+    }
+
+    #[test]
+    fn what_is_named_is_left_out_and_leaves_no_empty_folder_behind() {
+        let place = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&place.path().join("cache")).unwrap();
+        let folder = place.path().join("folder");
+        for file in ["a.py", "runs/1/log", "runs/2/b.py", "deep/c.ckpt", "deep/d"] {
+            fs::create_dir_all(folder.join(file).parent().unwrap()).unwrap();
+            fs::write(folder.join(file), file).unwrap();
+        }
+        let of = |ignore: &[&str]| {
+            let ignore: Vec<String> = ignore.iter().map(ToString::to_string).collect();
+            cache.user_files(&folder, &ignore).unwrap()
+        };
+        let found = of(&["runs/", "*.ckpt"]);
+        assert_eq!(found.files.into_keys().collect::<Vec<_>>(), ["a.py", "deep/d"]);
+        assert!(found.empty.is_empty());
+        assert_eq!(of(&[]).files.len(), 5);
+        assert!(check_pattern("runs/").is_ok() && check_pattern("!x").is_err());
+        assert!(check_pattern("a[").is_err());
     }
 
     #[test]
@@ -106,7 +149,7 @@ mod tests {
         }
         assert_eq!(names(&cache, place.path()), [".gitignore", ".hidden", "a", "src/c"]);
         fs::write(at("src/.gitignore"), "*\n").unwrap();
-        let error = cache.user_files(&at("src")).unwrap_err();
+        let error = cache.user_files(&at("src"), &[]).unwrap_err();
         assert!(matches!(error, CacheError::AllIgnored { .. }), "{error}");
     }
 
@@ -123,16 +166,16 @@ mod tests {
         symlink("../../blobs/b1", snapshot.join("config.json")).unwrap();
         symlink("real", snapshot.join("same")).unwrap();
         assert_eq!(names(&cache, &snapshot), ["config.json", "real", "same"]);
-        let (of_links, _) = cache.hash_path(&snapshot).unwrap();
+        let (of_links, _) = cache.hash_path(&snapshot, &[]).unwrap();
         let copy = at("copy");
         fs::create_dir_all(&copy).unwrap();
-        for (name, file) in cache.user_files(&snapshot).unwrap().files {
+        for (name, file) in cache.user_files(&snapshot, &[]).unwrap().files {
             fs::copy(file, copy.join(name)).unwrap();
         }
-        assert_eq!(cache.hash_path(&copy).unwrap().0, of_links);
+        assert_eq!(cache.hash_path(&copy, &[]).unwrap().0, of_links);
         for odd in ["/etc/hostname", "../../../cache", "nowhere"] {
             symlink(odd, snapshot.join("odd")).unwrap();
-            let error = cache.user_files(&snapshot).unwrap_err();
+            let error = cache.user_files(&snapshot, &[]).unwrap_err();
             assert!(matches!(error, CacheError::Symlink { .. }), "{odd}: {error}");
             fs::remove_file(snapshot.join("odd")).unwrap();
         }

@@ -187,7 +187,7 @@ fn a_folder_comes_back_as_it_went_in() {
     let to = root.path().join("copy");
     cache.materialise(artifact, &to).unwrap();
     assert_eq!(fs::read(to.join("deep/er/weights")).unwrap(), b"abc");
-    assert_eq!(cache.hash_path(&to).unwrap().0, *artifact);
+    assert_eq!(cache.hash_path(&to, &[]).unwrap().0, *artifact);
     fs::write(to.join("config.json"), "[]").unwrap();
     assert!(cache.verify_fully(artifact).unwrap());
     assert!(matches!(cache.materialise(artifact, &to), Err(CacheError::Exists { .. })));
@@ -260,7 +260,7 @@ fn a_link_in_what_is_hashed_or_staged_is_refused_by_name() {
     let folder = root.path().join("data");
     fs::create_dir(&folder).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folder.join("sly")).unwrap();
-    let error = cache.hash_path(&folder).unwrap_err().to_string();
+    let error = cache.hash_path(&folder, &[]).unwrap_err().to_string();
     assert!(error.contains("sly"), "{error}");
     let staged = BTreeMap::from([("out".to_owned(), folder.join("sly"))]);
     let error = cache.commit(&Fingerprint::of(b"a"), &staged, &json!(null)).unwrap_err();
@@ -274,13 +274,13 @@ fn a_users_file_is_hashed_again_when_it_changed() {
     fs::write(&path, "one").unwrap();
     let old = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
     fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
-    let (artifact, stats) = cache.hash_path(&path).unwrap();
+    let (artifact, stats) = cache.hash_path(&path, &[]).unwrap();
     assert_eq!(artifact.digest, Digest::of(b"one"));
     assert!(stats[0].still_holds());
     fs::write(&path, "two").unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
     assert!(!stats[0].still_holds());
-    assert_eq!(cache.hash_path(&path).unwrap().0.digest, Digest::of(b"two"));
+    assert_eq!(cache.hash_path(&path, &[]).unwrap().0.digest, Digest::of(b"two"));
 }
 
 #[test]
@@ -289,9 +289,9 @@ fn the_stat_cache_spares_a_second_reading() {
     let path = root.path().join("rows.jsonl");
     fs::write(&path, "one").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    let (_, stats) = cache.hash_path(&path).unwrap();
+    let (_, stats) = cache.hash_path(&path, &[]).unwrap();
     assert_eq!(cache.index().stat_get(path.to_str().unwrap()).as_ref(), Some(&stats[0]));
-    assert_eq!(cache.hash_path(&path).unwrap().1, stats);
+    assert_eq!(cache.hash_path(&path, &[]).unwrap().1, stats);
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Lineage {
         let lineage = if self.pipeline.is_none() && path.exists() {
             // A link to a file in the store is meant as that file.
             let real = path.canonicalize().unwrap_or(path.to_owned());
-            let (artifact, _) = cache.hash_path(&real)?;
+            let (artifact, _) = cache.hash_path(&real, &[])?;
             by_digest(&cache, &artifact.digest.to_string(), &self.artifact)?
         } else if self.pipeline.is_none() && is_digest {
             by_digest(&cache, &self.artifact, &self.artifact)?

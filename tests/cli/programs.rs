@@ -214,3 +214,31 @@ fn a_type_that_no_kind_knows_is_a_mistake() {
     let ran = project.gradus(&["check", "p.yaml"]);
     assert!(ran.stderr.contains("did you mean `completions`?"), "{ran}");
 }
+
+#[test]
+fn what_ignore_names_is_no_part_of_a_folder() {
+    let project = Project::new(
+        "
+        stages:
+          list:
+            kind: exec
+            ignore: [runs/, '*.ckpt']
+            inputs: { code: ./code }
+            outputs: { names: names }
+            with: { shell: 'find inputs/code -type f | sort > names' }
+          wrong: { kind: exec, ignore: ['a['], inputs: { code: ./code }, with: { shell: 'true' } }
+    ",
+    );
+    for file in ["code/a.py", "code/b.ckpt", "code/runs/1/log"] {
+        project.write(file, file);
+    }
+    assert_snapshot!(project.gradus(&["check", "p.yaml"]));
+    let sound = project.read("p.yaml").split("  wrong:").next().unwrap().to_owned();
+    project.write("p.yaml", sound);
+    assert_eq!(project.gradus(&["run", "p.yaml"]).code, Some(0));
+    project.gradus(&["export", "p.yaml", "list", "out"]);
+    assert_eq!(project.read("out/names"), "inputs/code/a.py\n");
+    // What is left out may change.
+    project.write("code/runs/2/log", "new");
+    assert_eq!(project.events(&[]).cached(), ["list"]);
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gradus_cache::Fingerprint;
+use gradus_cache::{Fingerprint, check_pattern};
 
 use super::{
     axes::names,
@@ -31,6 +31,8 @@ pub struct Conduct {
     pub secrets: Vec<String>,
     /// The result that it keeps, whatever its key is now.
     pub frozen: Option<Fingerprint>,
+    /// What of folders that are its inputs is no part of them, as lines of a `.gitignore`.
+    pub ignore: Vec<String>,
 }
 
 /// Reads what the instance's stage says.
@@ -57,6 +59,7 @@ pub(super) fn read(
                 Ok(())
             }
             "frozen" => frozen(&value, instance).map(|result| conduct.frozen = result),
+            "ignore" => ignore(&value).map(|patterns| conduct.ignore = patterns),
             "timeout" => time(key, &value).map(|timeout| conduct.timeout = Some(timeout)),
             _ => Ok(()),
         };
@@ -90,6 +93,16 @@ fn cache(value: &Node) -> Read<bool> {
         Data::Boolean(cached) => Ok(cached),
         _ => wrong_type("cache", "true or false", value),
     }
+}
+
+fn ignore(value: &Node) -> Read<Vec<String>> {
+    let expected = "a list of patterns as in a `.gitignore`, say `[wandb/, '*.ckpt']`";
+    let Data::List(items) = &value.data else { return wrong_type("ignore", expected, value) };
+    let pattern = |item: &Node| {
+        let text = item.as_text().filter(|text| check_pattern(text).is_ok());
+        text.map_or_else(|| wrong_type("ignore", expected, item), |text| Ok(text.to_owned()))
+    };
+    items.iter().map(pattern).collect()
 }
 
 fn retries(value: &Node) -> Read<u32> {

@@ -139,6 +139,7 @@ fn body(kinds: &[&Kind], required: bool) -> Value {
             "retries": conduct(&json!({ "type": "integer", "minimum": 0, "maximum": 10, "default": 0 }), "How often it is tried again after a failure that may pass: a crash, a timeout, a program's exit code."),
             "timeout": conduct(&time(), "How long one try may take, e.g. `90s`, `10m`, `2h`, or seconds. Then it is asked to end, and killed after five seconds."),
             "resources": conduct(&resources(), "What the stage asks of the machine."),
+            "ignore": { "type": "array", "items": { "type": "string" }, "description": "What of folders that are inputs is no part of them, as in a `.gitignore`: `[wandb/, '*.ckpt']`." },
             "env": { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] }, "description": "Of an `exec` stage: variables for its program; part of the fingerprint." },
             "secret": secret(),
             "frozen": { "description": "The result that the stage keeps, whatever changes; `gradus freeze` writes it." },

@@ -32,9 +32,10 @@ pub(super) const STAGE_KEYS: &[&str] = &[
     "tools",
     "metrics",
     "rows",
+    "ignore",
 ];
 /// Those of them that say how a stage is carried out.
-const CONDUCT_KEYS: &[&str] = &["cache", "retries", "timeout", "resources", "frozen"];
+const CONDUCT_KEYS: &[&str] = &["cache", "retries", "timeout", "resources", "frozen", "ignore"];
 
 /// An entry of `templates`.
 #[derive(Debug)]

@@ -76,7 +76,7 @@ impl Session {
         let mut inputs: BTreeMap<String, Vec<Input>> = BTreeMap::new();
         for wire in &stage.inputs {
             let From::File(path) = &wire.from else { continue };
-            let source = user_source(&self.cache, path)?;
+            let source = user_source(&self.cache, path, &stage.conduct.ignore)?;
             inputs
                 .entry(wire.port.clone())
                 .or_default()

@@ -105,7 +105,7 @@ fn job_inputs(
         let (label, artifact) = &resolved.known.inputs[&wire.port][*position];
         *position += 1;
         let source = match &wire.from {
-            From::File(path) => user_source(&shared.session.cache, path)?,
+            From::File(path) => user_source(&shared.session.cache, path, &stage.conduct.ignore)?,
             From::Stage(..) => stored_source(shared, artifact)?,
         };
         inputs.entry(wire.port.clone()).or_default().push(Input { label: label.clone(), source });
@@ -124,9 +124,13 @@ fn stored_source(shared: &Shared, artifact: &Artifact) -> Result<Source, RunErro
     ))
 }
 
-pub(crate) fn user_source(cache: &Cache, path: &Path) -> Result<Source, RunError> {
+pub(crate) fn user_source(
+    cache: &Cache,
+    path: &Path,
+    ignore: &[String],
+) -> Result<Source, RunError> {
     if path.is_file() {
         return Ok(Source::File(path.to_owned()));
     }
-    Ok(Source::Tree(cache.user_files(path)?.files))
+    Ok(Source::Tree(cache.user_files(path, ignore)?.files))
 }

@@ -52,7 +52,7 @@ pub(crate) fn gather(
     let mut origins = Origins::default();
     let mut stats = Vec::new();
     let mut hash = |path: &Path| -> Result<Artifact, CacheError> {
-        let (artifact, read) = session.cache.hash_path(path)?;
+        let (artifact, read) = session.cache.hash_path(path, &stage.conduct.ignore)?;
         stats.extend(read);
         Ok(artifact)
     };

@@ -258,7 +258,7 @@ fn bring_inputs(
     for wire in &stage.inputs {
         let to = place.join(&wire.port);
         match &wire.from {
-            From::File(path) => copy(cache, path, &to)?,
+            From::File(path) => copy(cache, path, &stage.conduct.ignore, &to)?,
             From::Stage(..) => {
                 for (_, artifact) in inputs.get(&wire.port).into_iter().flatten() {
                     cache.materialise(artifact, &to)?;
@@ -270,7 +270,7 @@ fn bring_inputs(
 }
 
 /// A plain copy of a user's file or folder.
-fn copy(cache: &Cache, from: &Path, to: &Path) -> Result<(), RunError> {
+fn copy(cache: &Cache, from: &Path, ignore: &[String], to: &Path) -> Result<(), RunError> {
     let copied = |from: &Path, to: &Path| {
         let failed = RunError::io(format!("`{}` cannot be copied", from.display()));
         let made = to.parent().map_or(Ok(()), fs::create_dir_all);
@@ -280,7 +280,7 @@ fn copy(cache: &Cache, from: &Path, to: &Path) -> Result<(), RunError> {
         return copied(from, to);
     }
     fs::create_dir_all(to).map_err(RunError::io("the stage's folder"))?;
-    let found = cache.user_files(from)?;
+    let found = cache.user_files(from, ignore)?;
     for path in found.empty.iter().map(|path| to.join(path)) {
         fs::create_dir_all(path).map_err(RunError::io("the stage's folder"))?;
     }
