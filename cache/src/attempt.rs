@@ -1,6 +1,8 @@
 //! The folder in which one attempt at a stage writes. It lies in the cache's file system, so
 //! that what it holds can be renamed into the store. What a crash leaves here nobody reads.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -18,6 +20,7 @@ impl Attempt {
         let prefix = format!("{}-", Process::own().tag());
         tempfile::Builder::new()
             .prefix(&prefix)
+            .permissions(Permissions::from_mode(0o770))
             .tempdir_in(parent)
             .map(Self)
             .doing("make a folder in", parent)

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::error::IoContext;
+use crate::objects::shared_file;
 use crate::owner::{Life, Process};
 use crate::{Cache, CacheError, Fingerprint};
 
@@ -183,8 +184,7 @@ fn take(
 /// Writes a lease of this process aside.
 fn write(folder: &Path, run: &str, stage: &str) -> Result<(NamedTempFile, Vec<u8>), CacheError> {
     fs::create_dir_all(folder).doing("make", folder)?;
-    let mut file =
-        tempfile::Builder::new().prefix(".new-").tempfile_in(folder).doing("write in", folder)?;
+    let mut file = shared_file(folder).doing("write in", folder)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let owner = Owner {
         process: Process::own().clone(),

@@ -286,11 +286,36 @@ pub(crate) fn hash(path: &Path, bytes: u64) -> Result<Digest, CacheError> {
     File::open(path).and_then(|file| hash_file(&file, bytes)).doing("read", path)
 }
 
+/// Actions are smaller.
+const LARGEST_COPY: u64 = 1 << 20;
+
 /// Tells a sweep that somebody counts on this file, unless it was told lately. Says whether it did.
 pub(crate) fn touch(path: &Path, found: &Metadata) -> bool {
     let lately = found.modified().is_ok_and(|it| it.elapsed().is_ok_and(|age| age < LATELY));
     // A cache that cannot be written to is not swept either.
-    !lately && set_now(path).is_ok()
+    !lately && (set_now(path).is_ok() || made_anew(path, found))
+}
+
+/// Of a small file of somebody else in the group, whose times only they may set: puts a copy in its place.
+fn made_anew(path: &Path, found: &Metadata) -> bool {
+    // `actions/ab/cd…` or `blobs/ab/cd…`; what a crash leaves among the attempts goes with them.
+    let scratch = path.ancestors().nth(3).unwrap_or(path).join("attempts");
+    let made = || {
+        let mut file = shared_file(&scratch)?;
+        file.write_all(&fs::read(path)?)?;
+        file.as_file().set_permissions(found.permissions())?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)
+    };
+    found.len() <= LARGEST_COPY && made().is_ok()
+}
+
+/// A new file that whoever may read the cache can read: others made by `tempfile` are their maker's alone.
+pub(crate) fn shared_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".new-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
 }
 
 /// Sets a file's times by the clock of its file system, which may be on another machine.

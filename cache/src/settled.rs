@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::objects::shared_file;
 use crate::{Fingerprint, Index};
 
 /// Below the index's folder.
@@ -43,7 +44,7 @@ impl Index {
 fn write(path: &Path, stages: &BTreeMap<String, Fingerprint>) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = shared_file(folder)?;
     file.write_all(&serde_json::to_vec(stages)?)?;
     file.persist(path)?;
     Ok(())

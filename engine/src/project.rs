@@ -5,7 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -39,6 +40,8 @@ struct Written {
     /// The cache's folder, relative to this file.
     cache: Option<PathBuf>,
     #[serde(default)]
+    shared: Shared,
+    #[serde(default)]
     checkpoint: CheckpointSettings,
     #[serde(default)]
     cpu: Cpu,
@@ -46,6 +49,16 @@ struct Written {
     remote: Option<Settings>,
     #[serde(default)]
     workers: BTreeMap<String, plugin::Written>,
+}
+
+/// Who else writes to the cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Shared {
+    #[default]
+    Nobody,
+    /// All that are in the group of the cache's folder.
+    Group,
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,6 +101,9 @@ impl Project {
             (None, Some(named)) => root.join(named),
             (None, None) => root.join(".gradus"),
         };
+        if written.shared == Shared::Group {
+            share_with_group(&cache)?;
+        }
         let Written { checkpoint, cpu: Cpu { threads }, remote, workers, .. } = written;
         if !(1..=MOST_THREADS).contains(&threads) {
             return Err(RunError::Setup(format!(
@@ -114,6 +130,30 @@ impl Project {
         let opened = self.remote.as_ref().map(|settings| Remote::open(settings, &self.root));
         Ok(opened.transpose()?)
     }
+}
+
+/// Whatever this process and its children write from now on, the group may write as well; and a new cache is the
+/// group's that its place is of.
+fn share_with_group(cache: &Path) -> Result<(), RunError> {
+    // SAFETY: sets a mask of this process, and cannot fail.
+    unsafe { libc::umask(0o002) };
+    let failed = || RunError::io(format!("`{}` cannot be shared with a group", cache.display()));
+    if !cache.exists() {
+        fs::create_dir_all(cache).map_err(failed())?;
+        let place = fs::metadata(cache.join("..")).map_err(failed())?;
+        chown(cache, None, Some(place.gid())).map_err(failed())?;
+        // What is made below it is of its group, too.
+        return fs::set_permissions(cache, Permissions::from_mode(0o2775)).map_err(failed());
+    }
+    let found = fs::metadata(cache).map_err(failed())?;
+    if found.mode() & 0o2070 == 0o2070 {
+        return Ok(());
+    }
+    let cache = cache.display();
+    Err(RunError::Setup(format!(
+        "`gradus.toml` says `shared = \"group\"`, and `{cache}` was made for one person alone; whoever made it says: \
+         chgrp -R GROUP {cache} && chmod -R g+rwX {cache} && find {cache} -type d -exec chmod g+s {{}} +"
+    )))
 }
 
 fn read(file: &Path) -> Result<Written, RunError> {

@@ -231,3 +231,31 @@ fn a_cached_run_makes_no_lease_for_a_stage() {
     assert_eq!(names, ["first", "last", "slow"]);
     assert_eq!(leases(&project), 0);
 }
+
+#[test]
+fn a_cache_of_a_group_is_its_groups_to_write() {
+    use std::os::unix::fs::PermissionsExt;
+    let project = Project::new(
+        "stages: { a: { kind: exec, outputs: { t: t, d: d/ }, with: { shell: 'echo > t; mkdir -p d/e' } } }",
+    );
+    project.write("gradus.toml", "shared = \"group\"\n");
+    let ran = project.gradus(&["run", "p.yaml"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode();
+    for file in project.files_below(".gradus") {
+        assert_eq!(mode(&file) & 0o040, 0o040, "{}", file.display());
+        let folder = file.parent().unwrap();
+        assert_eq!(mode(folder) & 0o2070, 0o2070, "{}", folder.display());
+    }
+    // One that was made for one person alone is not half shared.
+    std::fs::remove_dir_all(project.path(".gradus")).unwrap();
+    project.write("gradus.toml", "");
+    assert_eq!(project.gradus(&["run", "p.yaml"]).code, Some(0));
+    project.write("gradus.toml", "shared = \"group\"\n");
+    let ran = project.gradus(&["run", "p.yaml"]);
+    assert_eq!(ran.code, Some(2), "{ran}");
+    assert!(ran.stderr.contains("was made for one person alone"), "{ran}");
+    project.write("gradus.toml", "shared = \"everybody\"\n");
+    let ran = project.gradus(&["plan", "p.yaml"]);
+    assert!(ran.stderr.contains("expected `nobody` or `group`"), "{ran}");
+}
