@@ -6,8 +6,15 @@ use gradus_engine::spec::{Mistake, Mistakes};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
 
-use super::{screen::Terminal, streams::complain};
+use super::{
+    screen::Terminal,
+    streams::complain,
+    width::{fitted, of_stderr},
+};
 use crate::failure::Failure;
+
+/// A wider terminal is not filled: nobody reads longer lines.
+const WIDEST: usize = 100;
 
 impl Terminal {
     /// Prints a failure to stderr; the exit code says whose fault it is.
@@ -25,16 +32,20 @@ impl Terminal {
             }
             Failure::Refused { message, help } => {
                 if !self.json {
-                    complain(&format!("{} {message}\n", red("error:")));
+                    let columns = of_stderr();
+                    let line = format!("{} {message}", red("error:"));
+                    complain(&(fitted(&line, columns) + "\n"));
                     if let Some(help) = help {
-                        complain(&format!("  {} {help}\n", self.err.dim("help:")));
+                        let line = format!("  {} {help}", self.err.dim("help:"));
+                        complain(&(fitted(&line, columns) + "\n"));
                     }
                 }
                 ExitCode::from(1)
             }
             Failure::Engine(error) => {
                 if !self.json {
-                    complain(&format!("{} {}\n", red("error:"), error.full()));
+                    let line = format!("{} {}", red("error:"), error.full());
+                    complain(&(fitted(&line, of_stderr()) + "\n"));
                 }
                 ExitCode::from(2)
             }
@@ -52,8 +63,9 @@ pub(super) fn render(mistakes: &Mistakes, colour: bool) -> String {
 }
 
 pub(super) fn render_all(list: &[Mistake], colour: bool) -> String {
+    let width = of_stderr().map_or(WIDEST, |columns| columns.min(WIDEST));
     let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(100);
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(width);
     let mut text = String::new();
     for mistake in list {
         // Writing into a `String` cannot fail.

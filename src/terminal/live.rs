@@ -1,15 +1,21 @@
 //! A run as it happens: bars on a terminal, lines elsewhere, JSON for programs.
 
-use std::{cell::RefCell, collections::HashMap, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use gradus_engine::event::{Cause, Event, Outcome, Why};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::{
     figures::in_one_line,
     paint::{Paint, duration, harmless, pad},
     screen::Terminal,
     streams::{complain, print},
+    width::{Progress, fitted, of_stderr},
 };
 
 /// At most this many numbers behind a finished stage.
@@ -19,10 +25,17 @@ pub(crate) struct Live {
     json: bool,
     paint: Paint,
     bars: MultiProgress,
-    running: HashMap<String, ProgressBar>,
+    running: HashMap<String, Running>,
     width: usize,
     /// What is yet to be printed, so that a burst of lines is one write.
     unsaid: RefCell<String>,
+}
+
+/// A stage under way.
+struct Running {
+    bar: ProgressBar,
+    /// What is counted, and the newest figure.
+    words: Arc<Mutex<String>>,
 }
 
 impl Terminal {
@@ -73,10 +86,12 @@ impl Live {
             }
             Event::Started { stage, why, device, .. } => self.started(stage, why, device),
             Event::Progress { stage, done, total, unit, note } => {
-                if let Some(bar) = self.running.get(stage) {
+                if let Some(Running { bar, words }) = self.running.get(stage) {
+                    let said = harmless(&format!("{unit}  {note}"));
+                    said.trim_end()
+                        .clone_into(&mut words.lock().unwrap_or_else(PoisonError::into_inner));
                     bar.set_length(*total);
                     bar.set_position(*done);
-                    bar.set_message(harmless(&format!("{unit}  {note}")));
                 }
             }
             Event::Finished { stage, metrics, advice, seconds, .. } => {
@@ -150,20 +165,11 @@ impl Live {
             let why = format!("  {} runs: {}", self.padded(stage), harmless(&why.to_string()));
             self.say(&self.paint.dim(&why));
         }
-        let template = "{spinner} {prefix}  {bar:24} {pos}/{len} {msg}  {per_sec}, {eta} left";
-        let style = ProgressStyle::with_template(template)
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .with_key(
-                "per_sec",
-                |state: &indicatif::ProgressState, to: &mut dyn std::fmt::Write| {
-                    // A `String` takes everything.
-                    let _ = write!(to, "{:.1}/s", state.per_sec());
-                },
-            );
-        let bar =
-            self.bars.add(ProgressBar::new(0).with_style(style).with_prefix(self.padded(stage)));
+        let words = Arc::new(Mutex::new(String::new()));
+        let style = bar_style(self.padded(stage), Arc::clone(&words));
+        let bar = self.bars.add(ProgressBar::new(0).with_style(style));
         bar.enable_steady_tick(Duration::from_millis(120));
-        self.running.insert(stage.to_owned(), bar);
+        self.running.insert(stage.to_owned(), Running { bar, words });
     }
 
     fn failed(&mut self, stage: &str, message: &str, log: &[String]) {
@@ -182,8 +188,8 @@ impl Live {
     }
 
     fn ended(&mut self, stage: &str) {
-        if let Some(bar) = self.running.remove(stage) {
-            bar.finish_and_clear();
+        if let Some(running) = self.running.remove(stage) {
+            running.bar.finish_and_clear();
         }
     }
 
@@ -194,7 +200,7 @@ impl Live {
     /// A line above the bars. Where there are none, plainly to stderr with the next [`Live::flush`].
     fn say(&self, line: &str) {
         let line = line.trim_end();
-        if self.bars.is_hidden() || self.bars.println(line).is_err() {
+        if self.bars.is_hidden() || self.bars.println(fitted(line, of_stderr())).is_err() {
             self.unsaid.borrow_mut().extend([line, "\n"]);
         }
     }
@@ -209,4 +215,25 @@ impl Live {
             complain(&lines);
         }
     }
+}
+
+/// A spinner and a line that fits the terminal as it is now.
+fn bar_style(name: String, words: Arc<Mutex<String>>) -> ProgressStyle {
+    let line = move |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+        let words = words.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = duration(state.eta().as_secs_f64());
+        let progress = Progress {
+            name: &name,
+            done: state.pos(),
+            of: state.len().unwrap_or(0),
+            words: &words,
+            per_second: state.per_sec(),
+            left: &left,
+        };
+        // Less the spinner; and the last column, beyond which a cursor goes to the next line.
+        let columns = of_stderr().unwrap_or(80).saturating_sub(3);
+        let _ = write!(to, "{}", progress.line(columns));
+    };
+    let style = ProgressStyle::with_template("{spinner} {line}");
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("line", line)
 }

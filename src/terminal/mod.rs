@@ -12,6 +12,7 @@ mod lineage;
 mod listing;
 mod live;
 mod paint;
+mod report;
 mod results;
 mod runs;
 mod screen;
@@ -20,6 +21,7 @@ mod streams;
 mod sweeping;
 mod table;
 mod tested;
+mod width;
 
 pub(crate) use chart::{Curve, Drawing};
 pub(crate) use format::Format;

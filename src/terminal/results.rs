@@ -9,7 +9,9 @@ use serde_json::json;
 use super::{
     figures::{Figure, figures, in_one_line},
     paint::{duration, harmless, number, pad, size},
+    report,
     screen::Terminal,
+    width::of_stdout,
 };
 
 /// A report longer than this is named, not printed.
@@ -41,7 +43,7 @@ impl Terminal {
                 && let Ok(text) = fs::read_to_string(cache.file(&report.artifact.digest))
             {
                 self.line("");
-                self.text(&harmless(&text));
+                self.text(&report::fitting(&harmless(&text), of_stdout()));
             }
         }
         self.held_out(record);

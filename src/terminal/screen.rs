@@ -13,6 +13,7 @@ use super::{
     format::Format,
     paint::{Paint, harmless},
     streams::{complain, print},
+    width::{fitted, of_stderr, of_stdout},
 };
 
 pub(crate) struct Terminal {
@@ -50,7 +51,7 @@ impl Terminal {
 
     #[expect(clippy::unused_self, reason = "as for `text`")]
     pub(super) fn line(&self, line: &str) {
-        print(&format!("{line}\n"));
+        print(&format!("{}\n", fitted(line, of_stdout())));
     }
 
     pub(super) fn value(&self, value: &impl Serialize) {
@@ -89,7 +90,7 @@ impl Terminal {
     pub(crate) fn warnings(&self, warnings: &[String]) {
         if !self.json {
             for words in warnings {
-                complain(&(self.err.yellow(&harmless(words)) + "\n"));
+                complain(&(fitted(&self.err.yellow(&harmless(words)), of_stderr()) + "\n"));
             }
         }
     }
@@ -97,7 +98,7 @@ impl Terminal {
     /// A line for people beside the results.
     pub(super) fn aside(&self, words: &str) {
         if !self.json {
-            complain(&(self.err.dim(words) + "\n"));
+            complain(&(fitted(&self.err.dim(words), of_stderr()) + "\n"));
         }
     }
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{
     paint::{harmless, number, pad},
     screen::Terminal,
+    width::of_stdout,
 };
 
 /// A number that takes no more room is written in full.
@@ -37,9 +38,28 @@ impl Terminal {
             let cells = cells.iter().zip(&widths).map(|(cell, width)| pad(cell, *width));
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
+        let whole = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
+        if of_stdout().is_some_and(|wide| whole > wide) {
+            return self.one_by_one(&columns, table.rows.len());
+        }
         self.line(&self.out.bold(&line(columns.iter().map(|(name, _)| *name).collect())));
         for at in 0..table.rows.len() {
             self.line(&line(columns.iter().map(|(_, cells)| cells[at].as_str()).collect()));
+        }
+    }
+}
+
+impl Terminal {
+    /// Where no line has room for a row.
+    fn one_by_one(&self, columns: &[(&str, Vec<String>)], rows: usize) {
+        let width = columns.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        for at in 0..rows {
+            for (name, cells) in columns {
+                self.line(&format!("{}  {}", self.out.dim(&pad(name, width)), cells[at]));
+            }
+            if at + 1 < rows {
+                self.line("");
+            }
         }
     }
 }

@@ -232,7 +232,7 @@ impl RunRecord {
                     it.fingerprint = Some(*fingerprint);
                     it.outputs.clone_from(outputs);
                     it.metrics.clone_from(metrics);
-                })
+                });
             }
             Event::Finished { stage, fingerprint, outputs, metrics, advice, seconds } => {
                 with(stage, &|it| {
