@@ -109,8 +109,12 @@ impl RunArgs {
         in_runtime(async |signals| Ok(self.once(plan, selected, false, signals, terminal).await?.1))
     }
 
-    /// An error if a stage that is to run cannot read a file of the person's own: the last of them may be days away.
+    /// An error if a stage that is to run cannot read a file of the person's own: the last of them may be days away. Who
+    /// keeps going wants what can be had.
     fn look_first(&self, plan: &Plan, selected: &[usize], force: bool) -> Result<(), Failure> {
+        if self.keep_going {
+            return Ok(());
+        }
         let session = self.session(force)?;
         let reading = that_read_files(&session, plan, selected);
         let (previews, _) = session.preview(plan, &plan.with_sources(&reading))?;

@@ -15,6 +15,8 @@ use crate::failure::Failure;
 
 /// A wider terminal is not filled: nobody reads longer lines.
 const WIDEST: usize = 100;
+/// Where there is no terminal a sentence stays on its line, for whoever looks for it there.
+const UNBROKEN: usize = 10_000;
 
 impl Terminal {
     /// Prints a failure to stderr; the exit code says whose fault it is.
@@ -63,7 +65,7 @@ pub(super) fn render(mistakes: &Mistakes, colour: bool) -> String {
 }
 
 pub(super) fn render_all(list: &[Mistake], colour: bool) -> String {
-    let width = of_stderr().map_or(WIDEST, |columns| columns.min(WIDEST));
+    let width = of_stderr().map_or(UNBROKEN, |columns| columns.min(WIDEST));
     let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(width);
     let mut text = String::new();
