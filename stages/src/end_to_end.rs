@@ -149,6 +149,42 @@ fn beside_the_way(place: &Place) {
     place.run("parts", "data.split", json!({ "test": 4 }), &["rows=loaded.train"]);
     let tokens = ["rows=parts.train", "tokenizer=bpe.tokenizer"];
     place.run("tokens", "data.tokenize", json!({ "for": "preferences" }), &tokens);
+    let sampled = json!({ "samples_per_prompt": 3, "max_new_tokens": 8 });
+    place.run("rollouts", "rollout.sample", sampled, &["policy=sft.model", "prompts=data.prompts"]);
+    let rewards = json!({
+        "rewards": {
+            "true": { "from": "true_reward" },
+            "score": { "from": "reward_model" },
+            "form": { "from": "format", "pattern": "[.]$" },
+        },
+        "reward": "score + 0.2 * form - 0.001 * tokens",
+    });
+    let judges =
+        ["rollouts=rollouts.rollouts", "true_reward=data.true_reward", "reward_model=rm.model"];
+    place.run("judged", "reward.judge", rewards, &judges);
+    let best = json!({ "strategy": "best_worst", "truth": "true" });
+    let filtered = place.run("filtered", "rollout.filter", best, &["rollouts=judged.rollouts"]);
+    assert!((filtered["rows"] - filtered["rows_before"] * 2.0 / 3.0).abs() < 1e-9);
+    place.run("paired", "rollout.pairs", json!({}), &["rollouts=judged.rollouts"]);
+    let gained = json!({
+        "statement": "DPO gains reward", "metric": "true_reward", "direction": "at_least", "threshold": -9.0,
+    });
+    let both = ["candidates=after.evaluation", "baseline=before.evaluation"];
+    let claim = place.run("claimed", "evaluate.claim", gained, &both);
+    assert!(claim["holds"] > 0.5 && claim["replicates"] < 1.5);
+    let fast = json!({ "learning_rate": 1e-3, "steps": 2 });
+    place.run(
+        "best",
+        "train.sft",
+        fast.clone(),
+        &["model=sft.model", "completions=filtered.rollouts"],
+    );
+    place.run(
+        "better",
+        "policy.dpo",
+        fast,
+        &["policy=sft.model", "preferences=paired.preferences"],
+    );
     place.run(
         "reference",
         "policy.reference",

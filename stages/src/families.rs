@@ -2,7 +2,7 @@
 //!
 //! To add a kind: its file, its `mod` line in the family, its entry in the family's `STAGES`.
 
-use crate::{data, evaluate, feedback, model, policy, stage::AnyStage, train};
+use crate::{data, evaluate, feedback, model, policy, reward, rollout, stage::AnyStage, train};
 
 /// All kinds, in no particular order.
 pub(crate) fn stages() -> impl Iterator<Item = AnyStage> {
@@ -11,6 +11,8 @@ pub(crate) fn stages() -> impl Iterator<Item = AnyStage> {
         model::STAGES,
         train::STAGES,
         feedback::STAGES,
+        rollout::STAGES,
+        reward::STAGES,
         policy::STAGES,
         evaluate::STAGES,
     ];

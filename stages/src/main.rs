@@ -24,6 +24,8 @@ mod oracles;
 mod policy;
 mod port;
 mod prepare;
+mod reward;
+mod rollout;
 mod rules;
 mod schema;
 mod serve;

@@ -85,6 +85,17 @@ impl<A: Artifact> PortField for Many<A> {
     }
 }
 
+impl<A: Artifact> PortField for Option<Many<A>> {
+    fn describe(name: &str, doc: &str) -> Port {
+        Port { optional: true, ..Many::<A>::describe(name, doc) }
+    }
+
+    fn bind(name: &str, job: &Job) -> Result<Self, StageError> {
+        let some = !given(name, job).is_empty();
+        some.then(|| Many::bind(name, job)).transpose()
+    }
+}
+
 /// Where an output of type `A` is to be written: a file or a folder that does not exist yet.
 pub(crate) struct Out<A> {
     pub(crate) path: PathBuf,

@@ -8,21 +8,26 @@ use serde_json::json;
 
 use crate::{
     artifact::{
-        dataset::Format, dataset_folder::Reader, tokenizer::Codec, true_reward::TrueReward,
+        dataset::Format,
+        dataset_folder::{Reader, source_at},
+        tokenizer::Codec,
+        true_reward::TrueReward,
     },
     context::Context,
     error::StageError,
     families,
     nn::{config::Head, pretrained::Pretrained},
+    rollout::trajectories,
 };
 
 /// The port types that it knows.
-pub(crate) const TYPES: [&str; 8] = [
+pub(crate) const TYPES: [&str; 9] = [
     "completions",
     "model",
     "preferences",
     "prompts",
     "reward_model",
+    "rollouts",
     "text",
     "tokenizer",
     "true_reward",
@@ -44,6 +49,11 @@ pub(crate) fn take(job: &Job, context: &mut Context) -> Result<(), StageError> {
         "prompts" => rows(Format::Prompt, source, to, context),
         "completions" => rows(Format::PromptCompletion, source, to, context),
         "preferences" => rows(Format::Preference, source, to, context),
+        "rollouts" => {
+            rows(Format::PromptCompletion, source, to, context)?;
+            let made = to.exists().then(|| source_at(to));
+            trajectories::read("rollouts", made.as_ref().unwrap_or(source)).map(drop)
+        }
         "model" => model(source, Head::LanguageModel),
         "reward_model" => model(source, Head::Score),
         "tokenizer" => Codec::load(source).map(drop),
@@ -130,7 +140,7 @@ mod tests {
     /// Takes in a file or a folder at `from`; gives what stands in its place, if anything does.
     fn taken(from: &Path, port_type: &str) -> Result<Option<std::path::PathBuf>, String> {
         let source = if from.is_dir() {
-            crate::artifact::dataset_folder::source_at(from)
+            Source::Tree(crate::nn::model_folder::tests::folder(from))
         } else {
             Source::File(from.to_owned())
         };

@@ -88,7 +88,8 @@ fn every_stage_file_is_in_the_catalogue() {
 #[test]
 fn every_pipeline_is_sound() {
     let project = Project::new("");
-    for path in files("pipelines", "yaml") {
+    // A part is checked with the pipelines that include it.
+    for path in files("pipelines", "yaml").iter().filter(|it| !it.starts_with("pipelines/parts")) {
         let ran = project.gradus(&["check", root().join(path).to_str().unwrap()]);
         assert_eq!(ran.code, Some(0), "{ran}");
     }

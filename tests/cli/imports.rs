@@ -28,6 +28,8 @@ const WORKER: House = House {
         &["prepare"],
         &["context"],
         &["stage"],
+        &["rollout"],
+        &["reward"],
         &["data", "model", "train", "feedback", "policy", "evaluate"],
         &["families"],
         &["take", "look", "device"],

@@ -14,6 +14,7 @@ mod extend;
 mod kill;
 mod preferences;
 mod quickstart;
+mod rounds;
 
 use std::{env, fs, path::Path, time::Duration};
 
@@ -35,13 +36,17 @@ fn project_of(pipeline: &str) -> Option<Project> {
     Some(project)
 }
 
-/// A project with a copy of `pipelines/NAME.yaml` and of its example.
+/// A project with a copy of `pipelines/NAME.yaml`, of its example and of all parts.
 fn project(name: &str) -> Option<Project> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
     let project = project_of(&fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap())?;
     let example = format!("{name}.example.jsonl");
     if folder.join(&example).exists() {
         project.write(&example, fs::read(folder.join(&example)).unwrap());
+    }
+    for part in fs::read_dir(folder.join("parts")).unwrap().map(Result::unwrap) {
+        let name = format!("parts/{}", part.file_name().to_str().unwrap());
+        project.write(&name, fs::read(part.path()).unwrap());
     }
     Some(project)
 }

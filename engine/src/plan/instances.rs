@@ -136,7 +136,10 @@ fn nearest_kind(written: &str, known: &[&str]) -> Option<String> {
     let names: Vec<String> = known.iter().map(|kind| own(kind)).collect();
     let by_name = nearest(&own(written), names.iter().map(String::as_str));
     let by_name = by_name.and_then(|name| names.iter().position(|it| *it == name));
-    nearest(written, known.iter().copied()).or_else(|| by_name.map(|at| known[at].to_owned()))
+    let by_name = by_name.map(|at| known[at].to_owned());
+    let whole = nearest(written, known.iter().copied());
+    // Who writes no family means a kind's own name.
+    if written.contains('.') { whole.or(by_name) } else { by_name.or(whole) }
 }
 
 /// Refuses types of outputs that no kind has a word for.

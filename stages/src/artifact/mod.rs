@@ -24,15 +24,15 @@ artifact!(
 );
 artifact!(
     /// Rows of plain text.
-    Text: "text" | "completions" | "preferences" | "tokenized_text"
+    Text: "text" | "completions" | "preferences" | "rollouts" | "tokenized_text"
 );
 artifact!(
     /// Prompts; whatever has prompts will do.
-    Prompts: "prompts" | "completions" | "preferences"
+    Prompts: "prompts" | "completions" | "preferences" | "rollouts"
 );
 artifact!(
     /// Prompts with a completion; of a preference the chosen side.
-    Completions: "completions" | "preferences" | "tokenized_completions"
+    Completions: "completions" | "preferences" | "rollouts" | "tokenized_completions"
 );
 artifact!(
     /// Prompts with a chosen and a rejected completion.
@@ -40,7 +40,11 @@ artifact!(
 );
 artifact!(
     /// Rows of any format.
-    Rows: "text" | "prompts" | "completions" | "preferences"
+    Rows: "text" | "prompts" | "completions" | "preferences" | "rollouts"
+);
+artifact!(
+    /// What a policy did: completions with their tokens, log-probabilities and rewards.
+    Rollouts: "rollouts"
 );
 artifact!(
     /// Rows as token ids: a safetensors file.
@@ -65,6 +69,14 @@ artifact!(
 artifact!(
     /// A curve of numbers per step, as JSON lines.
     Metrics: "metrics"
+);
+artifact!(
+    /// Something with numbers by name: an evaluation, a curve, or a JSON object.
+    Numbers: "evaluation" | "metrics" | "claim" | "file"
+);
+artifact!(
+    /// A claim with its numbers and whether they bear it out, as JSON.
+    Claimed: "claim"
 );
 artifact!(
     /// A table, as CSV.

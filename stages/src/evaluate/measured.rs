@@ -3,7 +3,7 @@
 use gradus_protocol::Source;
 use serde::{Deserialize, Serialize};
 
-use super::decoding::Decoding;
+use crate::rollout::decoding::Decoding;
 use crate::{artifact::digest::digest, error::StageError};
 
 /// Digests stand for prompts and files.

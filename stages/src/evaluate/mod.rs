@@ -1,8 +1,8 @@
 //! How good a policy is, and how it compares with others.
 
 mod candidate;
+pub(crate) mod claim;
 pub(crate) mod compare;
-mod decoding;
 mod divergence;
 mod evaluation;
 mod frontier;
@@ -16,5 +16,8 @@ mod win_rate;
 
 use crate::stage::AnyStage;
 
-pub(crate) const STAGES: &[AnyStage] =
-    &[AnyStage::of::<compare::Compare>(), AnyStage::of::<policy::EvaluatePolicy>()];
+pub(crate) const STAGES: &[AnyStage] = &[
+    AnyStage::of::<claim::Claim>(),
+    AnyStage::of::<compare::Compare>(),
+    AnyStage::of::<policy::EvaluatePolicy>(),
+];

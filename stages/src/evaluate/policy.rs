@@ -3,12 +3,11 @@
 //! Reward alone misleads: a policy can gain it by leaving the reference far behind. So the KL divergence
 //! is measured on the same samples, and `evaluate.compare` plots one against the other.
 
-use gradus_protocol::{Page, catalog::Rule};
+use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    decoding::Decoding,
     divergence::sequence_divergences,
     evaluation::Evaluation,
     measured::{Measured, known},
@@ -19,19 +18,17 @@ use crate::{
     artifact::{self, digest::digest, true_reward::TrueReward},
     context::Context,
     error::StageError,
-    nn::{
-        batch::Example,
-        config::Head,
-        generate::{Limits, generate},
-        likelihood::held_out,
-        pretrained::Pretrained,
-        scores::scores,
-    },
+    nn::{batch::Example, config::Head, likelihood::held_out, pretrained::Pretrained},
     port::{Out, file_of, ports},
     prepare::{
         examples::{completions, prompts},
         tally::Fit,
         truncation::TooLong,
+    },
+    reward::model::scored,
+    rollout::{
+        decoding::Decoding,
+        sampler::{Asked, Ready},
     },
     rules::{param, rule, within_context},
     stage::Stage,
@@ -115,23 +112,9 @@ for `max_new_tokens` in the policy's context are left out and counted.";
     }
 
     fn rules() -> Vec<Rule> {
-        let greedy = || param("temperature").is([0]);
-        vec![
-            within_context("max_new_tokens", "policy"),
-            rule(
-                "`temperature: 0` takes the most likely token, so every completion of a prompt is the same: \
-                 lower `samples_per_prompt` to 1",
-                [param("samples_per_prompt").above(1), greedy()],
-            ),
-            rule(
-                "`temperature: 0` takes the most likely token, whatever `top_k` is: take one of the two out",
-                [param("top_k").above(0), greedy()],
-            ),
-            rule(
-                "`temperature: 0` takes the most likely token, whatever `min_p` is: take one of the two out",
-                [param("min_p").above(0), greedy()],
-            ),
-        ]
+        let mut rules = Decoding::rules();
+        rules.push(within_context("max_new_tokens", "policy"));
+        rules
     }
 
     fn run(
@@ -167,8 +150,13 @@ for `max_new_tokens` in the policy's context are left out and counted.";
             })
             .transpose()?;
         let policy_is = &digest(&inputs.policy.source)?;
-        let (mut samples, rows) =
-            sampled(&params, (&policy, policy_is), reference.as_ref(), prompts.texts, context)?;
+        let (mut samples, rows) = sampled(
+            &params,
+            (&policy, policy_is),
+            reference.as_ref(),
+            Asked::each(prompts),
+            context,
+        )?;
         let used = by_prompt(&samples).map(|samples| samples[0].prompt.as_str());
         let mut measured = Measured::on(used, &params.decoding);
         measured.true_reward = known(inputs.true_reward.as_ref().map(|it| &it.source))?;
@@ -183,7 +171,9 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         }
         if let Some(judge) = &judge {
             let page = context.page("score", 1, &measured.reward_model);
-            score(&mut samples, judge, &page, context)?;
+            let texts = samples.iter().map(|it| ([&*it.prompt, &*it.completion], it.ended));
+            let scores = scored(texts, judge, &page, context)?;
+            samples.iter_mut().zip(scores).for_each(|(sample, score)| sample.score = Some(score));
         }
         if let Some(reference) = &reference {
             measured.reference = known(inputs.reference.as_ref().map(|it| &it.source))?;
@@ -218,99 +208,35 @@ for `max_new_tokens` in the policy's context are left out and counted.";
 /// Completions of every prompt that leaves room for one, as text and as tokens.
 fn sampled(
     params: &Params,
-    (policy, policy_is): (&Pretrained, &str),
+    policy: (&Pretrained, &str),
     reference: Option<&Pretrained>,
-    texts: Vec<String>,
+    prompts: Vec<Asked>,
     context: &mut Context,
 ) -> Result<(Vec<Sample>, Vec<Example>), StageError> {
     let decoding = &params.decoding;
-    let room = policy.longest(None)?.saturating_sub(decoding.max_new_tokens);
-    let all = texts.len();
-    let (mut fitting, mut encoded, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, text) in texts.into_iter().enumerate() {
-        let ids = policy.codec.encode_open(&text)?;
-        if ids.len() <= room {
-            fitting.push(text);
-            encoded.push(ids);
-            numbers.push(number);
-        }
-    }
-    let texts = fitting;
-    if texts.is_empty() {
-        return Err(StageError::refused(format!(
-            "none of the {all} prompts leaves room for {} tokens in the policy's context: lower \
-             `max_new_tokens`",
-            decoding.max_new_tokens
-        )));
-    }
+    let ready = Ready::new(policy.0, prompts, decoding.max_new_tokens, context)?;
     if let Some(reference) = reference {
-        let longest = encoded.iter().map(Vec::len).max().unwrap_or(0) + decoding.max_new_tokens;
+        let longest = ready.longest() + decoding.max_new_tokens;
         reference.bears(longest, "the prompts with their completions")?;
     }
-    context.summary("prompts", texts.len() as f64);
-    let left_out = all - texts.len();
-    context.summary("prompts_left_out", left_out as f64);
-    if left_out * 20 > all {
-        context.note(format!(
-            "{left_out} of {all} prompts were left out: they leave no room for {} tokens in the policy's \
-             context; lower `max_new_tokens`",
-            decoding.max_new_tokens
-        ));
-    }
-    let copies = decoding.samples_per_prompt;
-    let prompts: Vec<&[u32]> =
-        encoded.iter().flat_map(|ids| std::iter::repeat_n(ids.as_slice(), copies)).collect();
-    let limits = Limits {
-        max_new_tokens: decoding.max_new_tokens,
-        eos: &policy.model.config.eos,
-        rows: params.batch,
-    };
-    let mut streams = context.stream("samples");
-    let draws = numbers.into_iter().flat_map(|prompt| streams.at(prompt).rows(copies)).collect();
-    let sampling = decoding.sampling();
-    let settings = (policy_is, sampling, limits.max_new_tokens, limits.eos, policy.model.pad());
-    let page = context.page("sample", 1, &settings);
-    let report = |done| context.rows(done, prompts.len(), "samples");
-    let generated = generate(&policy.model, &prompts, draws, &sampling, &limits, &page, report)?;
     let (mut samples, mut rows) = (Vec::new(), Vec::new());
     let sum = |log_probs: &[f32]| log_probs.iter().copied().map(f64::from).sum();
-    for (i, completion) in generated.into_iter().enumerate() {
+    for it in ready.sampled(policy, decoding, params.batch, context)? {
         samples.push(Sample {
-            prompt: texts[i / copies].clone(),
-            completion: policy.codec.continued(prompts[i], &completion.ids)?,
-            tokens: completion.ids.len(),
-            ended: completion.ids.last().is_some_and(|last| limits.eos.contains(last)),
-            log_prob: sum(&completion.log_probs),
-            sampling_log_prob: sum(&completion.sampling_log_probs),
+            prompt: ready.asked[it.asked].prompt.clone(),
+            completion: it.text,
+            tokens: it.completion.ids.len(),
+            ended: it.ended,
+            log_prob: sum(&it.completion.log_probs),
+            sampling_log_prob: sum(&it.completion.sampling_log_probs),
             true_reward: None,
             score: None,
             kl: None,
         });
-        let ids = [prompts[i], &completion.ids].concat();
-        rows.push(Example::after_prompt(ids, prompts[i].len()));
+        let ids = [it.prompt_ids.as_slice(), &it.completion.ids].concat();
+        rows.push(Example::after_prompt(ids, it.prompt_ids.len()));
     }
     Ok((samples, rows))
-}
-
-/// Scores the samples as texts, so the reward model may have a tokenizer of its own.
-fn score(
-    samples: &mut [Sample],
-    judge: &Pretrained,
-    page: &Page,
-    context: &mut Context,
-) -> Result<(), StageError> {
-    let mut texts = Vec::with_capacity(samples.len());
-    for sample in &*samples {
-        let end = if sample.ended { judge.codec.eos_text.as_str() } else { "" };
-        texts.push(judge.codec.encode(&format!("{}{}{end}", sample.prompt, sample.completion))?);
-    }
-    let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-    let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
-    judge.bears(longest, "the prompts with their completions")?;
-    let report = |done, all| context.rows(done, all, "samples scored");
-    let scores = scores(&judge.model, &texts, Some(page), report)?;
-    samples.iter_mut().zip(scores).for_each(|(sample, score)| sample.score = Some(score));
-    Ok(())
 }
 
 fn summed_up(measured: Measured, samples: Vec<Sample>, right_or_wrong: bool) -> Evaluation {

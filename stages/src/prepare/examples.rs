@@ -11,7 +11,7 @@ use super::{
     truncation::TooLong,
 };
 use crate::{
-    artifact::{dataset_folder::Reader, ids::Ids, tokenizer::Codec},
+    artifact::{dataset_folder::Reader, ids::Ids, json::Object, tokenizer::Codec},
     error::StageError,
     nn::batch::Example,
 };
@@ -137,7 +137,8 @@ pub(super) fn compared(row: &TokenRow<Ids>, fit: Fit) -> Made<Comparison> {
 
 /// Prompts, each once.
 pub(crate) struct Prompts {
-    pub(crate) texts: Vec<String>,
+    /// With what else the first row that has it holds.
+    pub(crate) rows: Vec<(String, Object)>,
     /// How many rows had a prompt that had come before.
     pub(crate) repeated: usize,
 }
@@ -148,17 +149,18 @@ pub(crate) fn prompts(
     source: &Source,
     most: Option<usize>,
 ) -> Result<Prompts, StageError> {
-    let (mut seen, mut texts, mut repeated) = (BTreeSet::new(), Vec::new(), 0);
+    let (mut seen, mut rows, mut repeated) = (BTreeSet::new(), Vec::new(), 0);
     for row in Reader::open_some(port, source)? {
-        let prompt = row?.prompt().to_owned();
+        let row = row?;
+        let prompt = row.prompt().to_owned();
         if seen.insert(prompt.clone()) {
-            texts.push(prompt);
+            rows.push((prompt, row.extra));
         } else {
             repeated += 1;
         }
     }
-    texts.truncate(most.unwrap_or(usize::MAX));
-    Ok(Prompts { texts, repeated })
+    rows.truncate(most.unwrap_or(usize::MAX));
+    Ok(Prompts { rows, repeated })
 }
 
 #[cfg(test)]

@@ -27,11 +27,12 @@ pub struct Looked {
 }
 
 impl Session {
-    /// Whether a stage reads files that the worker can look at.
+    /// Whether there is something at a stage that the worker can look at: files that it reads, or parameters that it alone
+    /// understands.
     pub fn can_look(&self, stage: &Stage) -> bool {
         let own = |wire: &Wire| matches!(wire.from, From::File(_));
         let known = self.catalog.kind(&stage.kind.kind).is_some();
-        known && (stage.kind.looks && !stage.files.is_empty() || stage.inputs.iter().any(own))
+        known && (stage.kind.looks || stage.inputs.iter().any(own))
     }
 
     /// Has the worker look at the files of these stages.

@@ -1,40 +1,44 @@
-//! How completions are sampled: parameters of `evaluate.policy`, and part of what it measured with.
+//! How completions are sampled: parameters of `rollout.sample` and `evaluate.policy`, and part of what was measured with.
 
+use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::nn::sampling::Sampling;
+use crate::{
+    nn::sampling::Sampling,
+    rules::{param, rule},
+};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub(super) struct Decoding {
+pub(crate) struct Decoding {
     /// Completions of each prompt. More make intervals narrower.
     #[serde(default = "default_samples")]
     #[schemars(range(min = 1, max = 10_000))]
-    pub(super) samples_per_prompt: usize,
+    pub(crate) samples_per_prompt: usize,
     /// Tokens after which a completion is cut.
     #[serde(default = "default_new")]
     #[schemars(range(min = 1))]
-    pub(super) max_new_tokens: usize,
+    pub(crate) max_new_tokens: usize,
     /// How evenly tokens are drawn: 1 as the model says, less keeps to likely ones, 0 takes the most
     /// likely. Anything but 1 measures a policy other than the one that was trained.
     #[serde(default = "one")]
     #[schemars(range(min = 0.0))]
-    pub(super) temperature: f64,
+    pub(crate) temperature: f64,
     /// Draws among so many of the most likely tokens; 0 among all.
     #[serde(default)]
-    pub(super) top_k: u32,
+    pub(crate) top_k: u32,
     /// Draws among the most likely tokens that have this mass together.
     #[serde(default = "one")]
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub(super) top_p: f64,
+    pub(crate) top_p: f64,
     /// Draws among tokens at least this share as likely as the most likely.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub(super) min_p: f64,
+    pub(crate) min_p: f64,
     /// Above 1, makes tokens that are there already less likely.
     #[serde(default = "one")]
     #[schemars(range(min = 0.01))]
-    pub(super) repetition_penalty: f64,
+    pub(crate) repetition_penalty: f64,
 }
 
 fn default_samples() -> usize {
@@ -48,7 +52,27 @@ fn one() -> f64 {
 }
 
 impl Decoding {
-    pub(super) fn sampling(&self) -> Sampling {
+    /// What its parameters must not say together.
+    pub(crate) fn rules() -> Vec<Rule> {
+        let greedy = || param("temperature").is([0]);
+        vec![
+            rule(
+                "`temperature: 0` takes the most likely token, so every completion of a prompt is the same: \
+                 lower `samples_per_prompt` to 1",
+                [param("samples_per_prompt").above(1), greedy()],
+            ),
+            rule(
+                "`temperature: 0` takes the most likely token, whatever `top_k` is: take one of the two out",
+                [param("top_k").above(0), greedy()],
+            ),
+            rule(
+                "`temperature: 0` takes the most likely token, whatever `min_p` is: take one of the two out",
+                [param("min_p").above(0), greedy()],
+            ),
+        ]
+    }
+
+    pub(crate) fn sampling(&self) -> Sampling {
         Sampling {
             temperature: self.temperature,
             top_k: self.top_k.into(),
@@ -59,7 +83,7 @@ impl Decoding {
     }
 
     /// The names of the settings that differ, each with both values.
-    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
         let settings = |it: &Self| serde_json::to_value(it).unwrap_or_default();
         let (ours, theirs) = (settings(self), settings(other));
         let fields = ours.as_object().into_iter().flatten();

@@ -1,0 +1,400 @@
+//! `evaluate.claim`: a statement that numbers bear out or do not: a statistic over replicates, its interval, a threshold.
+//!
+//! That a claim does not hold is a result like any other, and no error: it is a metric, which `gradus test` can hold.
+
+use std::{fmt::Write as _, fs};
+
+use gradus_protocol::catalog::Rule;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    evaluation::Evaluation,
+    label::{self, Label, quoted},
+};
+use crate::{
+    artifact,
+    context::Context,
+    error::StageError,
+    nn::statistics::{Estimate, mean_of},
+    port::{Many, Out, file_of, ports},
+    rules::{param, rule},
+    stage::Stage,
+};
+
+/// Check a claim.
+pub(crate) struct Claim;
+
+/// On which side of the threshold a claim holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Direction {
+    /// At the threshold or above.
+    AtLeast,
+    /// At the threshold or below.
+    AtMost,
+}
+
+/// What must be beyond the threshold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum By {
+    /// The mean.
+    #[default]
+    Mean,
+    /// All of its interval: what chance alone may have made does not pass.
+    Interval,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Params {
+    /// What is claimed, in words.
+    statement: String,
+    /// The number that it is about: of evaluations `true_reward`, `score`, `kl`, `tokens`, `ended`, `perplexity`,
+    /// `win_rate_true_reward` or `win_rate_score`; of curves the last value of that name; of a JSON file that number.
+    metric: String,
+    /// The axis whose values are replicates. With a baseline each candidate is held against that of the same value.
+    #[serde(default = "seed")]
+    over: String,
+    /// On which side of the threshold the claim holds.
+    direction: Direction,
+    /// Where it begins to hold; of a difference, in units of the metric.
+    threshold: f64,
+    /// What must be beyond the threshold.
+    #[serde(default)]
+    by: By,
+    /// Of so many replicates each alone must be beyond zero as well, on the side of `direction`.
+    #[serde(default)]
+    replicates_beyond_zero: usize,
+}
+
+fn seed() -> String {
+    "seed".to_owned()
+}
+
+ports!(Inputs {
+    /// What the claim is about, a replicate each.
+    candidates: Many<artifact::Numbers>,
+    /// What they are held against: a replicate each, or one for all.
+    baseline: Option<Many<artifact::Numbers>>,
+});
+ports!(Outputs {
+    /// The claim with all its numbers, as JSON.
+    claim: Out<artifact::Claimed>,
+    /// The same for people.
+    report: Out<artifact::Report>,
+});
+
+/// One replicate.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Replicate {
+    name: String,
+    candidate: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<f64>,
+    /// The candidate, less the baseline.
+    value: f64,
+}
+
+/// What is written.
+#[derive(Debug, Serialize)]
+struct Verdict<'a> {
+    gradus_claim: u32,
+    statement: &'a str,
+    metric: &'a str,
+    over: &'a str,
+    direction: Direction,
+    threshold: f64,
+    by: By,
+    holds: bool,
+    estimate: Estimate,
+    beyond_zero: usize,
+    replicates: &'a [Replicate],
+}
+
+impl Stage for Claim {
+    const KIND: &'static str = "evaluate.claim";
+    const REVISION: u32 = 1;
+    const USES_DEVICE: bool = false;
+    const USES_SEED: bool = false;
+    const DOC: &'static str = "Say whether numbers bear a claim out: a mean over replicates, its interval, a threshold.
+
+With a baseline the differences are paired by the axis `over`, so that what a seed does to both is not counted. \
+`holds` is 1 or 0; the interval holds 95 % (Student's t over replicates), and a single replicate has none. \
+Evaluations that were not measured alike are refused.";
+    type Params = Params;
+    type Inputs = Inputs;
+    type Outputs = Outputs;
+
+    fn rules() -> Vec<Rule> {
+        vec![rule("`statement` says nothing", [param("statement").is([""])])]
+    }
+
+    fn run(
+        params: Params,
+        inputs: Inputs,
+        outputs: Outputs,
+        context: &mut Context,
+    ) -> Result<(), StageError> {
+        let candidates = numbers("candidates", &inputs.candidates, &params.metric)?;
+        let baseline = inputs.baseline.as_ref();
+        let baseline = baseline.map(|it| numbers("baseline", it, &params.metric)).transpose()?;
+        let replicates = paired(&candidates, baseline.as_deref(), &params.over)?;
+        let values: Vec<f64> = replicates.iter().map(|it| it.value).collect();
+        let estimate =
+            mean_of(&values).ok_or_else(|| StageError::refused("no candidate came in"))?;
+        let sign = if params.direction == Direction::AtLeast { 1.0 } else { -1.0 };
+        let beyond_zero = values.iter().filter(|value| **value * sign > 0.0).count();
+        let holds = params.holds(&estimate)? && beyond_zero >= params.replicates_beyond_zero;
+        let verdict = Verdict {
+            gradus_claim: 1,
+            statement: &params.statement,
+            metric: &params.metric,
+            over: &params.over,
+            direction: params.direction,
+            threshold: params.threshold,
+            by: params.by,
+            holds,
+            estimate,
+            beyond_zero,
+            replicates: &replicates,
+        };
+        context.summary("holds", f64::from(holds));
+        context.estimate("value", &estimate);
+        context.summary("threshold", params.threshold);
+        context.summary("replicates", values.len() as f64);
+        context.summary("beyond_zero", beyond_zero as f64);
+        let json = serde_json::to_string_pretty(&verdict).expect("a verdict is JSON") + "\n";
+        fs::write(&outputs.claim.path, json).map_err(StageError::file(&outputs.claim.path))?;
+        let report = report(&verdict);
+        fs::write(&outputs.report.path, report).map_err(StageError::file(&outputs.report.path))
+    }
+}
+
+impl Params {
+    fn holds(&self, estimate: &Estimate) -> Result<bool, StageError> {
+        let bound = match (self.by, estimate.interval) {
+            (By::Mean, _) => estimate.value,
+            (By::Interval, Some(interval)) => match self.direction {
+                Direction::AtLeast => interval.low,
+                Direction::AtMost => interval.high,
+            },
+            (By::Interval, None) => {
+                return Err(StageError::refused(
+                    "a single replicate has no interval: give more, or say `by: mean`",
+                ));
+            }
+        };
+        Ok(match self.direction {
+            Direction::AtLeast => bound >= self.threshold,
+            Direction::AtMost => bound <= self.threshold,
+        })
+    }
+}
+
+/// A number with the place of what it is of.
+#[derive(Debug, Clone, PartialEq)]
+struct Number {
+    label: Label,
+    value: f64,
+}
+
+/// The number `metric` of everything that came in through `port`.
+fn numbers(
+    port: &str,
+    came: &Many<artifact::Numbers>,
+    metric: &str,
+) -> Result<Vec<Number>, StageError> {
+    let names: Vec<String> = came.0.iter().map(|(name, _)| name.clone()).collect();
+    let mut measured: Option<(String, super::measured::Measured)> = None;
+    let mut found = Vec::new();
+    for (label, (name, it)) in label::read(&names).into_iter().zip(&came.0) {
+        let path = file_of(&it.source)?;
+        let text = fs::read_to_string(path).map_err(StageError::file(path))?;
+        let wrong = |why: String| StageError::refused(format!("`{port}`, `{name}`: {why}"));
+        let parsed: Option<Value> = serde_json::from_str(&text).ok();
+        let value = match parsed {
+            Some(value) if value.get("gradus_evaluation").is_some() => {
+                let evaluation = Evaluation::read(path, name)?;
+                match &measured {
+                    Some((first, before)) => {
+                        evaluation.measured.comparable(before, [name, first])?;
+                    }
+                    None => measured = Some((name.clone(), evaluation.measured.clone())),
+                }
+                of_evaluation(&evaluation, metric)
+            }
+            Some(Value::Object(numbers))
+                if text.trim_end().lines().count() != 1 || !numbers.contains_key("step") =>
+            {
+                numbers.get(metric).and_then(Value::as_f64)
+            }
+            _ => last_of_curve(&text, metric),
+        };
+        let value = value.filter(|value| value.is_finite());
+        let value = value.ok_or_else(|| wrong(format!("there is no number `{metric}`")))?;
+        found.push(Number { label, value });
+    }
+    Ok(found)
+}
+
+fn of_evaluation(evaluation: &Evaluation, metric: &str) -> Option<f64> {
+    if metric == "perplexity" {
+        return evaluation.perplexity;
+    }
+    let estimates = evaluation.estimates().into_iter();
+    let mut named = estimates.filter(|(name, _)| *name == metric);
+    named.next().and_then(|(_, estimate)| estimate).map(|it| it.value)
+}
+
+/// The last value of that name in JSON lines.
+fn last_of_curve(text: &str, metric: &str) -> Option<f64> {
+    let mut lines = text.lines().rev();
+    lines.find_map(|line| serde_json::from_str::<Value>(line).ok()?[metric].as_f64())
+}
+
+/// Every candidate, with the baseline of the same value of `axis` if there is a baseline.
+fn paired(
+    candidates: &[Number],
+    baseline: Option<&[Number]>,
+    axis: &str,
+) -> Result<Vec<Replicate>, StageError> {
+    let known = |numbers: &[Number]| {
+        quoted(&numbers.iter().map(|it| it.label.to_string()).collect::<Vec<_>>())
+    };
+    if candidates.len() > 1 {
+        let values: Vec<_> = candidates.iter().map(|it| it.label.value(axis)).collect();
+        let mut apart: Vec<_> = values.iter().flatten().collect();
+        apart.sort_unstable();
+        apart.dedup();
+        if apart.len() < candidates.len() {
+            return Err(StageError::refused(format!(
+                "candidates do not all differ in `{axis}`, which `over` names: {}",
+                known(candidates)
+            )));
+        }
+    }
+    let replicate = |candidate: &Number| {
+        let value = candidate.label.value(axis);
+        let own = match baseline {
+            None => None,
+            Some([only]) => Some(only),
+            Some(all) => {
+                let same: Vec<_> = all.iter().filter(|it| it.label.value(axis) == value).collect();
+                let [own] = same[..] else {
+                    return Err(StageError::refused(format!(
+                        "`{}` has {} in the baseline with the same `{axis}`: there are {}",
+                        candidate.label,
+                        if same.is_empty() { "none" } else { "several" },
+                        known(all)
+                    )));
+                };
+                Some(own)
+            }
+        };
+        let baseline = own.map(|it| it.value);
+        Ok(Replicate {
+            name: value.map_or(candidate.label.to_string(), str::to_owned),
+            candidate: candidate.value,
+            baseline,
+            value: candidate.value - baseline.unwrap_or(0.0),
+        })
+    };
+    candidates.iter().map(replicate).collect()
+}
+
+fn report(verdict: &Verdict<'_>) -> String {
+    let mut text = String::new();
+    let word = if verdict.holds { "holds" } else { "does not hold" };
+    let side = if verdict.direction == Direction::AtLeast { "at least" } else { "at most" };
+    let bound = if verdict.by == By::Interval { "all of its interval" } else { "the mean" };
+    let interval = verdict
+        .estimate
+        .interval
+        .map_or(String::new(), |it| format!(" ({:.4} to {:.4})", it.low, it.high));
+    let paired = verdict.replicates.iter().any(|it| it.baseline.is_some());
+    // Writing into a `String` cannot fail.
+    let _ = writeln!(text, "# {}: {word}\n", verdict.statement);
+    let _ = writeln!(
+        text,
+        "{}{} over {}: {:.4}{interval}; {bound} is to be {side} {}.\n",
+        verdict.metric,
+        if paired { ", candidate less baseline," } else { "" },
+        verdict.over,
+        verdict.estimate.value,
+        verdict.threshold
+    );
+    let _ = writeln!(text, "| {} | candidate | baseline | value |", verdict.over);
+    let _ = writeln!(text, "| :-- | --: | --: | --: |");
+    for it in verdict.replicates {
+        let baseline = it.baseline.map_or("–".to_owned(), |value| format!("{value:.4}"));
+        let _ =
+            writeln!(text, "| {} | {:.4} | {baseline} | {:.4} |", it.name, it.candidate, it.value);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::nn::statistics::Interval;
+
+    fn number(label: &str, value: f64) -> Number {
+        Number { label: label::read(&[label.to_owned()]).remove(0), value }
+    }
+
+    #[test]
+    fn candidates_are_held_against_the_baseline_of_their_seed() {
+        let candidates = [number("a[seed=0]", 1.0), number("a[seed=1]", 3.0)];
+        let values = |baseline: Option<&[Number]>| {
+            let found = paired(&candidates, baseline, "seed");
+            found
+                .map(|it| it.iter().map(|it| it.value).collect::<Vec<_>>())
+                .map_err(|it| it.to_string())
+        };
+        assert_eq!(values(None), Ok(vec![1.0, 3.0]));
+        assert_eq!(values(Some(&[number("b", 0.5)])), Ok(vec![0.5, 2.5]));
+        let swapped = [number("b[seed=1]", 2.0), number("b[seed=0]", 0.25)];
+        assert_eq!(values(Some(&swapped)), Ok(vec![0.75, 1.0]));
+        let other = [number("b[seed=1]", 2.0), number("b[seed=2]", 0.25)];
+        insta::assert_snapshot!(values(Some(&other)).unwrap_err(), @"
+    `a[seed=0]` has none in the baseline with the same `seed`: there are `b[seed=1]`, `b[seed=2]`
+    ");
+        let twice = [number("a[beta=1]", 1.0), number("a[beta=2]", 3.0)];
+        insta::assert_snapshot!(paired(&twice, None, "seed").unwrap_err(), @"
+    candidates do not all differ in `seed`, which `over` names: `a[beta=1]`, `a[beta=2]`
+    ");
+    }
+
+    #[test]
+    fn a_claim_holds_by_its_mean_or_by_all_of_its_interval() {
+        let params = |direction: &str, by: &str, threshold: f64| -> Params {
+            let text = json!({
+                "statement": "s", "metric": "m", "direction": direction, "by": by, "threshold": threshold,
+            });
+            serde_json::from_value(text).unwrap()
+        };
+        let estimate = Estimate { value: 0.5, interval: Some(Interval { low: 0.25, high: 0.75 }) };
+        let holds =
+            |direction, by, threshold| params(direction, by, threshold).holds(&estimate).unwrap();
+        assert!(holds("at_least", "mean", 0.5) && !holds("at_least", "mean", 0.51));
+        assert!(holds("at_least", "interval", 0.25) && !holds("at_least", "interval", 0.3));
+        assert!(holds("at_most", "mean", 0.5) && !holds("at_most", "mean", 0.4));
+        assert!(holds("at_most", "interval", 0.75) && !holds("at_most", "interval", 0.7));
+        let single = Estimate { value: 0.5, interval: None };
+        let error = params("at_least", "interval", 0.0).holds(&single).unwrap_err().to_string();
+        assert!(error.contains("a single replicate"), "{error}");
+    }
+
+    #[test]
+    fn the_last_of_a_curve_counts() {
+        let curve = "{\"step\":1,\"loss\":3.0}\n{\"step\":2,\"loss\":2.0,\"accuracy\":0.5}\n{\"step\":3,\"loss\":1.0}\n";
+        assert_eq!(last_of_curve(curve, "loss"), Some(1.0));
+        assert_eq!(last_of_curve(curve, "accuracy"), Some(0.5));
+        assert_eq!(last_of_curve(curve, "kl"), None);
+    }
+}

@@ -1,0 +1,10 @@
+//! What rollouts are worth: sources that give them numbers by name, and an expression over these.
+
+mod expression;
+pub(crate) mod judge;
+pub(crate) mod model;
+mod verifier;
+
+use crate::stage::AnyStage;
+
+pub(crate) const STAGES: &[AnyStage] = &[AnyStage::of::<judge::Judge>()];

@@ -1,0 +1,27 @@
+//! DPO in rounds, from the first to the last with the real worker, as small as it goes.
+
+use super::project;
+
+#[test]
+fn three_rounds_of_dpo_run_through_and_each_learns_from_the_one_before() {
+    let Some(project) = project("iterated_dpo") else { return };
+    let ran = project.gradus(&["rehearse", "p.yaml", "--format", "json"]);
+    assert_eq!(ran.code, Some(0), "{ran}");
+    for round in 1..=3 {
+        for stage in ["rollouts", "judged", "pairs", "dpo"] {
+            let name = format!("\"again/{stage}[round={round}]\"");
+            assert!(ran.stdout.contains(&name), "{name}");
+        }
+    }
+    // One round more: what the others did is there.
+    let more = project.gradus(&["rehearse", "p.yaml", "--set", "rounds=4", "--format", "json"]);
+    let events: Vec<serde_json::Value> =
+        more.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ran: Vec<&str> = events
+        .iter()
+        .filter(|it| it["event"] == "finished")
+        .filter_map(|it| it["stage"].as_str())
+        .collect();
+    let expected = ["rollouts", "judged", "pairs", "dpo"].map(|it| format!("again/{it}[round=4]"));
+    assert_eq!(ran, expected);
+}
