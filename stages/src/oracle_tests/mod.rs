@@ -7,6 +7,7 @@ mod forward;
 mod generation;
 mod logprob;
 mod losses;
+mod online;
 mod steps;
 
 use std::{

@@ -1,10 +1,12 @@
-//! Learning a policy from preferences.
+//! Learning a policy from feedback: from preferences, and on-line from rewards of what it does.
 
+pub(crate) mod advantages;
 pub(crate) mod dpo;
 mod log_probs;
 pub(crate) mod losses;
 mod reference;
 pub(crate) mod sequences;
+pub(crate) mod surrogate;
 
 use crate::stage::AnyStage;
 

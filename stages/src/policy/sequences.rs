@@ -14,15 +14,40 @@ pub(crate) fn sequence_log_probs(model: &Model, rows: &[&Example]) -> (Tensor, O
     let bins: Vec<&[Example]> = rows.iter().map(|row| std::slice::from_ref(*row)).collect();
     let (hidden, ids) = learnt(model, &bins);
     let (log_probs, tail) = head::log_probs(model, &hidden, &ids);
-    // Each log-probability at a place of its own, so that the sums are the same every time.
+    (placed(&log_probs, rows).sum_dim_intlist(1, false, Kind::Float), tail)
+}
+
+/// Numbers of the tokens that are learnt: [rows, places].
+pub(crate) struct Table {
+    pub(crate) log_probs: Tensor,
+    /// Nats, without gradient.
+    pub(crate) entropy: Tensor,
+    /// 1 where there is a token.
+    pub(crate) mask: Tensor,
+    /// What is left to do on the way back.
+    pub(crate) tail: Option<Tail>,
+}
+
+/// What `model` thinks of every token that is learnt.
+pub(crate) fn table(model: &Model, rows: &[&Example]) -> Table {
+    let bins: Vec<&[Example]> = rows.iter().map(|row| std::slice::from_ref(*row)).collect();
+    let (hidden, ids) = learnt(model, &bins);
+    let (said, tail) = head::said(model, &hidden, &ids);
+    let mask = placed(&said.entropy.ones_like(), rows);
+    let entropy = placed(&said.entropy, rows);
+    Table { log_probs: placed(&said.log_probs, rows), entropy, mask, tail }
+}
+
+/// Numbers of all learnt tokens, one row behind the other, as a table with a row for each: each has a place of its own, so
+/// that sums are the same every time.
+pub(crate) fn placed(numbers: &Tensor, rows: &[&Example]) -> Tensor {
     let width = rows.iter().map(|row| row.labels()).max().unwrap_or(0);
     let places =
         rows.iter().enumerate().flat_map(|(r, row)| (0..row.labels()).map(move |i| r * width + i));
     let places: Vec<i64> = places.map(as_i64).collect();
-    let places = Tensor::from_slice(&places).to_device(model.device());
-    let table = Tensor::zeros([as_i64(rows.len() * width)], (Kind::Float, model.device()));
-    let table = table.scatter(0, &places, &log_probs);
-    (table.view([as_i64(rows.len()), -1]).sum_dim_intlist(1, false, Kind::Float), tail)
+    let places = Tensor::from_slice(&places).to_device(numbers.device());
+    let table = Tensor::zeros([as_i64(rows.len() * width)], (Kind::Float, numbers.device()));
+    table.scatter(0, &places, numbers).view([as_i64(rows.len()), -1])
 }
 
 #[cfg(test)]

@@ -1,0 +1,154 @@
+//! Losses of on-line methods, and what they make of rewards.
+
+use tch::{Kind, Tensor};
+
+use super::{Fixture, LOSS, Within, all_close, close, number};
+use crate::{
+    nn::{adamw::gradient_norm, batch::Example, decoder::Model},
+    policy::{
+        advantages::{Term, advantages},
+        sequences::{Table, table},
+        surrogate::{Level, Sampled, Surrogate, SurrogateLoss},
+    },
+};
+
+const NORM: Within = Within { relative: 2e-4, absolute: 1e-9 };
+
+fn list(tensor: &Tensor) -> Vec<f64> {
+    Vec::try_from(tensor.to_kind(Kind::Double)).unwrap()
+}
+
+/// Prompts and completions without their padding.
+fn rows(fixture: &Fixture, batch: &str) -> Vec<Example> {
+    let of = |name: &str| -> Vec<Vec<i64>> {
+        fixture.tensor(&format!("{batch}.{name}")).try_into().unwrap()
+    };
+    let real = |ids: &[i64], mask: &[i64]| -> Vec<u32> {
+        let kept = ids.iter().zip(mask).filter(|(_, mask)| **mask == 1);
+        kept.map(|(id, _)| u32::try_from(*id).unwrap()).collect()
+    };
+    let (prompts, prompt_mask) = (of("prompt_ids"), of("prompt_mask"));
+    let (completions, mask) = (of("completion_ids"), of("completion_mask"));
+    (0..prompts.len())
+        .map(|row| {
+            let prompt = real(&prompts[row], &prompt_mask[row]);
+            let count = prompt.len();
+            Example::after_prompt([prompt, real(&completions[row], &mask[row])].concat(), count)
+        })
+        .collect()
+}
+
+/// A table of the fixture, as wide as ours and with nothing where there is no token.
+fn theirs(fixture: &Fixture, name: &str, table: &Table) -> Tensor {
+    let width = table.mask.size()[1];
+    fixture.tensor(name).narrow(1, 0, width).to_kind(Kind::Float) * &table.mask
+}
+
+#[test]
+fn oracle_losses_grpo() {
+    let Some(fixture) = Fixture::open("losses/grpo") else { return };
+    let Some(model) = fixture.model(fixture.json["policy"].as_str().unwrap()) else { return };
+    let rows = rows(&fixture, "batch");
+    let longest = number(&fixture.json["max_completion_length"]);
+    let tokens = fixture.tensor("batch.num_items_in_batch").double_value(&[]);
+    let mut compared = 0;
+    for (name, case) in fixture.cases() {
+        let known = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"];
+        let kind = case["loss_type"].as_str().unwrap();
+        let more = ["top_entropy_quantile", "entropy_coef", "off_policy_mask_threshold", "note"];
+        let corrected = case["use_bias_correction_kl"] == true;
+        if !known.contains(&kind) || corrected || more.iter().any(|key| case.get(key).is_some()) {
+            println!("skipped: losses/grpo: {name}: not ours");
+            continue;
+        }
+        let loss = match kind {
+            // The mean over the tokens of the batch that they are in.
+            "bnpo" => SurrogateLoss::Dapo,
+            other => serde_json::from_value(other.into()).unwrap(),
+        };
+        let low = case["epsilon"].as_f64().unwrap_or(0.2);
+        let surrogate = Surrogate {
+            loss,
+            level: if case["importance_sampling_level"] == "sequence" {
+                Level::Sequence
+            } else {
+                Level::Token
+            },
+            clip_low: low,
+            clip_high: case["epsilon_high"].as_f64().unwrap_or(low),
+            most: case["delta"].as_f64(),
+            beta: case["beta"].as_f64().unwrap_or(0.0),
+        };
+        let parts: Vec<&Example> = rows.iter().collect();
+        let table = table(&model, &parts);
+        let reference = theirs(&fixture, "batch.ref_per_token_logps", &table);
+        let sampled = Sampled {
+            old: &theirs(&fixture, "batch.old_per_token_logps", &table),
+            reference: (surrogate.beta > 0.0).then_some(&reference),
+            advantages: &fixture.tensor("batch.advantages").view([-1, 1]),
+            mask: &table.mask,
+        };
+        let own = theirs(&fixture, "policy.per_token_logps", &table);
+        all_close(name, &table.log_probs, &own, None, super::LOG_PROBS);
+        let (losses, _) = surrogate.losses(&table.log_probs, &sampled);
+        let lengths = list(&table.mask.sum_dim_intlist(1, false, Kind::Float));
+        let all = if kind == "bnpo" { lengths.iter().sum() } else { tokens };
+        let count = rows.len() as f64;
+        #[expect(clippy::cast_possible_truncation, reason = "weights are float32")]
+        let weights: Vec<f32> =
+            lengths.iter().map(|it| surrogate.weight(*it, count, all, longest) as f32).collect();
+        let loss = (losses * Tensor::from_slice(&weights).view([-1, 1])).sum(Kind::Float);
+        compare(name, case, &model, &loss);
+        compared += 1;
+    }
+    assert!(compared >= 8, "{compared}");
+}
+
+fn compare(name: &str, case: &serde_json::Value, model: &Model, loss: &Tensor) {
+    close(&format!("{name}: loss"), loss.double_value(&[]), number(&case["loss"]), LOSS);
+    loss.backward();
+    let norm = gradient_norm(&model.parameters).double_value(&[]);
+    close(&format!("{name}: grad_norm"), norm, number(&case["grad_norm"]), NORM);
+    for parameter in model.parameters.values() {
+        parameter.shallow_clone().zero_grad();
+    }
+}
+
+#[test]
+fn oracle_group_advantages() {
+    let Some(fixture) = Fixture::open("losses/group_advantages") else { return };
+    let size = usize::try_from(fixture.json["num_generations"].as_u64().unwrap()).unwrap();
+    let weights = fixture.json["reward_weights"].as_array().unwrap();
+    let columns = fixture.json["reward_columns"].as_array().unwrap();
+    let count = columns[0].as_array().unwrap().len();
+    // A reward that is none counts nothing.
+    let sum = |row: usize| -> f64 {
+        let each = columns.iter().zip(weights);
+        each.map(|(column, weight)| number(&column[row]) * number(weight))
+            .filter(|it| !it.is_nan())
+            .sum()
+    };
+    let rewards: Vec<f64> = (0..count).map(sum).collect();
+    let groups: Vec<Vec<usize>> =
+        (0..count / size).map(|group| (group * size..(group + 1) * size).collect()).collect();
+    let cases: [(&str, &[Term]); 5] = [
+        ("grpo.group", &[Term::GroupMean, Term::GroupDeviation]),
+        ("grpo.batch", &[Term::GroupMean, Term::BatchDeviation]),
+        ("grpo.none", &[Term::GroupMean]),
+        ("rloo.plain", &[Term::LeaveOneOut]),
+        ("rloo.normalized", &[Term::LeaveOneOut, Term::Whiten]),
+    ];
+    for (name, terms) in cases {
+        let found = advantages(terms, &rewards, &groups);
+        for (at, theirs) in
+            list(fixture.tensor(&format!("advantages.{name}"))).into_iter().enumerate()
+        {
+            close(
+                &format!("{name}, row {at}"),
+                found[at],
+                theirs,
+                Within { relative: 1e-4, absolute: 1e-5 },
+            );
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What a policy loses on completions that it, or a policy near it, has sampled: surrogates of the expected advantage.
+//!
+//! Everything is a table, [rows, places]; `mask` is 1 where a token is the policy's. Ratios are to what sampled the tokens.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// The loss of a token, and what it is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SurrogateLoss {
+    /// Clipped; the mean of each completion, then over completions (Shao et al. 2024, eq. 3).
+    Grpo,
+    /// Clipped; the mean over all tokens.
+    Dapo,
+    /// Clipped; over completions as if all were as long as they may be, so that length is not rewarded (Liu et al. 2025,
+    /// "Understanding R1-Zero-Like Training", section 3.2).
+    DrGrpo,
+    /// The ratio is clipped and weighs the log-probability, so that no token loses its gradient; the mean over all tokens
+    /// (MiniMax 2025, eq. 4).
+    Cispo,
+    /// A soft gate in place of the clip; the mean of each completion, then over completions.
+    Sapo,
+}
+
+/// What the ratio is of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Level {
+    /// A token.
+    #[default]
+    Token,
+    /// A completion: the geometric mean of its tokens' (Zheng et al. 2025, "Group Sequence Policy Optimization", eq. 7).
+    Sequence,
+}
+
+/// Which surrogate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surrogate {
+    pub(crate) loss: SurrogateLoss,
+    pub(crate) level: Level,
+    /// Ratios count down to 1 less this.
+    pub(crate) clip_low: f64,
+    /// And up to 1 and this; of `cispo` up to this itself.
+    pub(crate) clip_high: f64,
+    /// The most that an unclipped ratio counts, if anything.
+    pub(crate) most: Option<f64>,
+    /// Weight of the KL divergence from the reference.
+    pub(crate) beta: f64,
+}
+
+/// What was sampled, as far as the loss needs it.
+pub(crate) struct Sampled<'a> {
+    /// log p under what sampled them.
+    pub(crate) old: &'a Tensor,
+    /// log p under the reference, where there is one.
+    pub(crate) reference: Option<&'a Tensor>,
+    /// [rows, 1]
+    pub(crate) advantages: &'a Tensor,
+    pub(crate) mask: &'a Tensor,
+}
+
+/// Temperatures of SAPO's gate for advantages above and below zero (Gao et al. 2025, section 3).
+const GATE: [f64; 2] = [1.0, 1.05];
+
+impl Surrogate {
+    /// The loss of every token, and sums to be shown.
+    pub(crate) fn losses(&self, log_probs: &Tensor, sampled: &Sampled<'_>) -> (Tensor, Shown) {
+        let Sampled { old, reference, advantages, mask } = *sampled;
+        let logs = (log_probs - old) * mask;
+        let logs = match self.level {
+            Level::Token => logs,
+            Level::Sequence => {
+                let sum = |x: &Tensor| x.sum_dim_intlist(1, true, Kind::Float);
+                (sum(&logs) / sum(mask).clamp_min(1.0)).expand_as(&logs)
+            }
+        };
+        let ratio = logs.exp();
+        let mut losses = match self.loss {
+            SurrogateLoss::Grpo | SurrogateLoss::Dapo | SurrogateLoss::DrGrpo => {
+                let clipped = ratio.clamp(1.0 - self.clip_low, 1.0 + self.clip_high);
+                let own = self.most.map_or(ratio.shallow_clone(), |most| ratio.clamp_max(most));
+                -(own * advantages).min_other(&(clipped * advantages))
+            }
+            SurrogateLoss::Cispo => {
+                -(ratio.clamp_max(self.clip_high).detach() * advantages * log_probs)
+            }
+            SurrogateLoss::Sapo => {
+                let hot = advantages.gt(0.0).to_kind(Kind::Float);
+                let heat = &hot * GATE[0] + (1.0 - &hot) * GATE[1];
+                -((&heat * (&ratio - 1.0)).sigmoid() * 4.0 / &heat * advantages)
+            }
+        };
+        let below = ratio.lt(1.0 - self.clip_low).logical_and(&advantages.lt(0.0));
+        let above = match self.loss {
+            SurrogateLoss::Cispo => ratio.gt(self.clip_high),
+            _ => ratio.gt(1.0 + self.clip_high),
+        };
+        let above = above.logical_and(&advantages.gt(0.0));
+        let count = |x: &Tensor| (x.to_kind(Kind::Float) * mask).sum(Kind::Float).detach();
+        let mut shown = Shown { clipped_low: count(&below), clipped_high: count(&above), kl: None };
+        if let Some(reference) = reference {
+            let kl = k3(log_probs, reference);
+            shown.kl = Some((&kl * mask).sum(Kind::Float).detach());
+            if self.beta > 0.0 {
+                losses += kl * self.beta;
+            }
+        }
+        (losses * mask, shown)
+    }
+
+    /// What each token of a completion of `length` tokens weighs, in a step of `rows` completions and `tokens` tokens that
+    /// may be `longest` each.
+    pub(crate) fn weight(&self, length: f64, rows: f64, tokens: f64, longest: f64) -> f64 {
+        match self.loss {
+            SurrogateLoss::Grpo | SurrogateLoss::Sapo => 1.0 / (rows * length.max(1.0)),
+            SurrogateLoss::Dapo | SurrogateLoss::Cispo => 1.0 / tokens.max(1.0),
+            SurrogateLoss::DrGrpo => 1.0 / (rows * longest),
+        }
+    }
+}
+
+/// Sums over tokens.
+pub(crate) struct Shown {
+    /// Of those whose ratio is below its bound where that stops the gradient.
+    pub(crate) clipped_low: Tensor,
+    pub(crate) clipped_high: Tensor,
+    pub(crate) kl: Option<Tensor>,
+}
+
+/// `π_ref/π − log π_ref/π − 1`, which is never negative and has the KL divergence as its mean (Schulman 2020, k3).
+fn k3(log_probs: &Tensor, reference: &Tensor) -> Tensor {
+    let gap = reference - log_probs;
+    gap.exp() - gap - 1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Surrogate = Surrogate {
+        loss: SurrogateLoss::Grpo,
+        level: Level::Token,
+        clip_low: 0.2,
+        clip_high: 0.2,
+        most: None,
+        beta: 0.0,
+    };
+
+    /// The losses of one completion of two tokens, with ratios 2 and 1/2.
+    fn losses(surrogate: Surrogate, advantage: f32) -> Vec<f64> {
+        let table = |values: &[f32]| Tensor::from_slice(values).view([1, -1]);
+        let log_probs = table(&[2_f32.ln(), 0.5_f32.ln()]);
+        let sampled = Sampled {
+            old: &table(&[0.0, 0.0]),
+            reference: None,
+            advantages: &table(&[advantage]),
+            mask: &table(&[1.0, 1.0]),
+        };
+        let (found, _) = surrogate.losses(&log_probs, &sampled);
+        Vec::try_from(found.view([-1]).to_kind(Kind::Double)).unwrap()
+    }
+
+    #[test]
+    fn ratios_are_clipped_where_that_stops_a_gain() {
+        let close = |found: Vec<f64>, expected: [f64; 2]| {
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
+        };
+        // −min(2, 1.2) and −min(0.5, 0.8); the other way round of a loss.
+        close(losses(PLAIN, 1.0), [-1.2, -0.5]);
+        close(losses(PLAIN, -1.0), [2.0, 0.8]);
+        close(losses(Surrogate { most: Some(1.5), ..PLAIN }, -1.0), [1.5, 0.8]);
+        // The geometric mean of 2 and 1/2 is 1.
+        close(losses(Surrogate { level: Level::Sequence, ..PLAIN }, 1.0), [-1.0, -1.0]);
+        let cispo = Surrogate { loss: SurrogateLoss::Cispo, clip_high: 1.5, ..PLAIN };
+        close(losses(cispo, 1.0), [-1.5 * 2_f64.ln(), 0.5 * 2_f64.ln()]);
+        // 4 σ(1) and 4 σ(−1/2).
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let sapo = Surrogate { loss: SurrogateLoss::Sapo, ..PLAIN };
+        close(losses(sapo, 1.0), [-4.0 * sigmoid(1.0), -4.0 * sigmoid(-0.5)]);
+    }
+
+    #[test]
+    fn a_completion_weighs_as_its_loss_says() {
+        let weight = |loss| Surrogate { loss, ..PLAIN }.weight(4.0, 2.0, 10.0, 16.0);
+        assert!((weight(SurrogateLoss::Grpo) - 1.0 / 8.0).abs() < 1e-12);
+        assert!((weight(SurrogateLoss::Dapo) - 1.0 / 10.0).abs() < 1e-12);
+        assert!((weight(SurrogateLoss::DrGrpo) - 1.0 / 32.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_divergence_of_a_policy_from_itself_is_zero_and_else_above() {
+        let [a, b] = [[-1.0_f32, -2.0], [-1.5, -1.0]].map(|it| Tensor::from_slice(&it));
+        assert!(k3(&a, &a).abs().max().double_value(&[]) < 1e-9);
+        assert!(k3(&a, &b).min().double_value(&[]) > 0.0);
+    }
+}
