@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::StageError,
-    nn::{statistics::Estimate, stream::Stream, trainer::Observer},
+    nn::{learner::Observer, statistics::Estimate, stream::Stream},
     prepare::tally::Tally,
 };
 

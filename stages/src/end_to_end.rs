@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use gradus_protocol::{Input, Job, Reply, Source};
+use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
 use serde_json::{Value, json};
 
 use crate::{context::Context, families::find};
@@ -19,6 +19,8 @@ struct Place {
     ran: RefCell<BTreeSet<String>>,
     /// Where what is computed row by row is kept.
     ledger: RefCell<Option<PathBuf>>,
+    /// Where the state of a training is kept.
+    checkpoints: RefCell<Option<PathBuf>>,
 }
 
 fn source(path: &Path) -> Source {
@@ -31,7 +33,12 @@ fn source(path: &Path) -> Source {
 
 impl Place {
     fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), ran: RefCell::default(), ledger: RefCell::default() }
+        Self {
+            root: root.to_owned(),
+            ran: RefCell::default(),
+            ledger: RefCell::default(),
+            checkpoints: RefCell::default(),
+        }
     }
 
     /// Runs a stage as the engine would; gives the summary. `inputs` are `port=stage.output`.
@@ -75,6 +82,13 @@ impl Place {
         });
         let mut context = Context::new(job.seed, tch::Device::Cpu, Arc::default(), send);
         context.ledger.clone_from(&self.ledger.borrow());
+        context.checkpoints = self.checkpoints.borrow().as_ref().map(|folder| Checkpoints {
+            folder: folder.clone(),
+            every_steps: Some(1),
+            every_seconds: 1e9,
+            keep_last: true,
+            anew: false,
+        });
         let started = std::time::Instant::now();
         (stage.run)(&job, &mut context).map_err(|error| error.to_string())?;
         let summary = heard.lock().unwrap().clone();
@@ -166,6 +180,19 @@ fn beside_the_way(place: &Place) {
     let filtered = place.run("filtered", "rollout.filter", best, &["rollouts=judged.rollouts"]);
     assert!((filtered["rows"] - filtered["rows_before"] * 2.0 / 3.0).abs() < 1e-9);
     place.run("paired", "rollout.pairs", json!({}), &["rollouts=judged.rollouts"]);
+    let learnt = json!({
+        "rewards": { "true": { "from": "true_reward" }, "score": { "from": "reward_model" } },
+        "reward": "true + 0.1 * score", "iterations": 2, "prompts_per_iteration": 3, "samples_per_prompt": 4,
+        "max_new_tokens": 8, "learning_rate": 1e-4, "minibatch": 6, "micro_batch": 4, "beta": 0.05,
+    });
+    let inputs = [
+        "policy=sft.model",
+        "prompts=data.prompts",
+        "true_reward=data.true_reward",
+        "reward_model=rm.model",
+    ];
+    let online = place.run("online", "policy.grpo", learnt, &inputs);
+    assert!(online["sampler_gap"] < 1e-4 && online["kl"] < 0.1, "{online:?}");
     let gained = json!({
         "statement": "DPO gains reward", "metric": "true_reward", "direction": "at_least", "threshold": -9.0,
     });
@@ -414,6 +441,33 @@ fn what_stands_in_the_ledger_is_not_computed_and_changes_no_byte() {
         &["policy=fresh.model", "preferences=data.train", "test=data.test"],
     );
     assert_eq!(entries(), kept);
+}
+
+#[test]
+fn an_on_line_training_that_is_broken_off_goes_on_to_the_same_bytes() {
+    let rows: Vec<Value> = (0..12)
+        .map(|i| json!({ "prompt": format!("{i}?"), "chosen": "yes", "rejected": "no" }))
+        .collect();
+    let (folder, place) = small_world(&rows, &json!({}));
+    let trained = |name: &str, iterations: usize, kept: Option<&str>| {
+        let params = json!({
+            "rewards": { "form": { "from": "format", "pattern": "[a-m]" } }, "iterations": iterations,
+            "prompts_per_iteration": 5, "samples_per_prompt": 4, "max_new_tokens": 6, "learning_rate": 1e-2,
+            "minibatch": 10, "micro_batch": 3, "epochs": 2, "beta": 0.1,
+        });
+        *place.checkpoints.borrow_mut() = kept.map(|it| folder.path().join(it));
+        place.run(name, "policy.grpo", params, &["policy=fresh.model", "prompts=data.train"]);
+        let model = std::fs::read(folder.path().join(format!("{name}.model/model.safetensors")));
+        let curve = std::fs::read_to_string(folder.path().join(format!("{name}.curve")));
+        (model.unwrap(), curve.unwrap())
+    };
+    let whole = trained("whole", 5, None);
+    trained("first", 2, Some("kept"));
+    // Passes over the prompts, noise and rates stand where they stood.
+    let again = trained("again", 5, Some("kept"));
+    assert!(whole.0 == again.0, "other weights");
+    assert_eq!(whole.1, again.1);
+    assert_eq!(whole.1.lines().count(), 5);
 }
 
 fn files_below(root: &Path) -> usize {

@@ -12,9 +12,9 @@ mod support;
 
 mod extend;
 mod kill;
+mod on_line;
 mod preferences;
 mod quickstart;
-mod rounds;
 
 use std::{env, fs, path::Path, time::Duration};
 

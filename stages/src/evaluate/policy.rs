@@ -172,7 +172,8 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         if let Some(judge) = &judge {
             let page = context.page("score", 1, &measured.reward_model);
             let texts = samples.iter().map(|it| ([&*it.prompt, &*it.completion], it.ended));
-            let scores = scored(texts, judge, &page, context)?;
+            let report = |done, of| context.rows(done, of, "samples scored");
+            let scores = scored(texts, judge, &page, report)?;
             samples.iter_mut().zip(scores).for_each(|(sample, score)| sample.score = Some(score));
         }
         if let Some(reference) = &reference {

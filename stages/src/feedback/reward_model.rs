@@ -21,7 +21,8 @@ use crate::{
         ranking::Ranking,
         scores::scores,
         statistics::calibration_error,
-        trainer::{Loss, Objective, Training, train},
+        stepper::Loss,
+        trainer::{Objective, Training, train},
     },
     port::{Out, ports},
     prepare::{

@@ -44,6 +44,10 @@ pub(crate) fn gradient_norm(parameters: &BTreeMap<String, Tensor>) -> Tensor {
 }
 
 impl AdamW {
+    pub(crate) fn settings(&self) -> AdamSettings {
+        self.settings
+    }
+
     pub(crate) fn new(settings: AdamSettings) -> Self {
         Self { settings, step: 0, moments: BTreeMap::new() }
     }

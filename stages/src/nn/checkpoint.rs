@@ -238,10 +238,11 @@ mod tests {
         batch::Example,
         config::tests::tiny,
         decoder::Model,
+        learner::Observer,
         likelihood::Likelihood,
         schedule::Decay,
         stream::Stream,
-        trainer::{Observer, Training, tests::training, train},
+        trainer::{Training, tests::training, train},
     };
 
     /// Keeps every third step, and interrupts after a number of steps.

@@ -11,7 +11,8 @@ use super::{
     batches,
     decoder::Model,
     head::{self, Said},
-    trainer::{Loss, Objective},
+    stepper::Loss,
+    trainer::Objective,
 };
 use crate::error::StageError;
 

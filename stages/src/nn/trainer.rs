@@ -5,22 +5,20 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use gradus_protocol::{
-    Checkpoints,
-    catalog::{Length, Rule},
-};
+use gradus_protocol::catalog::{Length, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::{
-    adamw::{AdamSettings, AdamW, gradient_norm},
-    checkpoint::{Keeper, Now, State},
+    adamw::AdamSettings,
+    checkpoint::State,
     curve::Point,
     decoder::Model,
-    head::Tail,
+    learner::{Learner, Observer, learn},
     schedule::{Decay, Schedule},
+    stepper::{Loss, Stepper},
     stream::Stream,
 };
 use crate::{
@@ -92,6 +90,18 @@ impl Training {
         json!({ "steps": 2, "warmup_steps": 0 })
     }
 
+    /// The optimiser of a training of so many steps, at its beginning.
+    fn stepper(&self, steps: usize) -> Stepper {
+        let adam = AdamSettings { weight_decay: self.weight_decay, ..AdamSettings::default() };
+        let schedule = Schedule {
+            peak: self.learning_rate,
+            decay: self.schedule,
+            warmup: self.warmup_steps,
+            steps,
+        };
+        Stepper::new(adam, schedule, self.max_grad_norm)
+    }
+
     /// Rounded up, as in transformers.
     fn total_steps(&self, per_epoch: usize) -> Result<usize, StageError> {
         #[expect(clippy::cast_possible_truncation, reason = "below 2^52 where it is used")]
@@ -133,15 +143,6 @@ fn default_decay() -> Decay {
     Decay::Linear
 }
 
-/// What rows cost. Everything is a sum over the rows given.
-pub(crate) struct Loss {
-    pub(crate) sum: Tensor,
-    /// Further sums to be shown, divided like the loss.
-    pub(crate) metrics: Vec<(&'static str, Tensor)>,
-    /// What is left to do on the way back, once `sum` was taken back.
-    pub(crate) tail: Option<Tail>,
-}
-
 /// What is being minimised over a list of rows.
 pub(crate) trait Objective {
     fn rows(&self) -> usize;
@@ -162,109 +163,78 @@ pub(crate) trait Objective {
     }
 }
 
-/// Hears about training; a stage's context is one.
-pub(crate) trait Observer {
-    fn progress(&mut self, done: usize, total: usize, note: &str) -> Result<(), StageError>;
-    fn metric(&mut self, name: &str, step: usize, value: f64);
-
-    /// [`StageError::Cancelled`] if the person asked for an end.
-    fn heard(&self) -> Result<(), StageError> {
-        Ok(())
-    }
-
-    /// The state is about to be written, since the person asked for an end: that may take a while.
-    fn saving(&mut self) {}
-
-    /// A line for the person who waits.
-    fn note(&mut self, _words: String) {}
-
-    /// Where and how often the state is kept, if at all.
-    fn checkpoints(&self) -> Option<Checkpoints> {
-        None
-    }
+/// Steps over rows that are there from the start, in an order of its own for each epoch.
+struct OffLine<'a> {
+    model: &'a Model,
+    objective: &'a dyn Objective,
+    training: &'a Training,
+    stepper: Stepper,
+    orders: Stream,
+    /// The rows that have something to learn.
+    usable: Vec<usize>,
+    /// The order of the epoch under way.
+    shuffled: (usize, Vec<usize>),
+    per_epoch: usize,
+    started: Instant,
+    tokens_seen: usize,
 }
 
-/// One optimiser with its clock.
-pub(crate) struct Stepper {
-    optimizer: AdamW,
-    schedule: Schedule,
-    max_grad_norm: f64,
-    step: usize,
-}
-
-impl Stepper {
-    pub(crate) fn new(adam: AdamSettings, schedule: Schedule, max_grad_norm: f64) -> Self {
-        Self { optimizer: AdamW::new(adam), schedule, max_grad_norm, step: 0 }
+impl Learner for OffLine<'_> {
+    fn iterate(&mut self, step: usize, observer: &mut dyn Observer) -> Result<Point, StageError> {
+        let (epoch, place) = (step / self.per_epoch, step % self.per_epoch);
+        let Self { objective, training, .. } = *self;
+        if self.shuffled.0 != epoch {
+            let orders = self.orders.at(epoch);
+            self.shuffled = (epoch, orders.order(&self.usable, |row| objective.number(row)));
+        }
+        let end = self.usable.len().min((place + 1) * training.batch);
+        let rows = &self.shuffled.1[place * training.batch..end];
+        let parts: Vec<&[usize]> =
+            rows.chunks(training.micro_batch.unwrap_or(rows.len())).collect();
+        let weight = rows.iter().map(|row| objective.weight(*row)).sum();
+        let taken = self.stepper.step(self.model, parts.len(), weight, |i| {
+            observer.heard()?;
+            objective.loss(self.model, parts[i])
+        });
+        let point = taken.map_err(|error| with_rows(error, objective, rows))?;
+        self.tokens_seen += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
+        Ok(point)
     }
 
-    /// Stands where `state` was kept.
+    fn parameters(&self) -> &BTreeMap<String, Tensor> {
+        &self.model.parameters
+    }
+
+    fn stepper(&self) -> &Stepper {
+        &self.stepper
+    }
+
     fn resume(&mut self, state: State) -> Vec<Point> {
-        (self.step, self.optimizer) = (state.step, state.optimizer);
-        state.curve
+        self.stepper.resume(state)
     }
 
-    /// Adds up the gradients of `parts` losses divided by `weight`, then takes a step.
-    pub(crate) fn step(
-        &mut self,
-        model: &Model,
-        parts: usize,
-        weight: f64,
-        mut loss: impl FnMut(usize) -> Result<Loss, StageError>,
-    ) -> Result<Point, StageError> {
-        let mut shown: Vec<(&'static str, Tensor)> = Vec::new();
-        for part in 0..parts {
-            let Loss { sum, metrics, tail } = loss(part)?;
-            let sum = sum / weight;
-            sum.f_backward()?;
-            if let Some(tail) = tail {
-                tail.backward(model)?;
-            }
-            let all = std::iter::once(("loss", sum.detach()))
-                .chain(metrics.into_iter().map(|(name, sum)| (name, sum.detach() / weight)));
-            for (name, value) in all {
-                match shown.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, total)) => *total += value,
-                    None => shown.push((name, value)),
-                }
-            }
-        }
-        shown.push(("grad_norm", gradient_norm(&model.parameters)));
-        // One wait for the device per step.
-        let values: Vec<Tensor> =
-            shown.iter().map(|(_, v)| v.to_kind(Kind::Double).view([])).collect();
-        let values = Vec::<f64>::try_from(Tensor::stack(&values, 0))?;
-        let mut metrics: serde_json::Map<String, serde_json::Value> = shown
-            .iter()
-            .map(|(name, _)| name.to_string())
-            .zip(values.iter().map(|v| (*v).into()))
-            .collect();
-        let (value, norm) = (values[0], values[values.len() - 1]);
-        self.step += 1;
-        if !value.is_finite() || !norm.is_finite() {
-            return Err(StageError::refused(format!(
-                "step {}: the loss is {value} and the gradient's norm {norm}; a lower `learning_rate` \
-                 may help",
-                self.step
-            )));
-        }
-        let clip = self.max_grad_norm / (norm + 1e-6);
-        let scale = if self.max_grad_norm > 0.0 && clip < 1.0 { clip } else { 1.0 };
-        let rate = self.schedule.at(self.step - 1);
-        self.optimizer.step(&model.parameters, rate, scale);
-        metrics.remove("loss");
-        metrics.remove("grad_norm");
-        Ok(Point { step: self.step, loss: value, grad_norm: norm, learning_rate: rate, metrics })
+    /// A step that is given up has only added to gradients.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
+    fn reached(&self, step: usize) -> BTreeMap<String, f64> {
+        reached(step, self.per_epoch)
+    }
+
+    fn said(&self, point: &Point) -> String {
+        let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
+        format!("loss {:.4}, {:.0} tokens/s", point.loss, self.tokens_seen as f64 / seconds)
     }
 }
 
 /// Trains `model`, whose parameters must be [`Model::trainable`]; each epoch takes the rows in an order that
-/// `orders` gives. Goes on where an interrupted run of the
-/// same stage stood, or a shorter one of the same line ended, to the same bytes.
+/// `orders` gives.
 pub(crate) fn train(
     model: &Model,
     objective: &dyn Objective,
     training: &Training,
-    mut orders: Stream,
+    orders: Stream,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Point>, StageError> {
     let usable: Vec<usize> =
@@ -274,86 +244,23 @@ pub(crate) fn train(
     }
     let per_epoch = usable.len().div_ceil(training.batch);
     let steps = training.total_steps(per_epoch)?;
-    let adam = AdamSettings { weight_decay: training.weight_decay, ..AdamSettings::default() };
-    let schedule = Schedule {
-        peak: training.learning_rate,
-        decay: training.schedule,
-        warmup: training.warmup_steps,
-        steps,
+    let mut learner = OffLine {
+        model,
+        objective,
+        training,
+        stepper: training.stepper(steps),
+        orders,
+        usable,
+        shuffled: (usize::MAX, Vec::new()),
+        per_epoch,
+        started: Instant::now(),
+        tokens_seen: 0,
     };
-    let mut stepper = Stepper::new(adam, schedule, training.max_grad_norm);
-    let mut keeper = Keeper::new(observer.checkpoints());
-    let mut curve = match keeper.newest(steps, adam, &model.parameters) {
-        Some(state) => {
-            observer.note(format!("goes on from step {} of {steps}", state.step));
-            stepper.resume(state)
-        }
-        None => Vec::new(),
-    };
-    let (started, mut tokens_seen) = (Instant::now(), 0);
-    let mut shuffled = (usize::MAX, Vec::new());
-    observer.progress(stepper.step, steps, "")?;
-    for step in stepper.step..steps {
-        let (epoch, place) = (step / per_epoch, step % per_epoch);
-        if shuffled.0 != epoch {
-            let order = orders.at(epoch).order(&usable, |row| objective.number(row));
-            shuffled = (epoch, order);
-        }
-        let end = usable.len().min((place + 1) * training.batch);
-        let rows = &shuffled.1[place * training.batch..end];
-        let parts: Vec<&[usize]> =
-            rows.chunks(training.micro_batch.unwrap_or(rows.len())).collect();
-        let weight = rows.iter().map(|row| objective.weight(*row)).sum();
-        let taken = stepper.step(model, parts.len(), weight, |i| {
-            observer.heard()?;
-            objective.loss(model, parts[i])
-        });
-        let (done, heard) = match taken {
-            Ok(point) => {
-                tokens_seen += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
-                let per_second = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
-                tell(&point, observer);
-                let note = format!("loss {:.4}, {per_second:.0} tokens/s", point.loss);
-                curve.push(point);
-                (step + 1, observer.progress(step + 1, steps, &note))
-            }
-            // Within a step: the weights are still those of the one before.
-            Err(StageError::Cancelled) => (step, Err(StageError::Cancelled)),
-            Err(error) => return Err(with_rows(error, objective, rows)),
-        };
-        let stopped = matches!(heard, Err(StageError::Cancelled)) && !keeper.holds(done);
-        let end = done == steps;
-        if if end { keeper.keeps_last() } else { stopped || keeper.is_due(done) } {
-            if stopped {
-                observer.saving();
-            }
-            let kept = keeper.keep(&Now {
-                step: done,
-                end,
-                reached: reached(done, per_epoch),
-                parameters: &model.parameters,
-                optimizer: &stepper.optimizer,
-                curve: &curve,
-            });
-            if let Err(error) = kept {
-                // The training itself is sound, and may still end well.
-                observer.note(format!("a checkpoint cannot be written: {error}"));
-            }
-        }
-        heard?;
-    }
+    let curve = learn(&mut learner, steps, observer)?;
     if let Some(words) = astray(&curve, objective.loss_of_a_guess(model)) {
         observer.note(words);
     }
     Ok(curve)
-}
-
-fn tell(point: &Point, observer: &mut dyn Observer) {
-    observer.metric("loss", point.step, point.loss);
-    observer.metric("grad_norm", point.step, point.grad_norm);
-    for (name, value) in &point.metrics {
-        observer.metric(name, point.step, value.as_f64().unwrap_or(f64::NAN));
-    }
 }
 
 /// A warning, where the last losses are far above that of a guess.
@@ -381,7 +288,6 @@ fn with_rows(error: StageError, objective: &dyn Objective, rows: &[usize]) -> St
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::nn::config::tests::tiny;
 
     /// Hears nothing.
     pub(crate) struct Silent;
@@ -392,35 +298,6 @@ pub(crate) mod tests {
         }
 
         fn metric(&mut self, _: &str, _: usize, _: f64) {}
-    }
-
-    #[test]
-    fn a_gradient_longer_than_the_limit_is_shortened_to_it() {
-        let steps = |max_grad_norm: f64| {
-            let weight = tch::Tensor::from_slice(&[0_f32, 0.0]).set_requires_grad(true);
-            let parameters = BTreeMap::from([("w".to_owned(), weight)]);
-            let model = Model { config: tiny(), parameters };
-            // With ε = 1 a step is g / (|g| + 1), so its length shows.
-            let adam = AdamSettings { epsilon: 1.0, ..AdamSettings::default() };
-            let schedule = Schedule { peak: 1.0, decay: Decay::Constant, warmup: 0, steps: 1 };
-            let mut stepper = Stepper::new(adam, schedule, max_grad_norm);
-            // Two parts of ½ (6, 8) w and a weight of 1: the gradient is (6, 8), of length 10.
-            let loss = |_| {
-                let sum =
-                    (&model.parameters["w"] * Tensor::from_slice(&[3_f32, 4.0])).sum(Kind::Float);
-                Ok(Loss { sum, metrics: Vec::new(), tail: None })
-            };
-            let point = stepper.step(&model, 2, 1.0, loss).unwrap();
-            assert!((point.grad_norm - 10.0).abs() < 1e-5);
-            Vec::<f64>::try_from(model.parameters["w"].detach().to_kind(Kind::Double)).unwrap()
-        };
-        let close = |found: &[f64], by_hand: [f64; 2]| {
-            assert!(found.iter().zip(by_hand).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}");
-        };
-        close(&steps(0.0), [-6.0 / 7.0, -8.0 / 9.0]);
-        close(&steps(20.0), [-6.0 / 7.0, -8.0 / 9.0]);
-        // (6, 8) · 5 / 10
-        close(&steps(5.0), [-3.0 / 4.0, -4.0 / 5.0]);
     }
 
     #[test]

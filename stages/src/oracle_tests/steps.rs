@@ -13,7 +13,7 @@ use crate::{
         batch::Batch,
         decoder::Model,
         schedule::{Decay, Schedule},
-        trainer::{Loss, Stepper},
+        stepper::{Loss, Stepper},
     },
     policy::losses::{DpoLoss, DpoSettings, Ratios, metrics},
 };

@@ -39,16 +39,22 @@ pub(crate) fn advantages(terms: &[Term], rewards: &[f64], groups: &[Vec<usize>])
                 for group in groups {
                     let own: Vec<f64> = group.iter().map(|at| rewards[*at]).collect();
                     let by = deviation(&own) + LEAST;
-                    group.iter().for_each(|at| values[*at] /= by);
+                    for at in group {
+                        values[*at] /= by;
+                    }
                 }
             }
             Term::BatchDeviation => {
                 let by = deviation(rewards) + LEAST;
-                values.iter_mut().for_each(|value| *value /= by);
+                for value in &mut values {
+                    *value /= by;
+                }
             }
             Term::Whiten => {
                 let (mean, by) = (mean(&values), deviation(&values) + LEAST);
-                values.iter_mut().for_each(|value| *value = (*value - mean) / by);
+                for value in &mut values {
+                    *value = (*value - mean) / by;
+                }
             }
         }
     }
@@ -95,7 +101,8 @@ mod tests {
         close(&[Term::GroupMean, Term::GroupDeviation], [-2.0 / by, -1.0 / by, 3.0 / by, 0.0, 0.0]);
         let by = 6.2_f64.sqrt();
         close(&[Term::GroupMean, Term::BatchDeviation], [-2.0 / by, -1.0 / by, 3.0 / by, 0.0, 0.0]);
-        let found = advantages(&[Term::Whiten], &[1.0, 3.0], &[vec![0, 1]]);
-        assert!((found[0] + 0.7071).abs() < 1e-3 && (found[1] - 0.7071).abs() < 1e-3);
+        // The deviation of 1, 2 and 3 is 1.
+        let found = advantages(&[Term::Whiten], &[1.0, 2.0, 3.0], &[vec![0, 1, 2]]);
+        assert!((found[0] + 1.0).abs() < 1e-3 && (found[2] - 1.0).abs() < 1e-3);
     }
 }

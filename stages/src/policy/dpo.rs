@@ -24,7 +24,8 @@ use crate::{
         head::Tail,
         pretrained::Pretrained,
         ranking::Ranking,
-        trainer::{Loss, Objective, Training, train},
+        stepper::Loss,
+        trainer::{Objective, Training, train},
     },
     policy::{
         log_probs::LogProbs,

@@ -18,7 +18,7 @@ pub(crate) enum SurrogateLoss {
     /// "Understanding R1-Zero-Like Training", section 3.2).
     DrGrpo,
     /// The ratio is clipped and weighs the log-probability, so that no token loses its gradient; the mean over all tokens
-    /// (MiniMax 2025, eq. 4).
+    /// (`MiniMax` 2025, eq. 4).
     Cispo,
     /// A soft gate in place of the clip; the mean of each completion, then over completions.
     Sapo,

@@ -6,7 +6,7 @@ use exmex::{Express, FlatEx};
 
 /// An expression over names of numbers, checked.
 #[derive(Debug)]
-pub(super) struct Expression(FlatEx<f64>);
+pub(crate) struct Expression(FlatEx<f64>);
 
 impl Expression {
     /// Reads `text`, in which only the names in `known` may stand.

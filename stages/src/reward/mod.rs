@@ -1,8 +1,9 @@
 //! What rollouts are worth: sources that give them numbers by name, and an expression over these.
 
-mod expression;
+pub(crate) mod expression;
 pub(crate) mod judge;
 pub(crate) mod model;
+pub(crate) mod sources;
 mod verifier;
 
 use crate::stage::AnyStage;

@@ -3,7 +3,6 @@
 use gradus_protocol::Page;
 
 use crate::{
-    context::Context,
     error::StageError,
     nn::{pretrained::Pretrained, scores::scores},
 };
@@ -13,7 +12,7 @@ pub(crate) fn scored<'t>(
     texts: impl Iterator<Item = ([&'t str; 2], bool)>,
     judge: &Pretrained,
     page: &Page,
-    context: &mut Context,
+    report: impl FnMut(usize, usize) -> Result<(), StageError>,
 ) -> Result<Vec<f64>, StageError> {
     let mut all = Vec::new();
     for ([prompt, completion], ended) in texts {
@@ -23,6 +22,5 @@ pub(crate) fn scored<'t>(
     let all: Vec<&[u32]> = all.iter().map(Vec::as_slice).collect();
     let longest = all.iter().map(|text| text.len()).max().unwrap_or(0);
     judge.bears(longest, "the prompts with their completions")?;
-    let report = |done, of| context.rows(done, of, "samples scored");
     scores(&judge.model, &all, Some(page), report)
 }

@@ -87,6 +87,10 @@ impl Ready {
         Ok(Self { asked, ids })
     }
 
+    pub(crate) fn ids(&self, at: usize) -> &[u32] {
+        &self.ids[at]
+    }
+
     /// The tokens of the longest prompt.
     pub(crate) fn longest(&self) -> usize {
         self.ids.iter().map(Vec::len).max().unwrap_or(0)

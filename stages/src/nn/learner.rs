@@ -1,0 +1,119 @@
+//! A training from the outside, off-line and on-line alike: it iterates, is heard, and its state is kept on the way.
+
+use std::collections::BTreeMap;
+
+use gradus_protocol::Checkpoints;
+use tch::Tensor;
+
+use super::{
+    checkpoint::{Keeper, Now, State},
+    curve::Point,
+    stepper::Stepper,
+};
+use crate::error::StageError;
+
+/// Hears about training; a stage's context is one.
+pub(crate) trait Observer {
+    fn progress(&mut self, done: usize, total: usize, note: &str) -> Result<(), StageError>;
+    fn metric(&mut self, name: &str, step: usize, value: f64);
+
+    /// [`StageError::Cancelled`] if the person asked for an end.
+    fn heard(&self) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// The state is about to be written, since the person asked for an end: that may take a while.
+    fn saving(&mut self) {}
+
+    /// A line for the person who waits.
+    fn note(&mut self, _words: String) {}
+
+    /// Where and how often the state is kept, if at all.
+    fn checkpoints(&self) -> Option<Checkpoints> {
+        None
+    }
+}
+
+/// What a training is to the outside, off-line and on-line alike: it takes one step after the other, and what it has learnt can
+/// be kept and restored between two of them.
+pub(crate) trait Learner {
+    /// Takes step number `step`, from 0. [`StageError::Cancelled`] if `observer` heard that it is to end.
+    fn iterate(&mut self, step: usize, observer: &mut dyn Observer) -> Result<Point, StageError>;
+
+    fn parameters(&self) -> &BTreeMap<String, Tensor>;
+
+    fn stepper(&self) -> &Stepper;
+
+    /// Stands where `state` was kept; its parameters have their values already.
+    fn resume(&mut self, state: State) -> Vec<Point>;
+
+    /// Whether a step that was given up has left everything as it was before.
+    fn is_whole(&self) -> bool;
+
+    /// The parameters with which a training would have ended after so many steps.
+    fn reached(&self, step: usize) -> BTreeMap<String, f64>;
+
+    /// What is worth a glance while it runs.
+    fn said(&self, point: &Point) -> String;
+}
+
+/// Takes `steps` steps. Goes on where an interrupted run of the same stage stood, or a shorter one of the same line ended, to
+/// the same bytes.
+pub(crate) fn learn(
+    learner: &mut dyn Learner,
+    steps: usize,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Point>, StageError> {
+    let mut keeper = Keeper::new(observer.checkpoints());
+    let adam = learner.stepper().optimizer.settings();
+    let mut curve = match keeper.newest(steps, adam, learner.parameters()) {
+        Some(state) => {
+            observer.note(format!("goes on from step {} of {steps}", state.step));
+            learner.resume(state)
+        }
+        None => Vec::new(),
+    };
+    observer.progress(curve.len(), steps, "")?;
+    for step in curve.len()..steps {
+        let (done, heard) = match learner.iterate(step, observer) {
+            Ok(point) => {
+                tell(&point, observer);
+                let said = learner.said(&point);
+                curve.push(point);
+                (step + 1, observer.progress(step + 1, steps, &said))
+            }
+            // The state is still that of the step before.
+            Err(StageError::Cancelled) if learner.is_whole() => (step, Err(StageError::Cancelled)),
+            Err(error) => return Err(error),
+        };
+        let stopped = matches!(heard, Err(StageError::Cancelled)) && !keeper.holds(done);
+        let end = done == steps;
+        if if end { keeper.keeps_last() } else { stopped || keeper.is_due(done) } {
+            if stopped {
+                observer.saving();
+            }
+            let kept = keeper.keep(&Now {
+                step: done,
+                end,
+                reached: learner.reached(done),
+                parameters: learner.parameters(),
+                optimizer: &learner.stepper().optimizer,
+                curve: &curve,
+            });
+            if let Err(error) = kept {
+                // The training itself is sound, and may still end well.
+                observer.note(format!("a checkpoint cannot be written: {error}"));
+            }
+        }
+        heard?;
+    }
+    Ok(curve)
+}
+
+fn tell(point: &Point, observer: &mut dyn Observer) {
+    observer.metric("loss", point.step, point.loss);
+    observer.metric("grad_norm", point.step, point.grad_norm);
+    for (name, value) in &point.metrics {
+        observer.metric(name, point.step, value.as_f64().unwrap_or(f64::NAN));
+    }
+}
