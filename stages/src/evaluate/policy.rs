@@ -27,7 +27,7 @@ use crate::{
     },
     reward::model::scored,
     rollout::{
-        decoding::Decoding,
+        decoding::{Decoding, Wanted},
         sampler::{Asked, Ready},
     },
     rules::{param, rule, within_context},
@@ -38,22 +38,9 @@ use crate::{
 pub(crate) struct EvaluatePolicy;
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Params {
-    /// Prompts that are used, from the first; all by default.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
-    prompts: Option<usize>,
     #[serde(flatten)]
-    decoding: Decoding,
-    /// Completions that are sampled side by side. More are faster and need more memory.
-    #[serde(default = "default_rows")]
-    #[schemars(range(min = 1))]
-    batch: usize,
-}
-
-fn default_rows() -> usize {
-    128
+    wanted: Wanted,
 }
 
 ports!(Inputs {
@@ -127,7 +114,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         let device = context.device;
         let policy = Pretrained::open("policy", &inputs.policy.source, head, device)?;
         // Who does not fit is said before anything is sampled.
-        let sampling = params.decoding.sampling();
+        let sampling = params.wanted.decoding.sampling();
         let reference = inputs.reference.as_ref().filter(|_| !sampling.is_greedy());
         let reference = reference
             .map(|it| Pretrained::open("reference", &it.source, head, device))
@@ -139,7 +126,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         let judge = judge
             .map(|it| Pretrained::open("reward_model", &it.source, Head::Score, device))
             .transpose()?;
-        let prompts = prompts("prompts", &inputs.prompts.source, params.prompts)?;
+        let prompts = prompts("prompts", &inputs.prompts.source, params.wanted.prompts)?;
         context.summary("prompts_repeated", prompts.repeated as f64);
         let fit = Fit::new(&policy, None, TooLong::Cut)?;
         let others = inputs.completions.as_ref();
@@ -158,7 +145,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
             context,
         )?;
         let used = by_prompt(&samples).map(|samples| samples[0].prompt.as_str());
-        let mut measured = Measured::on(used, &params.decoding);
+        let mut measured = Measured::on(used, &params.wanted.decoding);
         measured.true_reward = known(inputs.true_reward.as_ref().map(|it| &it.source))?;
         measured.reward_model = known(inputs.reward_model.as_ref().map(|it| &it.source))?;
         let mut right_or_wrong = false;
@@ -214,7 +201,7 @@ fn sampled(
     prompts: Vec<Asked>,
     context: &mut Context,
 ) -> Result<(Vec<Sample>, Vec<Example>), StageError> {
-    let decoding = &params.decoding;
+    let decoding = &params.wanted.decoding;
     let ready = Ready::new(policy.0, prompts, decoding.max_new_tokens, context)?;
     if let Some(reference) = reference {
         let longest = ready.longest() + decoding.max_new_tokens;
@@ -222,7 +209,7 @@ fn sampled(
     }
     let (mut samples, mut rows) = (Vec::new(), Vec::new());
     let sum = |log_probs: &[f32]| log_probs.iter().copied().map(f64::from).sum();
-    for it in ready.sampled(policy, decoding, params.batch, context)? {
+    for it in ready.sampled(policy, decoding, params.wanted.batch, context)? {
         samples.push(Sample {
             prompt: ready.asked[it.asked].prompt.clone(),
             completion: it.text,

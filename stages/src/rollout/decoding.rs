@@ -9,6 +9,25 @@ use crate::{
     rules::{param, rule},
 };
 
+/// What is to be sampled. Kinds flatten this into their own parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct Wanted {
+    /// Prompts that are used, from the first; all by default.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub(crate) prompts: Option<usize>,
+    #[serde(flatten)]
+    pub(crate) decoding: Decoding,
+    /// Completions that are sampled side by side. More are faster and need more memory.
+    #[serde(default = "default_rows")]
+    #[schemars(range(min = 1))]
+    pub(crate) batch: usize,
+}
+
+fn default_rows() -> usize {
+    128
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Decoding {
     /// Completions of each prompt. More make intervals narrower.

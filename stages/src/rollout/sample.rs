@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    decoding::Decoding,
+    decoding::{Decoding, Wanted},
     sampler::{Asked, Ready},
     trajectories::{Author, Span, Tokens, Trajectory, of_prompt, write},
 };
@@ -24,22 +24,9 @@ use crate::{
 pub(crate) struct Sample;
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Params {
-    /// Prompts that are used, from the first; all by default.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
-    prompts: Option<usize>,
     #[serde(flatten)]
-    decoding: Decoding,
-    /// Completions that are sampled side by side. More are faster and need more memory.
-    #[serde(default = "default_rows")]
-    #[schemars(range(min = 1))]
-    batch: usize,
-}
-
-fn default_rows() -> usize {
-    128
+    wanted: Wanted,
 }
 
 ports!(Inputs {
@@ -92,14 +79,14 @@ counted; a prompt that stands in several rows is completed once.";
     ) -> Result<(), StageError> {
         let source = &inputs.policy.source;
         let policy = Pretrained::open("policy", source, Head::LanguageModel, context.device)?;
-        let prompts = prompts("prompts", &inputs.prompts.source, params.prompts)?;
+        let prompts = prompts("prompts", &inputs.prompts.source, params.wanted.prompts)?;
         context.summary("prompts_repeated", prompts.repeated as f64);
-        let decoding = &params.decoding;
+        let decoding = &params.wanted.decoding;
         let asked = Asked::each(prompts);
         let ready = Ready::new(&policy, asked, decoding.max_new_tokens, context)?;
         let policy_is = digest(source)?;
         let mut all: Vec<Trajectory> = Vec::new();
-        for it in ready.sampled((&policy, &policy_is), decoding, params.batch, context)? {
+        for it in ready.sampled((&policy, &policy_is), decoding, params.wanted.batch, context)? {
             let asked = &ready.asked[it.asked];
             let before = all.last().filter(|last| last.tokens.prompt == asked.number);
             let sample = before.map_or(0, |last| last.tokens.sample + 1);
