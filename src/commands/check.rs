@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 use gradus_engine::{
-    plan::Plan,
+    plan::{Plan, told},
     project::Project,
     run::Settings,
     spec::{Mistakes, Pipeline},
@@ -72,8 +72,8 @@ fn files(
     if stages.is_empty() {
         return Ok(Mistakes::default());
     }
-    match look(&session, (pipeline, plan), &stages)? {
-        Ok(mistakes) => Ok(mistakes),
+    match look(&session, plan, &stages)? {
+        Ok(looked) => Ok(told(plan, pipeline, &looked.wrong, &looked.known)),
         Err(error) => {
             terminal.not_looked(path, &error.full());
             Ok(Mistakes::default())

@@ -1,9 +1,8 @@
 //! The look at a person's own files, before anything runs.
 
 use gradus_engine::{
-    plan::{self, Plan},
-    run::{RunError, Session},
-    spec::{Mistakes, Pipeline},
+    plan::Plan,
+    run::{Looked, RunError, Session},
 };
 
 use super::runtime::in_runtime;
@@ -15,12 +14,11 @@ pub(super) fn that_read_files(session: &Session, plan: &Plan, stages: &[usize]) 
     stages.iter().copied().filter(can_look).collect()
 }
 
-/// What is wrong with the files that `stages` read. An error of its own if nobody could look.
+/// What is wrong with the files that `stages` read, and what is known of them. An error of its own if nobody could look.
 pub(super) fn look(
     session: &Session,
-    (pipeline, plan): (&Pipeline, &Plan),
+    plan: &Plan,
     stages: &[usize],
-) -> Result<Result<Mistakes, RunError>, Failure> {
-    let looked = in_runtime(async |_| Ok(session.look_at_files(plan, stages).await))?;
-    Ok(looked.map(|looked| plan::told(plan, pipeline, &looked.wrong, &looked.known)))
+) -> Result<Result<Looked, RunError>, Failure> {
+    in_runtime(async |_| Ok(session.look_at_files(plan, stages).await))
 }

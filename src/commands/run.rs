@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use clap::Args;
 use gradus_engine::{
     event::{Event, Outcome},
-    plan::Plan,
+    plan::{Plan, told},
     run::{Preview, RunError, RunRecord, Session, Settings, State, Stop, final_outputs},
     spec::time,
 };
@@ -64,7 +64,9 @@ impl Run {
         if let Some(most) = self.at_most {
             self.words.refuse_long(&plan, &selected, self.force, most)?;
         }
-        self.words.look_first(&plan, &selected, self.force)?;
+        if !self.words.look_first(&plan, &selected, self.force, terminal)? {
+            return Ok(ExitCode::FAILURE);
+        }
         self.words.carry_out(&plan, &selected, self.force, terminal)
     }
 }
@@ -109,11 +111,17 @@ impl RunArgs {
         in_runtime(async |signals| Ok(self.once(plan, selected, false, signals, terminal).await?.1))
     }
 
-    /// An error if a stage that is to run cannot read a file of the person's own: the last of them may be days away. Who
-    /// keeps going wants what can be had.
-    fn look_first(&self, plan: &Plan, selected: &[usize], force: bool) -> Result<(), Failure> {
+    /// Says which stages that are to run cannot read a file of the person's own, for the last of them may be days away;
+    /// whether all can. Who keeps going wants what can be had.
+    fn look_first(
+        &self,
+        plan: &Plan,
+        selected: &[usize],
+        force: bool,
+        terminal: &Terminal,
+    ) -> Result<bool, Failure> {
         if self.keep_going {
-            return Ok(());
+            return Ok(true);
         }
         let session = self.session(force)?;
         let reading = that_read_files(&session, plan, selected);
@@ -122,15 +130,18 @@ impl RunArgs {
         let runs = previews.iter().filter(|it| runs(it)).map(|it| it.stage);
         let reading: Vec<usize> = runs.filter(|stage| reading.contains(stage)).collect();
         if reading.is_empty() {
-            return Ok(());
+            return Ok(true);
+        }
+        // Where nobody can look, the run itself says what is missing.
+        let Ok(looked) = look(&session, plan, &reading)? else { return Ok(true) };
+        if !looked.wrong.is_empty() {
+            terminal.unusable(plan, &looked.wrong);
+            return Ok(false);
         }
         let overrides = self.pipeline.parameters.overrides();
         let (pipeline, plan) = load_both(&self.pipeline.pipeline, &overrides)?;
-        // Where nobody can look, the run itself says what is missing.
-        match look(&session, (&pipeline, &plan), &reading)? {
-            Ok(mistakes) if !mistakes.list.is_empty() => Err(mistakes.into()),
-            _ => Ok(()),
-        }
+        let mistakes = told(&plan, &pipeline, &[], &looked.known);
+        if mistakes.list.is_empty() { Ok(true) } else { Err(mistakes.into()) }
     }
 
     /// An error if the run would take more than `most`.

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use gradus_engine::event::{Cause, Event, Outcome, Why};
+use gradus_engine::{
+    event::{Cause, Event, Outcome, Why},
+    plan::Plan,
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::{
@@ -39,6 +42,19 @@ struct Running {
 }
 
 impl Terminal {
+    /// Stages that cannot use what they are given, before anything ran.
+    pub(crate) fn unusable(&self, plan: &Plan, wrong: &[(usize, String)]) {
+        let mut live = self.live();
+        for (index, message) in wrong {
+            let (stage, message) = (plan.stages[*index].id.clone(), message.clone());
+            live.take(&Event::Failed { stage, message, log: Vec::new() });
+        }
+        if !self.json {
+            live.say("nothing ran: `--keep-going` runs what can be");
+        }
+        live.flush();
+    }
+
     pub(crate) fn live(&self) -> Live {
         Live::new(self.json, self.err)
     }

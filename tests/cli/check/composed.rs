@@ -246,5 +246,6 @@ fn files_that_a_stage_cannot_use_and_what_they_say_are_shown_before_anything_run
     project.set("FAKE_WORKER", "look=fail model: it is a model of clay");
     let ran = project.gradus(&["run", "p.yaml"]);
     assert_eq!(ran.code, Some(1), "{ran}");
+    assert!(ran.stderr.contains("✗ sft[rate=0.001]  model: it is a model of clay\n"), "{ran}");
     assert!(project.files_below(".gradus/runs").is_empty());
 }
