@@ -18,7 +18,10 @@ use crate::{
     artifact::{self, digest::digest, true_reward::TrueReward},
     context::Context,
     error::StageError,
-    nn::{batch::Example, config::Head, likelihood::held_out, pretrained::Pretrained},
+    nn::{
+        batch::Example, config::Head, likelihood::held_out, pretrained::Pretrained,
+        statistics::mean_of,
+    },
     port::{Out, file_of, ports},
     prepare::{
         examples::{completions, prompts},
@@ -41,6 +44,10 @@ pub(crate) struct EvaluatePolicy;
 pub(crate) struct Params {
     #[serde(flatten)]
     wanted: Wanted,
+    /// Where completions are right or wrong: how often one of so many is right, for each of these numbers (pass@k).
+    #[serde(default)]
+    #[schemars(extend("neutral" = []))]
+    pass_at: Vec<usize>,
 }
 
 ports!(Inputs {
@@ -126,6 +133,11 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         let judge = judge
             .map(|it| Pretrained::open("reward_model", &it.source, Head::Score, device))
             .transpose()?;
+        let known_reward = inputs.true_reward.as_ref();
+        let known_reward =
+            known_reward.map(|it| TrueReward::load(file_of(&it.source)?)).transpose()?;
+        let right_or_wrong = known_reward.as_ref().is_some_and(TrueReward::is_right_or_wrong);
+        params.check_pass_at(right_or_wrong)?;
         let prompts = prompts("prompts", &inputs.prompts.source, params.wanted.prompts)?;
         context.summary("prompts_repeated", prompts.repeated as f64);
         let fit = Fit::new(&policy, None, TooLong::Cut)?;
@@ -148,10 +160,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         let mut measured = Measured::on(used, &params.wanted.decoding);
         measured.true_reward = known(inputs.true_reward.as_ref().map(|it| &it.source))?;
         measured.reward_model = known(inputs.reward_model.as_ref().map(|it| &it.source))?;
-        let mut right_or_wrong = false;
-        if let Some(reward) = &inputs.true_reward {
-            let reward = TrueReward::load(file_of(&reward.source)?)?;
-            right_or_wrong = reward.is_right_or_wrong();
+        if let Some(reward) = &known_reward {
             for sample in &mut samples {
                 sample.true_reward = Some(reward.score(&sample.prompt, &sample.completion));
             }
@@ -189,6 +198,12 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         }
         evaluation.write(&outputs.evaluation.path)?;
         report(&evaluation, context);
+        for k in &params.pass_at {
+            let rates = pass_at(&evaluation.samples, *k);
+            if let Some(estimate) = mean_of(&rates) {
+                context.estimate(&format!("pass_at_{k}"), &estimate);
+            }
+        }
         Ok(())
     }
 }
@@ -225,6 +240,39 @@ fn sampled(
         rows.push(Example::after_prompt(ids, it.prompt_ids.len()));
     }
     Ok((samples, rows))
+}
+
+impl Params {
+    /// Refuses what cannot be said, before anything is sampled.
+    fn check_pass_at(&self, right_or_wrong: bool) -> Result<(), StageError> {
+        let n = self.wanted.decoding.samples_per_prompt;
+        if let Some(k) = self.pass_at.iter().find(|k| **k == 0 || **k > n) {
+            return Err(StageError::refused(format!(
+                "`pass_at` has {k}, and there are {n} samples of each prompt: raise `samples_per_prompt`"
+            )));
+        }
+        if !self.pass_at.is_empty() && !right_or_wrong {
+            return Err(StageError::refused(
+                "`pass_at` needs the input `true_reward` of a task whose completions are right or wrong",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Of each prompt how often at least one of `k` completions is right: `1 − C(n − c, k) / C(n, k)` of `n` samples with `c` right
+/// ones, which is unbiased (Chen et al. 2021, "Evaluating Large Language Models Trained on Code", eq. 1).
+fn pass_at(samples: &[Sample], k: usize) -> Vec<f64> {
+    let rate = |samples: &[Sample]| {
+        let n = samples.len();
+        let right = samples.iter().filter(|it| it.true_reward.is_some_and(|it| it > 0.5)).count();
+        // The share of choices of k in which all are wrong, factor by factor.
+        let wrong = n - right;
+        let all_wrong: f64 =
+            (0..k).map(|i| wrong.saturating_sub(i) as f64 / (n - i) as f64).product();
+        1.0 - all_wrong
+    };
+    by_prompt(samples).map(rate).collect()
 }
 
 fn summed_up(measured: Measured, samples: Vec<Sample>, right_or_wrong: bool) -> Evaluation {
@@ -288,6 +336,33 @@ mod tests {
         other.samples.iter_mut().for_each(|sample| sample.true_reward = None);
         let error = compare(&mut found, &other).unwrap_err().to_string();
         assert!(error.contains("judged by another reward"), "{error}");
+    }
+
+    #[test]
+    fn one_of_several_completions_is_right_as_often_as_choices_say() {
+        let template = evaluation(&["1 + 1 ="], 0.0, 0.0).samples.remove(0);
+        let sample =
+            |right: bool| Sample { true_reward: Some(f64::from(right)), ..template.clone() };
+        let samples: Vec<Sample> = [true, false, false, true].map(sample).into();
+        let of = |k| pass_at(&samples, k)[0];
+        // Of the six pairs of four one is all wrong; of the four triples none.
+        for (k, expected) in [(1, 0.5), (2, 5.0 / 6.0), (3, 1.0), (4, 1.0)] {
+            assert!((of(k) - expected).abs() < 1e-12, "{k}");
+        }
+        let params = |pass_at: &[usize]| -> Params {
+            serde_json::from_value(
+                serde_json::json!({ "pass_at": pass_at, "samples_per_prompt": 4 }),
+            )
+            .unwrap()
+        };
+        assert!(
+            params(&[1, 4]).check_pass_at(true).is_ok() && params(&[]).check_pass_at(false).is_ok()
+        );
+        for (params, right_or_wrong) in
+            [(params(&[5]), true), (params(&[0]), true), (params(&[1]), false)]
+        {
+            assert!(params.check_pass_at(right_or_wrong).is_err());
+        }
     }
 
     #[test]

@@ -56,8 +56,7 @@ fn oracle_losses_grpo() {
         let known = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"];
         let kind = case["loss_type"].as_str().unwrap();
         let more = ["top_entropy_quantile", "entropy_coef", "off_policy_mask_threshold", "note"];
-        let corrected = case["use_bias_correction_kl"] == true;
-        if !known.contains(&kind) || corrected || more.iter().any(|key| case.get(key).is_some()) {
+        if !known.contains(&kind) || more.iter().any(|key| case.get(key).is_some()) {
             println!("skipped: losses/grpo: {name}: not ours");
             continue;
         }
@@ -78,6 +77,7 @@ fn oracle_losses_grpo() {
             clip_high: case["epsilon_high"].as_f64().unwrap_or(low),
             most: case["delta"].as_f64(),
             beta: case["beta"].as_f64().unwrap_or(0.0),
+            corrected: case["use_bias_correction_kl"] == true,
         };
         let parts: Vec<&Example> = rows.iter().collect();
         let table = table(&model, &parts);

@@ -134,6 +134,10 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     beta: f64,
+    /// Whether the KL divergence is weighed by the ratio: then it is that of the policy as it is now, where several steps are
+    /// taken on what it sampled before.
+    #[serde(default)]
+    corrected_kl: bool,
 }
 
 fn sixteen() -> usize {
@@ -324,6 +328,7 @@ impl Params {
             clip_high: self.clip_high,
             most: self.most_ratio,
             beta: self.beta,
+            corrected: self.corrected_kl,
         };
         Method { terms: self.advantage.terms(), surrogate }
     }

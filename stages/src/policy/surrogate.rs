@@ -48,6 +48,8 @@ pub(crate) struct Surrogate {
     pub(crate) most: Option<f64>,
     /// Weight of the KL divergence from the reference.
     pub(crate) beta: f64,
+    /// Whether that divergence is weighed by the ratio, and so is of the policy as it is now and not as it sampled.
+    pub(crate) corrected: bool,
 }
 
 /// What was sampled, as far as the loss needs it.
@@ -104,7 +106,7 @@ impl Surrogate {
             let kl = k3(log_probs, reference);
             shown.kl = Some((&kl * mask).sum(Kind::Float).detach());
             if self.beta > 0.0 {
-                losses += kl * self.beta;
+                losses += if self.corrected { kl * &ratio } else { kl } * self.beta;
             }
         }
         (losses * mask, shown)
@@ -146,6 +148,7 @@ mod tests {
         clip_high: 0.2,
         most: None,
         beta: 0.0,
+        corrected: false,
     };
 
     /// The losses of one completion of two tokens, with ratios 2 and 1/2.
