@@ -193,6 +193,16 @@ fn beside_the_way(place: &Place) {
     ];
     let online = place.run("online", "policy.grpo", learnt, &inputs);
     assert!(online["sampler_gap"] < 1e-4 && online["kl"] < 0.1, "{online:?}");
+    let steady = json!({
+        "rewards": { "score": { "from": "reward_model" } }, "iterations": 3, "prompts_per_iteration": 8,
+        "samples_per_prompt": 4, "max_new_tokens": 8, "learning_rate": 1e-3, "minibatch": 8, "filter": "best_worst",
+        "reward_scaling": "normalised", "reward_clip": 0.8, "value_clip": 0.2, "critic_first": 1, "text_weight": 0.1,
+    });
+    let players = [&inputs[..], &["critic=rm.model", "texts=data.demonstrations"]].concat();
+    let found = place.run("steady", "policy.ppo", steady, &players);
+    // The best and the worst of four, of eight prompts.
+    assert!((found["kept"] - 16.0).abs() < 1e-9 && found["sampler_gap"] < 1e-4, "{found:?}");
+    assert!(found["text_loss"] > 0.0 && found["value_loss"] > 0.0, "{found:?}");
     let gained = json!({
         "statement": "DPO gains reward", "metric": "true_reward", "direction": "at_least", "threshold": -9.0,
     });
@@ -468,6 +478,44 @@ fn an_on_line_training_that_is_broken_off_goes_on_to_the_same_bytes() {
     assert!(whole.0 == again.0, "other weights");
     assert_eq!(whole.1, again.1);
     assert_eq!(whole.1.lines().count(), 5);
+}
+
+#[test]
+fn policy_and_critic_go_on_from_where_they_were_broken_off_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path());
+    let made = json!({ "task": "arithmetic", "text": 60, "demonstrations": 60, "preferences": 8, "prompts": 16 });
+    place.run("data", "data.synthetic", made, &[]);
+    place.run("tok", "data.tokenizer", json!({ "vocab_size": 300 }), &["rows=data.text"]);
+    let shape = json!({ "hidden_size": 32, "layers": 2, "heads": 2, "context_length": 48 });
+    place.run("fresh", "model.init", shape, &["tokenizer=tok.tokenizer"]);
+    let inputs = [
+        "policy=fresh.model",
+        "prompts=data.prompts",
+        "true_reward=data.true_reward",
+        "texts=data.demonstrations",
+    ];
+    // All that a state has to hold: two models, a running mean of one, moments of rewards, an adapted coefficient, and passes
+    // over prompts and texts.
+    let trained = |name: &str, iterations: usize, kept: Option<&str>| {
+        let params = json!({
+            "rewards": { "right": { "from": "true_reward" } }, "reward": "right - 0.01 * tokens", "iterations": iterations,
+            "prompts_per_iteration": 7, "samples_per_prompt": 3, "max_new_tokens": 6, "learning_rate": 1e-3,
+            "minibatch": 5, "micro_batch": 2, "epochs": 2, "filter": "best_random", "reward_scaling": "normalised",
+            "kl_target": 0.01, "kl_horizon": 100, "average": 0.9, "text_weight": 0.2, "critic_first": 1,
+        });
+        *place.checkpoints.borrow_mut() = kept.map(|it| folder.path().join(it));
+        place.run(name, "policy.ppo", params, &inputs);
+        let file =
+            |path: &str| std::fs::read(folder.path().join(format!("{name}.{path}"))).unwrap();
+        [file("model/model.safetensors"), file("critic/model.safetensors"), file("curve")]
+    };
+    let whole = trained("whole", 5, None);
+    trained("first", 1, Some("kept"));
+    trained("second", 3, Some("kept"));
+    let again = trained("again", 5, Some("kept"));
+    assert!(whole[..2] == again[..2], "other weights");
+    assert_eq!(String::from_utf8_lossy(&whole[2]), String::from_utf8_lossy(&again[2]));
 }
 
 fn files_below(root: &Path) -> usize {

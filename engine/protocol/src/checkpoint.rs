@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Length;
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const PREFIX: &str = "step-";
 const FILE: &str = "checkpoint.json";
 

@@ -37,8 +37,8 @@ pub(crate) fn decays(name: &str) -> bool {
 }
 
 /// √Σ g² over all gradients there are.
-pub(crate) fn gradient_norm(parameters: &BTreeMap<String, Tensor>) -> Tensor {
-    let gradients = parameters.values().map(Tensor::grad).filter(Tensor::defined);
+pub(crate) fn gradient_norm<'p>(parameters: impl Iterator<Item = &'p Tensor>) -> Tensor {
+    let gradients = parameters.map(Tensor::grad).filter(Tensor::defined);
     let norms: Vec<Tensor> = gradients.map(|gradient| gradient.norm()).collect();
     Tensor::stack(&norms, 0).norm()
 }
@@ -46,6 +46,11 @@ pub(crate) fn gradient_norm(parameters: &BTreeMap<String, Tensor>) -> Tensor {
 impl AdamW {
     pub(crate) fn settings(&self) -> AdamSettings {
         self.settings
+    }
+
+    /// How many steps it has taken.
+    pub(crate) fn steps(&self) -> usize {
+        usize::try_from(self.step).unwrap_or(0)
     }
 
     pub(crate) fn new(settings: AdamSettings) -> Self {
@@ -93,7 +98,9 @@ impl AdamW {
             tensors.insert(format!("mean.{name}"), m.shallow_clone());
             tensors.insert(format!("square.{name}"), v.shallow_clone());
         }
-        tensors.insert("step".to_owned(), Tensor::from(f64::from(self.step)).to_kind(Kind::Float));
+        // In two halves, as float32 counts no further than 2²⁴.
+        let halves = [self.step >> 16, self.step & 0xffff].map(f64::from);
+        tensors.insert("step".to_owned(), Tensor::from_slice(&halves).to_kind(Kind::Float));
         write_tensors(&tensors, path)
     }
 
@@ -106,15 +113,16 @@ impl AdamW {
         let stored = read_tensors(path, |name, shape| {
             let of = name.strip_prefix("mean.").or(name.strip_prefix("square."));
             match of.map(|name| parameters.get(name)) {
-                None if name == "step" && shape.is_empty() => Ok(true),
+                None if name == "step" && shape == [2] => Ok(true),
                 Some(Some(parameter)) if parameter.size() == shape => Ok(true),
                 _ => Err(format!("`{name}` is not of this model's optimiser")),
             }
         })?;
         let mut stored: BTreeMap<String, Tensor> = stored.into_iter().collect();
         let lacking = || StageError::refused("the optimiser's state lacks a tensor");
-        #[expect(clippy::cast_possible_truncation, reason = "a step count is a small whole number")]
-        let step = stored.remove("step").ok_or_else(lacking)?.f_double_value(&[])? as i32;
+        let halves = stored.remove("step").ok_or_else(lacking)?.to_kind(Kind::Int);
+        let half = |at: i64| i32::try_from(halves.int64_value(&[at])).map_err(|_| lacking());
+        let step = (half(0)? << 16) | half(1)?;
         let mut moments = BTreeMap::new();
         for (name, parameter) in parameters {
             let mean = stored.remove(&format!("mean.{name}"));

@@ -1,7 +1,7 @@
 //! The state of a training stage on the disk, so that it can go on after any interruption.
 //!
-//! One folder per step: weights, the optimiser's moments, the curve so far, and a [`Checkpoint`] with the digest
-//! of each. It is written aside, synced and renamed, so what stands under its name is whole; what is damaged
+//! One folder per step: weights and the moments of their optimiser, of every model that learns, what else the learner
+//! notes, the curve so far, and a [`Checkpoint`] with the digest of each. It is written aside, synced and renamed, so what stands under its name is whole; what is damaged
 //! all the same is passed over for an older one. Everything else (order of rows, rates) follows from the step.
 //!
 //! Where rates do not depend on the length, longer and shorter trainings share the folder, and the last state
@@ -15,10 +15,11 @@ use std::{
 };
 
 use gradus_protocol::{Checkpoint, Checkpoints};
+use serde_json::Value;
 use tch::Tensor;
 
 use super::{
-    adamw::{AdamSettings, AdamW},
+    adamw::AdamW,
     curve::{Point, write_curve},
     tensors::{read_tensors, write_tensors},
 };
@@ -26,10 +27,8 @@ use crate::error::StageError;
 
 /// Kept at once: were the newest damaged, the one before it is still there.
 const KEPT: usize = 2;
-const WEIGHTS: &str = "weights.safetensors";
-const OPTIMIZER: &str = "optimizer.safetensors";
 const CURVE: &str = "curve.jsonl";
-const FILES: [&str; 3] = [WEIGHTS, OPTIMIZER, CURVE];
+const NOTES: &str = "notes.json";
 
 /// Of the time that passes between two states, writing the first may take this share at most.
 const SHARE: f64 = 0.05;
@@ -44,10 +43,39 @@ pub(crate) struct Keeper {
     newest: usize,
 }
 
-/// Where training stood.
+/// One model that learns.
+pub(crate) struct Part<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) parameters: &'a BTreeMap<String, Tensor>,
+    /// None of what follows others, a running mean of them say.
+    pub(crate) optimizer: Option<&'a AdamW>,
+}
+
+impl Part<'_> {
+    fn weights(&self) -> String {
+        format!("{}.safetensors", self.name)
+    }
+
+    fn moments(&self) -> String {
+        format!("{}.optimizer.safetensors", self.name)
+    }
+}
+
+/// The files of a state.
+fn files(parts: &[Part]) -> Vec<String> {
+    let each = parts.iter().flat_map(|part| {
+        let moments = part.optimizer.map(|_| part.moments());
+        [Some(part.weights()), moments].into_iter().flatten()
+    });
+    each.chain([CURVE, NOTES].map(str::to_owned)).collect()
+}
+
+/// Where training stood; the weights are in place already.
 pub(crate) struct State {
     pub(crate) step: usize,
-    pub(crate) optimizer: AdamW,
+    /// Of the parts that have one, in their order.
+    pub(crate) optimizers: Vec<AdamW>,
+    pub(crate) notes: Value,
     pub(crate) curve: Vec<Point>,
 }
 
@@ -58,8 +86,8 @@ pub(crate) struct Now<'a> {
     pub(crate) end: bool,
     /// The parameters with which a training would have ended here.
     pub(crate) reached: BTreeMap<String, f64>,
-    pub(crate) parameters: &'a BTreeMap<String, Tensor>,
-    pub(crate) optimizer: &'a AdamW,
+    pub(crate) parts: Vec<Part<'a>>,
+    pub(crate) notes: Value,
     pub(crate) curve: &'a [Point],
 }
 
@@ -69,13 +97,8 @@ impl Keeper {
         Self { settings, written: Instant::now(), took: 0.0, newest: 0 }
     }
 
-    /// Loads the newest sound state up to step `most` into `parameters`, if there is one.
-    pub(crate) fn newest(
-        &mut self,
-        most: usize,
-        adam: AdamSettings,
-        parameters: &BTreeMap<String, Tensor>,
-    ) -> Option<State> {
+    /// Loads the newest sound state up to step `most` into `parts`, if there is one.
+    pub(crate) fn newest(&mut self, most: usize, parts: &[Part]) -> Option<State> {
         let folder = &self.settings.as_ref()?.folder;
         if self.settings.as_ref().is_some_and(|it| it.anew) {
             let all = Checkpoint::all(folder).into_iter();
@@ -88,7 +111,7 @@ impl Keeper {
         }
         let states = Checkpoint::all(folder).into_iter();
         for (step, path) in states.rev().filter(|(step, _)| *step <= most as u64) {
-            match load(&path, step, adam, parameters) {
+            match load(&path, step, parts) {
                 Ok(state) => {
                     self.newest = state.step;
                     return Some(state);
@@ -144,15 +167,22 @@ fn write(settings: &Checkpoints, now: &Now) -> Result<(), StageError> {
     let aside = folder.join("new");
     remove(&aside)?;
     fs::create_dir(&aside).map_err(StageError::file(&aside))?;
-    write_tensors(now.parameters, &aside.join(WEIGHTS))?;
-    now.optimizer.save(&aside.join(OPTIMIZER))?;
-    write_curve(now.curve, &aside.join(CURVE))?;
-    let mut files = BTreeMap::new();
-    for name in FILES {
-        files.insert(name.to_owned(), digest(&aside.join(name))?);
-        sync(&aside.join(name))?;
+    for part in &now.parts {
+        write_tensors(part.parameters, &aside.join(part.weights()))?;
+        if let Some(optimizer) = part.optimizer {
+            optimizer.save(&aside.join(part.moments()))?;
+        }
     }
-    let written = Checkpoint::new(now.step as u64, now.reached.clone(), files).write(&aside);
+    write_curve(now.curve, &aside.join(CURVE))?;
+    let notes = aside.join(NOTES);
+    fs::write(&notes, now.notes.to_string()).map_err(StageError::file(&notes))?;
+    let mut digests = BTreeMap::new();
+    for name in files(&now.parts) {
+        let path = aside.join(&name);
+        digests.insert(name, digest(&path)?);
+        sync(&path)?;
+    }
+    let written = Checkpoint::new(now.step as u64, now.reached.clone(), digests).write(&aside);
     sync(&written.map_err(StageError::file(&aside))?)?;
     sync(&aside)?;
     let place = Checkpoint::place(folder, now.step as u64);
@@ -168,12 +198,7 @@ fn write(settings: &Checkpoints, now: &Now) -> Result<(), StageError> {
     Ok(())
 }
 
-fn load(
-    folder: &Path,
-    step: u64,
-    adam: AdamSettings,
-    parameters: &BTreeMap<String, Tensor>,
-) -> Result<State, StageError> {
+fn load(folder: &Path, step: u64, parts: &[Part]) -> Result<State, StageError> {
     let wrong = |why: &str| StageError::refused(why.to_owned());
     let read = |name: &str| {
         let path = folder.join(name);
@@ -183,31 +208,43 @@ fn load(
     if checkpoint.step != step {
         return Err(wrong("it is of another step"));
     }
-    for name in FILES {
-        if checkpoint.files.get(name) != Some(&digest(&folder.join(name))?) {
+    for name in files(parts) {
+        if checkpoint.files.get(&name) != Some(&digest(&folder.join(&name))?) {
             return Err(wrong(&format!("`{name}` is damaged")));
         }
     }
-    let optimizer = AdamW::load(adam, parameters, &folder.join(OPTIMIZER))?;
-    let curve: Vec<Point> = String::from_utf8(read(CURVE)?)
-        .map_err(|error| wrong(&error.to_string()))?
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()
-        .map_err(|error| wrong(&error.to_string()))?;
-    let weights = read_tensors(&folder.join(WEIGHTS), |name, shape| match parameters.get(name) {
-        Some(parameter) if parameter.size() == shape => Ok(true),
-        _ => Err(format!("`{name}` is not of this model")),
-    })?;
-    if weights.len() != parameters.len() || curve.len() as u64 != step {
-        return Err(wrong("it lacks tensors or steps"));
+    let said = |error: serde_json::Error| wrong(&error.to_string());
+    let curve = String::from_utf8(read(CURVE)?).map_err(|error| wrong(&error.to_string()))?;
+    let curve: Vec<Point> =
+        curve.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(said)?;
+    let notes = serde_json::from_slice(&read(NOTES)?).map_err(said)?;
+    let (mut optimizers, mut weights) = (Vec::new(), Vec::new());
+    for part in parts {
+        if let Some(optimizer) = part.optimizer {
+            let path = folder.join(part.moments());
+            optimizers.push(AdamW::load(optimizer.settings(), part.parameters, &path)?);
+        }
+        let path = folder.join(part.weights());
+        let found = read_tensors(&path, |name, shape| match part.parameters.get(name) {
+            Some(parameter) if parameter.size() == shape => Ok(true),
+            _ => Err(format!("`{name}` is not of this model")),
+        })?;
+        if found.len() != part.parameters.len() {
+            return Err(wrong("it lacks tensors"));
+        }
+        weights.push(found);
     }
-    // Last, when nothing can fail any more: half of a state must not get into the model.
+    if curve.len() as u64 != step {
+        return Err(wrong("it lacks steps"));
+    }
+    // Last, when nothing can fail any more: half of a state must not get into the models.
     let _no_grad = tch::no_grad_guard();
-    for (name, value) in weights {
-        parameters[&name].shallow_clone().copy_(&value);
+    for (part, found) in parts.iter().zip(weights) {
+        for (name, value) in found {
+            part.parameters[&name].shallow_clone().copy_(&value);
+        }
     }
-    Ok(State { step: curve.len(), optimizer, curve })
+    Ok(State { step: curve.len(), optimizers, notes, curve })
 }
 
 fn digest(path: &Path) -> Result<String, StageError> {
@@ -430,7 +467,9 @@ mod tests {
 
     #[test]
     fn a_damaged_state_is_passed_over_for_the_one_before() {
-        for name in [WEIGHTS, OPTIMIZER, CURVE, "checkpoint.json"] {
+        for name in
+            ["model.safetensors", "model.optimizer.safetensors", CURVE, NOTES, "checkpoint.json"]
+        {
             let [whole, broken] = [0, 1].map(|_| tempfile::tempdir().unwrap());
             let (_, _, weights) = trained(whole.path(), usize::MAX);
             trained(broken.path(), 7);
@@ -446,7 +485,7 @@ mod tests {
     fn what_was_half_written_is_not_read() {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir(place.path().join("new")).unwrap();
-        fs::write(place.path().join("new").join(WEIGHTS), "half").unwrap();
+        fs::write(place.path().join("new").join("model.safetensors"), "half").unwrap();
         assert_eq!(trained(place.path(), usize::MAX).0, 0);
     }
 }

@@ -121,17 +121,22 @@ impl Model {
         hidden.linear::<Tensor>(head.unwrap_or(self.parameter("model.embed_tokens.weight")), None)
     }
 
+    /// The score head's number at every hidden state: one dimension less.
+    pub(crate) fn scored(&self, hidden: &Tensor) -> Tensor {
+        hidden.linear::<Tensor>(self.parameter("score.weight"), None).squeeze_dim(-1)
+    }
+
     /// The score of each row at its last token that is not padding: `[rows]`. As in transformers, the
     /// padding token never counts, so where it ends texts too, the token before the end does.
     pub(crate) fn scores(&self, batch: &Batch) -> Tensor {
-        let scores = self.hidden(batch).linear::<Tensor>(self.parameter("score.weight"), None);
+        let scores = self.scored(&self.hidden(batch));
         let places = Tensor::arange(batch.width(), (Kind::Int64, self.device()));
         let mut real = batch.segments.gt(0);
         if let Some(pad) = self.config.pad {
             real = real.logical_and(&batch.ids.not_equal(i64::from(pad)));
         }
         let last = (real.to_kind(Kind::Int64) * places).argmax(1, true);
-        scores.squeeze_dim(-1).gather(1, &last, false).squeeze_dim(1)
+        scores.gather(1, &last, false).squeeze_dim(1)
     }
 
     fn layers(

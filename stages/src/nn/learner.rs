@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use gradus_protocol::Checkpoints;
-use tch::Tensor;
+use serde_json::Value;
 
 use super::{
-    checkpoint::{Keeper, Now, State},
+    checkpoint::{Keeper, Now, Part, State},
     curve::Point,
-    stepper::Stepper,
 };
 use crate::error::StageError;
 
@@ -40,12 +39,16 @@ pub(crate) trait Learner {
     /// Takes step number `step`, from 0. [`StageError::Cancelled`] if `observer` heard that it is to end.
     fn iterate(&mut self, step: usize, observer: &mut dyn Observer) -> Result<Point, StageError>;
 
-    fn parameters(&self) -> &BTreeMap<String, Tensor>;
+    /// The weights that it learns, with their optimisers: always the same, in the same order.
+    fn parts(&self) -> Vec<Part<'_>>;
 
-    fn stepper(&self) -> &Stepper;
+    /// What else it has learnt: running means, controllers.
+    fn notes(&self) -> Value {
+        Value::Null
+    }
 
-    /// Stands where `state` was kept; its parameters have their values already.
-    fn resume(&mut self, state: State) -> Vec<Point>;
+    /// Stands where `state` was kept; its parts have their values already.
+    fn resume(&mut self, state: State) -> Result<Vec<Point>, StageError>;
 
     /// Whether a step that was given up has left everything as it was before.
     fn is_whole(&self) -> bool;
@@ -65,11 +68,10 @@ pub(crate) fn learn(
     observer: &mut dyn Observer,
 ) -> Result<Vec<Point>, StageError> {
     let mut keeper = Keeper::new(observer.checkpoints());
-    let adam = learner.stepper().optimizer.settings();
-    let mut curve = match keeper.newest(steps, adam, learner.parameters()) {
+    let mut curve = match keeper.newest(steps, &learner.parts()) {
         Some(state) => {
             observer.note(format!("goes on from step {} of {steps}", state.step));
-            learner.resume(state)
+            learner.resume(state)?
         }
         None => Vec::new(),
     };
@@ -96,8 +98,8 @@ pub(crate) fn learn(
                 step: done,
                 end,
                 reached: learner.reached(done),
-                parameters: learner.parameters(),
-                optimizer: &learner.stepper().optimizer,
+                parts: learner.parts(),
+                notes: learner.notes(),
                 curve: &curve,
             });
             if let Err(error) = kept {

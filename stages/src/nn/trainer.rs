@@ -9,11 +9,10 @@ use gradus_protocol::catalog::{Length, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-use tch::Tensor;
 
 use super::{
     adamw::AdamSettings,
-    checkpoint::State,
+    checkpoint::{Part, State},
     curve::Point,
     decoder::Model,
     learner::{Learner, Observer, learn},
@@ -201,16 +200,14 @@ impl Learner for OffLine<'_> {
         Ok(point)
     }
 
-    fn parameters(&self) -> &BTreeMap<String, Tensor> {
-        &self.model.parameters
+    fn parts(&self) -> Vec<Part<'_>> {
+        let parameters = &self.model.parameters;
+        vec![Part { name: "model", parameters, optimizer: self.stepper.optimizers().next() }]
     }
 
-    fn stepper(&self) -> &Stepper {
-        &self.stepper
-    }
-
-    fn resume(&mut self, state: State) -> Vec<Point> {
-        self.stepper.resume(state)
+    fn resume(&mut self, state: State) -> Result<Vec<Point>, StageError> {
+        self.stepper.resume(state.optimizers);
+        Ok(state.curve)
     }
 
     /// A step that is given up has only added to gradients.

@@ -22,7 +22,7 @@ const NORM: Within = Within { relative: 2e-4, absolute: 1e-9 };
 fn check(name: &str, case: &Value, model: &Model, loss: &Tensor, within: Within) {
     close(&format!("{name}: loss"), loss.double_value(&[]), number(&case["loss"]), within);
     loss.backward();
-    let norm = gradient_norm(&model.parameters).double_value(&[]);
+    let norm = gradient_norm(model.parameters.values()).double_value(&[]);
     close(&format!("{name}: grad_norm"), norm, number(&case["grad_norm"]), NORM);
     for (parameter, theirs) in case["grad_l2"].as_object().into_iter().flatten() {
         let gradient = model.parameters[parameter].grad().norm().double_value(&[]);

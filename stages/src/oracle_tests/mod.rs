@@ -8,6 +8,7 @@ mod generation;
 mod logprob;
 mod losses;
 mod online;
+mod ppo;
 mod steps;
 
 use std::{

@@ -51,6 +51,7 @@ fn oracle_losses_grpo() {
     let rows = rows(&fixture, "batch");
     let longest = number(&fixture.json["max_completion_length"]);
     let tokens = fixture.tensor("batch.num_items_in_batch").double_value(&[]);
+    let temperature = number(&fixture.json["temperature"]);
     let mut compared = 0;
     for (name, case) in fixture.cases() {
         let known = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"];
@@ -80,7 +81,7 @@ fn oracle_losses_grpo() {
             corrected: case["use_bias_correction_kl"] == true,
         };
         let parts: Vec<&Example> = rows.iter().collect();
-        let table = table(&model, &parts);
+        let table = table(&model, &parts, temperature);
         let reference = theirs(&fixture, "batch.ref_per_token_logps", &table);
         let sampled = Sampled {
             old: &theirs(&fixture, "batch.old_per_token_logps", &table),
@@ -107,7 +108,7 @@ fn oracle_losses_grpo() {
 fn compare(name: &str, case: &serde_json::Value, model: &Model, loss: &Tensor) {
     close(&format!("{name}: loss"), loss.double_value(&[]), number(&case["loss"]), LOSS);
     loss.backward();
-    let norm = gradient_norm(&model.parameters).double_value(&[]);
+    let norm = gradient_norm(model.parameters.values()).double_value(&[]);
     close(&format!("{name}: grad_norm"), norm, number(&case["grad_norm"]), NORM);
     for parameter in model.parameters.values() {
         parameter.shallow_clone().zero_grad();

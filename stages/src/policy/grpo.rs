@@ -6,30 +6,23 @@
 use gradus_protocol::catalog::{Length, Port, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::{
     advantages::Term,
-    online::{Method, OnLine, Setting, Sizes, Streams},
+    credit::Credit,
+    online::{Method, OnLine, Setting, Streams},
+    players::Players,
+    shaping::Shaping,
     surrogate::{Level, Surrogate, SurrogateLoss},
+    training::{OnLineTraining, summary},
 };
 use crate::{
     artifact,
     context::Context,
     error::StageError,
-    nn::{
-        adamw::AdamSettings,
-        config::Head,
-        curve::{Point, write_curve},
-        learner::learn,
-        pretrained::Pretrained,
-        schedule::{Decay, Schedule},
-        stepper::Stepper,
-    },
+    nn::{curve::write_curve, learner::learn},
     port::{Out, ports},
-    prepare::examples::prompts,
-    reward::sources::{Judges, Rewards},
-    rollout::sampler::{Asked, Ready},
+    reward::sources::Judges,
     rules::{param, rule, same_context, within_context},
     stage::{Given, Stage},
 };
@@ -65,51 +58,11 @@ impl Advantage {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct Params {
     #[serde(flatten)]
-    rewards: Rewards,
-    /// How often it samples and learns from what it sampled.
-    #[schemars(range(min = 1, max = 10_000_000))]
-    iterations: usize,
-    /// Prompts of an iteration.
-    #[serde(default = "sixteen")]
-    #[schemars(range(min = 1))]
-    prompts_per_iteration: usize,
+    training: OnLineTraining,
     /// Completions of each prompt: the group.
     #[serde(default = "eight")]
     #[schemars(range(min = 2))]
     samples_per_prompt: usize,
-    /// Tokens after which a completion is cut.
-    #[serde(default = "sixty_four")]
-    #[schemars(range(min = 1))]
-    max_new_tokens: usize,
-    /// The largest step size of the optimiser, Adam with decoupled decay.
-    #[schemars(range(min = 0.0))]
-    learning_rate: f64,
-    /// How the step size falls over the steps of all iterations.
-    #[serde(default = "constant")]
-    schedule: Decay,
-    /// Steps over which the step size climbs to `learning_rate`.
-    #[serde(default)]
-    warmup_steps: usize,
-    /// Pull of the weights towards zero; norms and biases are left out.
-    #[serde(default)]
-    #[schemars(range(min = 0.0))]
-    weight_decay: f64,
-    /// Gradients longer than this are shortened to it; zero leaves them.
-    #[serde(default = "one")]
-    #[schemars(range(min = 0.0))]
-    max_grad_norm: f64,
-    /// How often each completion is learnt from before others are sampled.
-    #[serde(default = "once")]
-    #[schemars(range(min = 1, max = 1000))]
-    epochs: usize,
-    /// Completions of one step of the optimiser; all of an iteration by default.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
-    minibatch: Option<usize>,
-    /// Completions that are in memory at once; a minibatch by default. Results do not depend on it beyond rounding.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
-    micro_batch: Option<usize>,
     /// What the advantage of a completion is.
     #[serde(default = "by_group")]
     advantage: Advantage,
@@ -140,26 +93,11 @@ pub(crate) struct Params {
     corrected_kl: bool,
 }
 
-fn sixteen() -> usize {
-    16
-}
 fn eight() -> usize {
     8
 }
-fn sixty_four() -> usize {
-    64
-}
-fn once() -> usize {
-    1
-}
-fn one() -> f64 {
-    1.0
-}
 fn fifth() -> f64 {
     0.2
-}
-fn constant() -> Decay {
-    Decay::Constant
 }
 fn by_group() -> Advantage {
     Advantage::Group
@@ -189,7 +127,7 @@ ports!(Outputs {
 
 impl Stage for Grpo {
     const KIND: &'static str = "policy.grpo";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const LOOKS: bool = true;
     const DOC: &'static str = "Learn on-line from rewards of groups of completions (GRPO and relatives).
 
@@ -198,58 +136,42 @@ An iteration samples from the policy itself, judges as `reward.judge` does, and 
 0.0003`, `clip_high: 0.0004`; CISPO `loss: cispo` with `clip_high: 5`; RLOO `advantage: leave_one_out` with `loss: dr_grpo`. \
 The curve has the mean `reward` and each of its parts, `tokens` and `ended` of completions, `entropy` and `kl` per token, the \
 shares of tokens whose gradient the clip stopped, `groups_alike`, the share of groups that teach nothing, and \
-`sampler_gap`, by how much sampler and trainer differ in a log-probability before the first step. The summary has their \
-means over the last tenth of the iterations.";
+`sampler_gap`, by how much sampler and trainer differ in a log-probability before the first step. All of them are of what was \
+sampled before any `filter`. The summary has their means over the last tenth of the iterations.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
 
     fn rules() -> Vec<Rule> {
-        vec![
-            within_context("max_new_tokens", "policy"),
-            rule(
-                "`cispo` counts ratios up to `clip_high` itself, so 1 is the least that makes sense",
-                [param("loss").is(["cispo"]), param("clip_high").below(1)],
-            ),
-        ]
+        let mut rules = OnLineTraining::rules();
+        rules.push(within_context("max_new_tokens", "policy"));
+        rules.push(rule(
+            "`cispo` counts ratios up to `clip_high` itself, so 1 is the least that makes sense",
+            [param("loss").is(["cispo"]), param("clip_high").below(1)],
+        ));
+        rules
     }
 
     fn advice() -> Vec<Rule> {
-        vec![
-            rule(
-                "in {groups_alike} of the groups all rewards were alike, and taught nothing: take harder or easier prompts, or \
-                 more samples of each",
-                [param("groups_alike").above(0.7)],
-            ),
-            rule(
-                "only {ended} of the completions ended by themselves: raise `max_new_tokens`, or reward `ended`",
-                [param("ended").below(0.5)],
-            ),
-            rule(
-                "the policy is {kl} nats a token from its reference, and running away: raise `beta`, or lower \
-                 `learning_rate`",
-                [param("kl").above(1)],
-            ),
-            rule(
-                "the entropy fell to {entropy} nats a token: it explores no more; lower `learning_rate`, or raise `clip_high`",
-                [param("entropy").below(0.02)],
-            ),
-            rule(
-                "sampler and trainer differ by {sampler_gap} in a log-probability: that is more than rounding",
-                [param("sampler_gap").above(0.01)],
-            ),
-        ]
+        let mut advice = OnLineTraining::advice();
+        advice.push(rule(
+            "in {groups_alike} of the groups all rewards were alike, and taught nothing: take harder or easier prompts, or \
+             more samples of each",
+            [param("groups_alike").above(0.7)],
+        ));
+        advice.push(rule(
+            "the policy is {kl} nats a token from its reference, and running away: raise `beta`, or lower `learning_rate`",
+            [param("kl").above(1)],
+        ));
+        advice
     }
 
     fn length() -> Option<Length> {
-        Some(Length {
-            params: vec!["iterations".to_owned()],
-            extends_when: [("schedule".to_owned(), json!(Decay::Constant))].into(),
-        })
+        Some(OnLineTraining::length())
     }
 
     fn rehearsal() -> serde_json::Value {
-        json!({ "iterations": 2, "prompts_per_iteration": 4, "samples_per_prompt": 2, "max_new_tokens": 8, "warmup_steps": 0 })
+        OnLineTraining::rehearsal(2)
     }
 
     fn decided(outputs: &mut [Port]) {
@@ -257,7 +179,7 @@ means over the last tenth of the iterations.";
     }
 
     fn look(params: &Params, _inputs: &Given) -> Result<(), StageError> {
-        params.rewards.check().map(drop)
+        params.training.rewards.check().map(drop)
     }
 
     fn run(
@@ -266,60 +188,36 @@ means over the last tenth of the iterations.";
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let expression = params.rewards.check()?;
-        let (head, device) = (Head::LanguageModel, context.device);
-        let policy = Pretrained::open("policy", &inputs.policy.source, head, device)?;
-        let source = inputs.reference.as_ref().unwrap_or(&inputs.policy);
-        let reference = (params.beta > 0.0)
-            .then(|| Pretrained::open("reference", &source.source, head, device))
-            .transpose()?;
-        if let Some(reference) = &reference {
-            reference.same_tokens(&policy)?;
-        }
-        let prompts = Asked::each(prompts("prompts", &inputs.prompts.source, None)?);
-        let ready = Ready::new(&policy, prompts, params.max_new_tokens, context)?;
+        let training = &params.training;
+        let expression = training.rewards.check()?;
+        let sizes = training.sizes(params.samples_per_prompt);
+        let held = params.beta > 0.0 || inputs.reference.is_some();
+        let players = Players::open(&inputs.policy, inputs.reference.as_ref(), held, context)?;
+        let ready = players.ready(&inputs.prompts, sizes.max_new_tokens, context)?;
         let (known, model) = (inputs.true_reward.as_ref(), inputs.reward_model.as_ref());
         let judges = Judges::open(known, model, false, context)?;
-        let sizes = params.sizes();
-        let streams = Streams {
-            orders: context.stream("order"),
-            samples: context.stream("samples"),
-            minibatches: context.stream("minibatches"),
-        };
-        let policy = policy.trainable();
         let setting = Setting {
-            policy: &policy,
-            reference: reference.as_ref().map(|it| &it.model),
+            policy: &players.policy,
+            reference: players.reference(),
+            critic: None,
             prompts: &ready,
-            rewards: &params.rewards,
+            rewards: &training.rewards,
             expression: &expression,
             judges: &judges,
             method: params.method(),
             sizes,
         };
-        let stepper = params.stepper(sizes.steps() * params.iterations);
-        let mut learner = OnLine::new(setting, stepper, streams);
-        let curve = learn(&mut learner, params.iterations, context)?;
-        summarise(&curve, context);
-        policy.save(&outputs.model.path)?;
+        let mut learner =
+            OnLine::new(setting, training.stepper(&sizes), Streams::of(context), None);
+        let curve = learn(&mut learner, training.iterations, context)?;
+        learner.settle();
+        summary(&curve).iter().for_each(|(name, value)| context.summary(name, *value));
+        players.policy.save(&outputs.model.path)?;
         write_curve(&curve, &outputs.curve.path)
     }
 }
 
 impl Params {
-    fn sizes(&self) -> Sizes {
-        let all = self.prompts_per_iteration * self.samples_per_prompt;
-        let minibatch = self.minibatch.unwrap_or(all).min(all);
-        Sizes {
-            prompts: self.prompts_per_iteration,
-            samples: self.samples_per_prompt,
-            max_new_tokens: self.max_new_tokens,
-            epochs: self.epochs,
-            minibatch,
-            micro_batch: self.micro_batch.unwrap_or(minibatch),
-        }
-    }
-
     fn method(&self) -> Method {
         let surrogate = Surrogate {
             loss: self.loss,
@@ -330,23 +228,17 @@ impl Params {
             beta: self.beta,
             corrected: self.corrected_kl,
         };
-        Method { terms: self.advantage.terms(), surrogate }
-    }
-
-    fn stepper(&self, steps: usize) -> Stepper {
-        let adam = AdamSettings { weight_decay: self.weight_decay, ..AdamSettings::default() };
-        let (peak, decay, warmup) = (self.learning_rate, self.schedule, self.warmup_steps);
-        Stepper::new(adam, Schedule { peak, decay, warmup, steps }, self.max_grad_norm)
-    }
-}
-
-/// Means over the last tenth of the iterations.
-fn summarise(curve: &[Point], context: &mut Context) {
-    let last = &curve[curve.len() - curve.len().div_ceil(10)..];
-    let names = last.first().map(|point| point.metrics.keys().cloned().collect::<Vec<_>>());
-    for name in names.unwrap_or_default() {
-        let values = last.iter().filter_map(|point| point.metrics.get(&name)?.as_f64());
-        let values: Vec<f64> = values.collect();
-        context.summary(&name, values.iter().sum::<f64>() / values.len().max(1) as f64);
+        Method {
+            shaping: Shaping::NONE,
+            credit: Credit::Rows(self.advantage.terms()),
+            filter: self.training.filter(),
+            whiten: false,
+            advantage_clip: None,
+            loss: Box::new(surrogate),
+            value: None,
+            critic_first: 0,
+            most_step_kl: self.training.most_step_kl,
+            average: self.training.average,
+        }
     }
 }

@@ -1,47 +1,43 @@
-//! The on-line loop: sample, judge, shape, and learn from minibatches of what was sampled. It has no branch for a method: a
-//! kind names the terms of its advantages and its surrogate.
+//! The on-line loop: sample, judge, shape, choose, and learn from minibatches of what was sampled. It has no branch for a
+//! method: a kind names how rewards are shaped and credited, what is learnt from, and by which losses.
 //!
 //! Everything that is random in an iteration follows from its number, so a training goes on from a checkpoint to the same bytes.
 
 use std::collections::BTreeMap;
 
-use gradus_protocol::Page;
 use rand::seq::SliceRandom;
+use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::{
-    advantages::{Term, advantages},
+    credit::Credit,
+    critic::{ValueLoss, clipped, value_losses, values},
+    rollouts::{Draws, Rollouts},
     sequences::{Table, table},
-    surrogate::{Sampled, Surrogate},
+    shaping::{Shaper, Shaping},
+    surrogate::{Extent, PolicyLoss, Sampled},
 };
 use crate::{
+    context::Context,
     error::StageError,
     nn::{
         batch::Example,
-        checkpoint::State,
+        checkpoint::{Part, State},
         curve::Point,
         decoder::Model,
-        generate::{Completion, Limits, generate},
         learner::{Learner, Observer},
+        likelihood::Likelihood,
         pretrained::Pretrained,
-        sampling::Sampling,
-        statistics::mean,
         stepper::{Loss, Stepper},
         stream::Stream,
+        trainer::Objective,
     },
     reward::{
         expression::Expression,
-        sources::{Judges, Rewards, alike},
+        sources::{Judges, Rewards},
     },
-    rollout::{
-        sampler::Ready,
-        trajectories::{Author, Span, Tokens, Trajectory, groups, of_prompt},
-    },
+    rollout::{filtering::Choice, sampler::Ready},
 };
-
-/// The policy itself: what is learnt from must be what was sampled from.
-const PLAIN: Sampling =
-    Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 };
 
 /// How large an iteration is.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +46,8 @@ pub(super) struct Sizes {
     pub(super) prompts: usize,
     pub(super) samples: usize,
     pub(super) max_new_tokens: usize,
+    /// Of the policy, when it samples and when it learns.
+    pub(super) temperature: f64,
     /// How often each completion is learnt from before others are sampled.
     pub(super) epochs: usize,
     /// Completions of one step of the optimiser.
@@ -59,29 +57,69 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Steps of the optimiser in one iteration.
-    pub(super) fn steps(&self) -> usize {
-        self.epochs * (self.prompts * self.samples).div_ceil(self.minibatch)
+    /// How many completions of an iteration are learnt from, at most.
+    pub(super) fn kept(&self, filter: Option<Choice>) -> usize {
+        self.prompts * filter.map_or(self.samples, |it| it.most(self.samples))
+    }
+
+    /// Steps of the optimiser in one iteration, at most.
+    pub(super) fn steps(&self, filter: Option<Choice>) -> usize {
+        self.epochs * self.kept(filter).div_ceil(self.minibatch)
     }
 }
 
 /// What makes a method.
 pub(super) struct Method {
-    pub(super) terms: Vec<Term>,
-    pub(super) surrogate: Surrogate,
+    pub(super) shaping: Shaping,
+    pub(super) credit: Credit,
+    /// Which completions are learnt from, if not all.
+    pub(super) filter: Option<Choice>,
+    /// Whether advantages are whitened over those.
+    pub(super) whiten: bool,
+    /// Advantages stay within plus and minus this.
+    pub(super) advantage_clip: Option<f64>,
+    pub(super) loss: Box<dyn PolicyLoss>,
+    /// Of the critic, where there is one.
+    pub(super) value: Option<ValueLoss>,
+    /// Iterations at the beginning in which the critic alone learns.
+    pub(super) critic_first: usize,
+    /// The steps of an iteration end once the policy has moved so far, in nats a token.
+    pub(super) most_step_kl: Option<f64>,
+    /// How much of the averaged policy stays at every step, where there is one.
+    pub(super) average: Option<f64>,
 }
 
-/// Where random choices of an iteration come from.
+/// Texts that are to stay likely.
+pub(super) struct Kept {
+    pub(super) texts: Likelihood,
+    pub(super) weight: f64,
+    pub(super) orders: Stream,
+}
+
+/// Where random choices come from.
 pub(super) struct Streams {
     pub(super) orders: Stream,
     pub(super) samples: Stream,
+    pub(super) filter: Stream,
     pub(super) minibatches: Stream,
 }
 
-/// Who takes part, and how: what does not change while it learns, but for the policy's weights.
+impl Streams {
+    pub(super) fn of(context: &mut Context) -> Self {
+        Self {
+            orders: context.stream("order"),
+            samples: context.stream("samples"),
+            filter: context.stream("filter"),
+            minibatches: context.stream("minibatches"),
+        }
+    }
+}
+
+/// Who takes part, and how: what does not change while it learns, but for weights.
 pub(super) struct Setting<'a> {
     pub(super) policy: &'a Pretrained,
     pub(super) reference: Option<&'a Model>,
+    pub(super) critic: Option<&'a Pretrained>,
     pub(super) prompts: &'a Ready,
     pub(super) rewards: &'a Rewards,
     pub(super) expression: &'a Expression,
@@ -95,174 +133,230 @@ pub(super) struct OnLine<'a> {
     setting: Setting<'a>,
     stepper: Stepper,
     streams: Streams,
-    /// The order of the pass over the prompts that is under way.
-    order: (usize, Vec<usize>),
-    /// Whether the weights have moved within an iteration.
+    shaper: Shaper,
+    prompts: Passes,
+    kept: Option<(Kept, Passes)>,
+    average: Option<BTreeMap<String, Tensor>>,
+    /// Whether weights or what was learnt of rewards have changed within an iteration.
     moved: bool,
 }
 
-/// The rollouts of an iteration.
-struct Batch {
-    trajectories: Vec<Trajectory>,
-    rows: Vec<Example>,
-    advantages: Vec<f64>,
-    rewards: Vec<f64>,
+/// One pass over rows in random order after the other.
+struct Passes {
+    rows: usize,
+    order: (usize, Vec<usize>),
 }
 
-impl<'a> OnLine<'a> {
-    pub(super) fn new(setting: Setting<'a>, stepper: Stepper, streams: Streams) -> Self {
-        Self { setting, stepper, streams, order: (usize::MAX, Vec::new()), moved: false }
+impl Passes {
+    fn over(rows: usize) -> Self {
+        Self { rows, order: (usize::MAX, Vec::new()) }
     }
 
-    /// The prompts of an iteration: one pass over all in random order after the other.
-    fn asked(&mut self, step: usize) -> Vec<usize> {
-        let (count, all) = (self.setting.sizes.prompts, self.setting.prompts.asked.len());
-        let numbers: Vec<usize> = (0..all).collect();
-        (step * count..(step + 1) * count)
+    /// Rows `from` up to `to` of all passes together.
+    fn between(
+        &mut self,
+        from: usize,
+        to: usize,
+        orders: &mut Stream,
+        number: impl Fn(usize) -> usize,
+    ) -> Vec<usize> {
+        let all: Vec<usize> = (0..self.rows).collect();
+        (from..to)
             .map(|at| {
-                let (pass, place) = (at / all, at % all);
+                let (pass, place) = (at / self.rows, at % self.rows);
                 if self.order.0 != pass {
-                    let order = self.streams.orders.at(pass);
-                    self.order =
-                        (pass, order.order(&numbers, |it| self.setting.prompts.asked[it].number));
+                    self.order = (pass, orders.at(pass).order(&all, &number));
                 }
                 self.order.1[place]
             })
             .collect()
     }
+}
 
-    /// Samples, judges and shapes.
-    fn rollouts(&mut self, step: usize, observer: &mut dyn Observer) -> Result<Batch, StageError> {
-        let (asked, samples) = (self.asked(step), self.setting.sizes.samples);
-        let prompts: Vec<&[u32]> = asked
-            .iter()
-            .flat_map(|at| std::iter::repeat_n(self.setting.prompts.ids(*at), samples))
-            .collect();
-        let draws = self.streams.samples.at(step).rows(prompts.len()).collect();
-        let eos = self.setting.policy.model.config.eos.as_slice();
-        let max_new_tokens = self.setting.sizes.max_new_tokens;
-        let limits = Limits { max_new_tokens, eos, rows: prompts.len() };
-        let heard = |_| observer.heard();
-        let model = &self.setting.policy.model;
-        let found = generate(model, &prompts, draws, &PLAIN, &limits, &Page::blank(), heard)?;
-        let mut trajectories = Vec::new();
-        for (row, completion) in found.into_iter().enumerate() {
-            let place = (asked[row / samples], row / samples, row % samples);
-            trajectories.push(self.setting.trajectory(place, prompts[row], completion)?);
+impl<'a> OnLine<'a> {
+    pub(super) fn new(
+        setting: Setting<'a>,
+        stepper: Stepper,
+        streams: Streams,
+        kept: Option<Kept>,
+    ) -> Self {
+        let copy = |(name, value): (&String, &Tensor)| (name.clone(), value.detach().copy());
+        let parameters = &setting.policy.model.parameters;
+        Self {
+            shaper: Shaper::new(&setting.method.shaping),
+            prompts: Passes::over(setting.prompts.asked.len()),
+            kept: kept.map(|kept| {
+                let rows = Passes::over(kept.texts.rows());
+                (kept, rows)
+            }),
+            average: setting.method.average.map(|_| parameters.iter().map(copy).collect()),
+            setting,
+            stepper,
+            streams,
+            moved: false,
         }
-        let mut heard = |_, _| observer.heard();
-        let rewards = self.setting.rewards.judge(
-            self.setting.expression,
-            &mut trajectories,
-            self.setting.judges,
-            &mut heard,
-        )?;
-        let groups = groups(&trajectories);
-        let advantages = advantages(&self.setting.method.terms, &rewards, &groups);
-        let row = |it: &Trajectory| {
-            let ids = it.tokens.ids.clone();
-            let own = ids.len() - it.tokens.of_policy();
-            Example::after_prompt(ids, own)
+    }
+
+    /// Puts the averaged weights into the policy, where there are such.
+    pub(super) fn settle(self) {
+        let _no_grad = tch::no_grad_guard();
+        for (name, value) in self.average.iter().flatten() {
+            self.setting.policy.model.parameters[name].shallow_clone().copy_(value);
+        }
+    }
+
+    /// Takes the steps of iteration `step`; every part of one is heard about.
+    fn learn(
+        &mut self,
+        step: usize,
+        batch: &Rollouts,
+        observer: &dyn Observer,
+    ) -> Result<Vec<Point>, StageError> {
+        let Sizes { epochs, minibatch, micro_batch, .. } = self.setting.sizes;
+        let unit = self.setting.method.loss.unit();
+        let critic_alone = step < self.setting.method.critic_first;
+        let mut points: Vec<Point> = Vec::new();
+        for epoch in 0..epochs {
+            let mut order = batch.kept.clone();
+            let stream = self.streams.minibatches.at(step * epochs + epoch);
+            order.shuffle(&mut stream.generator());
+            for (place, units) in order.chunks((minibatch / unit).max(1)).enumerate() {
+                let rows = units.concat();
+                let mut parts: Vec<Work> = rows.chunks(micro_batch).map(Work::Rollouts).collect();
+                let mut texts = Vec::new();
+                if let Some((kept, passes)) = self.kept.as_mut().filter(|_| !critic_alone) {
+                    // As many texts as completions, in every epoch the next ones.
+                    let before = (step * epochs + epoch) * self.setting.most() + place * minibatch;
+                    let number = |row| kept.texts.number(row);
+                    texts = passes.between(before, before + rows.len(), &mut kept.orders, number);
+                }
+                if let Some((kept, _)) = &self.kept {
+                    let weight: f64 = texts.iter().map(|row| kept.texts.weight(*row)).sum();
+                    parts.extend(texts.chunks(micro_batch).map(|it| Work::Texts(kept, it, weight)));
+                }
+                self.moved = true;
+                let setting = &self.setting;
+                let policy = (!critic_alone).then_some(&setting.policy.model);
+                let models = [policy, setting.critic.map(|it| &it.model)];
+                let models = &models[..if setting.critic.is_some() { 2 } else { 1 }];
+                let taken = self.stepper.step_together(models, parts.len(), 1.0, |part| {
+                    observer.heard()?;
+                    match &parts[part] {
+                        Work::Rollouts(part) => Ok(setting.loss(batch, part, &rows, !critic_alone)),
+                        Work::Texts(kept, texts, weight) => {
+                            let loss = kept.texts.loss(&setting.policy.model, texts)?;
+                            let mean = loss.sum / *weight;
+                            let metrics = vec![("text_loss", mean.detach())];
+                            Ok(Loss { sum: mean * kept.weight, metrics, tail: loss.tail })
+                        }
+                    }
+                });
+                points.push(taken?);
+                self.follow(critic_alone);
+                if self.is_far(&points) {
+                    return Ok(points);
+                }
+            }
+        }
+        Ok(points)
+    }
+
+    /// Lets the average follow the policy.
+    fn follow(&mut self, critic_alone: bool) {
+        let _no_grad = tch::no_grad_guard();
+        let (Some(average), Some(stays), false) =
+            (&mut self.average, self.setting.method.average, critic_alone)
+        else {
+            return;
         };
-        let rows = trajectories.iter().map(row).collect();
-        Ok(Batch { trajectories, rows, advantages, rewards })
+        for (name, value) in average {
+            let _ = value.lerp_(&self.setting.policy.model.parameters[name], 1.0 - stays);
+        }
+    }
+
+    fn is_far(&self, points: &[Point]) -> bool {
+        let moved = points.last().and_then(|it| it.metrics.get("step_kl")?.as_f64());
+        let most = self.setting.method.most_step_kl;
+        most.zip(moved).is_some_and(|(most, moved)| moved > most)
     }
 }
 
+/// What one part of a step is about.
+enum Work<'s> {
+    /// Completions, by their rows.
+    Rollouts(&'s [usize]),
+    /// Some texts that are to stay likely, and the tokens of all of the step's.
+    Texts(&'s Kept, &'s [usize], f64),
+}
+
 impl Setting<'_> {
-    fn trajectory(
-        &self,
-        (prompt, group, sample): (usize, usize, usize),
-        before: &[u32],
-        completion: Completion,
-    ) -> Result<Trajectory, StageError> {
-        let asked = &self.prompts.asked[prompt];
-        let span = |author, tokens| Span { author, tokens, turn: 0 };
-        let eos = &self.policy.model.config.eos;
-        Ok(Trajectory {
-            prompt: asked.prompt.clone(),
-            completion: self.policy.codec.continued(before, &completion.ids)?,
-            tokens: Tokens {
-                // A prompt may come twice in an iteration: each time it is a group of its own.
-                prompt: group,
-                sample,
-                spans: vec![
-                    span(Author::Prompt, before.len()),
-                    span(Author::Policy, completion.ids.len()),
-                ],
-                ended: completion.ids.last().is_some_and(|last| eos.contains(last)),
-                ids: [before, &completion.ids].concat(),
-                log_probs: completion.log_probs,
-                sampling_log_probs: completion.sampling_log_probs,
-            },
-            rewards: BTreeMap::new(),
-            reward: None,
-            extra: of_prompt(asked.extra.clone()),
-        })
+    /// How many completions of an iteration are learnt from, at most.
+    fn most(&self) -> usize {
+        self.sizes.kept(self.method.filter)
     }
 
     /// The loss of some rows of `batch`, of a step over `all` of them.
-    fn loss(&self, batch: &Batch, part: &[usize], all: &[usize]) -> Loss {
-        let device = self.policy.model.device();
+    fn loss(&self, batch: &Rollouts, part: &[usize], all: &[usize], with_policy: bool) -> Loss {
         let rows: Vec<&Example> = part.iter().map(|at| &batch.rows[*at]).collect();
-        let reference = self.reference.map(|model| tch::no_grad(|| table(model, &rows).log_probs));
-        let Table { log_probs, entropy, mask, tail } = table(&self.policy.model, &rows);
-        let old = padded(part.iter().map(|at| &batch.trajectories[*at].tokens.log_probs), &mask);
-        #[expect(clippy::cast_possible_truncation, reason = "losses are float32")]
-        let column = |values: Vec<f64>| {
-            let values: Vec<f32> = values.into_iter().map(|it| it as f32).collect();
-            Tensor::from_slice(&values).view([-1, 1]).to_device(device)
-        };
-        let advantages = column(part.iter().map(|at| batch.advantages[*at]).collect());
-        let sampled = Sampled {
-            old: &old,
-            reference: reference.as_ref(),
-            advantages: &advantages,
-            mask: &mask,
-        };
-        let (losses, shown) = self.method.surrogate.losses(&log_probs, &sampled);
         let length = |at: &usize| batch.rows[*at].labels() as f64;
-        let tokens: f64 = all.iter().map(length).sum();
-        let longest = self.sizes.max_new_tokens as f64;
-        let weight = |at: &usize| {
-            self.method.surrogate.weight(length(at), all.len() as f64, tokens, longest)
+        let step = Extent {
+            lengths: part.iter().map(length).collect(),
+            rows: all.len() as f64,
+            tokens: all.iter().map(length).sum::<f64>().max(1.0),
+            longest: self.sizes.max_new_tokens as f64,
         };
-        let weights = column(part.iter().map(weight).collect());
-        let sum = |x: &Tensor| x.sum(Kind::Float);
-        let gap = sum(&((&log_probs - &old).abs() * &mask).detach());
-        let mut metrics = vec![
-            ("entropy", sum(&(entropy * &mask)) / tokens),
-            ("clipped_low", shown.clipped_low / tokens),
-            ("clipped_high", shown.clipped_high / tokens),
-            ("sampler_gap", gap / tokens),
-        ];
-        metrics.extend(shown.kl.map(|kl| ("kl", kl / tokens)));
-        Loss { sum: sum(&(losses * weights)), metrics, tail }
+        let mut whole = Loss { sum: Tensor::from(0_f32), metrics: Vec::new(), tail: None };
+        let device = self.policy.model.device();
+        whole.sum = whole.sum.to_device(device);
+        if with_policy {
+            let Table { log_probs, entropy, mask, tail } =
+                table(&self.policy.model, &rows, self.sizes.temperature);
+            let old = padded(&batch.old, part, &mask);
+            let reference = batch.reference.as_ref().map(|all| padded(all, part, &mask));
+            let advantages = padded(&batch.credited.advantages, part, &mask);
+            let (old, reference) = (&old, reference.as_ref());
+            let sampled = Sampled { old, reference, advantages: &advantages, mask: &mask };
+            let cost = self.method.loss.loss(&log_probs, &sampled, &step);
+            let sum = |x: &Tensor| x.sum(Kind::Float).detach() / step.tokens;
+            whole.metrics.push(("policy_loss", cost.sum.detach()));
+            whole.metrics.push(("entropy", sum(&(entropy * &mask))));
+            whole.metrics.push(("sampler_gap", sum(&((&log_probs - old).abs() * &mask))));
+            whole.metrics.extend(cost.metrics);
+            whole.sum = whole.sum + cost.sum;
+            whole.tail = tail;
+        }
+        if let (Some(critic), Some(value)) = (self.critic, self.method.value) {
+            let found = values(&critic.model, &rows);
+            let mask = mask(&rows, &found);
+            let [old, returns] = [batch.values.as_ref(), Some(&batch.credited.returns)]
+                .map(|all| padded(all.map_or(&[], Vec::as_slice), part, &mask));
+            let losses = value_losses(&found, &old, &returns, value.clip) * &mask;
+            let loss = losses.sum(Kind::Float) / step.tokens;
+            let far = clipped(&found, &old, value.clip, &mask) / step.tokens;
+            whole.metrics.push(("value_loss", loss.detach()));
+            whole.metrics.push(("value_clipped", far));
+            whole.sum = whole.sum + loss * value.weight;
+        }
+        whole
     }
 
     /// What an iteration came to: means over its steps, and over its rollouts.
-    fn point(&self, step: usize, points: &[Point], batch: &Batch) -> Point {
+    fn point(&self, step: usize, points: &[Point], mut batch: Rollouts) -> Point {
         let over = |of: &dyn Fn(&Point) -> f64| {
             points.iter().map(of).sum::<f64>() / points.len().max(1) as f64
         };
-        let mut metrics = serde_json::Map::new();
-        let all = &batch.trajectories;
-        let rows = |of: &dyn Fn(&Trajectory) -> f64| mean(&all.iter().map(of).collect::<Vec<_>>());
-        metrics.insert("reward".to_owned(), mean(&batch.rewards).into());
-        for name in self.rewards.names() {
-            metrics.insert(format!("reward.{name}"), rows(&|it| it.rewards[name]).into());
-        }
-        metrics.insert("tokens".to_owned(), rows(&|it| it.tokens.of_policy() as f64).into());
-        metrics.insert("ended".to_owned(), rows(&|it| f64::from(it.tokens.ended)).into());
-        metrics.insert("groups_alike".to_owned(), alike(all, &batch.rewards).into());
+        let mut metrics = std::mem::take(&mut batch.metrics);
         // What sampled and what learns differ by rounding alone, until the first step.
         let first = points.first().and_then(|it| it.metrics.get("sampler_gap")).cloned();
         let names = points.first().map(|point| point.metrics.keys().cloned().collect::<Vec<_>>());
         for name in names.unwrap_or_default() {
-            let value = |point: &Point| point.metrics[&name].as_f64().unwrap_or(f64::NAN);
+            let value = |point: &Point| {
+                point.metrics.get(&name).and_then(Value::as_f64).unwrap_or(f64::NAN)
+            };
             metrics.insert(name.clone(), over(&value).into());
         }
         metrics.extend(first.map(|gap| ("sampler_gap".to_owned(), gap)));
+        metrics.insert("steps".to_owned(), points.len().into());
         Point {
             step: step + 1,
             loss: over(&|it| it.loss),
@@ -273,53 +367,73 @@ impl Setting<'_> {
     }
 }
 
-/// Numbers of each row as a table like `mask`.
-fn padded<'r>(rows: impl Iterator<Item = &'r Vec<f32>>, mask: &Tensor) -> Tensor {
-    let width = usize::try_from(mask.size()[1]).unwrap_or(0);
-    let mut all = Vec::new();
-    for row in rows {
-        all.extend(row.iter().copied().chain(std::iter::repeat(0.0)).take(width));
+/// 1 where a row has a token that is learnt, as wide as `like`.
+fn mask(rows: &[&Example], like: &Tensor) -> Tensor {
+    let ones: Vec<Vec<f64>> = rows.iter().map(|row| vec![1.0; row.labels()]).collect();
+    let all: Vec<usize> = (0..rows.len()).collect();
+    padded(&ones, &all, like)
+}
+
+/// Numbers of some rows as a table as wide as `like`.
+#[expect(clippy::cast_possible_truncation, reason = "losses are float32")]
+fn padded(all: &[Vec<f64>], part: &[usize], like: &Tensor) -> Tensor {
+    let width = usize::try_from(like.size()[1]).unwrap_or(0);
+    let mut numbers: Vec<f32> = Vec::with_capacity(part.len() * width);
+    for at in part {
+        let row = all[*at].iter().map(|it| *it as f32);
+        numbers.extend(row.chain(std::iter::repeat(0.0)).take(width));
     }
-    Tensor::from_slice(&all).view_as(mask).to_device(mask.device())
+    Tensor::from_slice(&numbers).view_as(like).to_device(like.device())
 }
 
 impl Learner for OnLine<'_> {
     fn iterate(&mut self, step: usize, observer: &mut dyn Observer) -> Result<Point, StageError> {
-        let batch = self.rollouts(step, observer)?;
-        let Sizes { epochs, minibatch, micro_batch, .. } = self.setting.sizes;
-        let mut points = Vec::new();
-        for epoch in 0..epochs {
-            let mut order: Vec<usize> = (0..batch.rows.len()).collect();
-            let stream = self.streams.minibatches.at(step * epochs + epoch);
-            order.shuffle(&mut stream.generator());
-            for rows in order.chunks(minibatch) {
-                let parts: Vec<&[usize]> = rows.chunks(micro_batch).collect();
-                self.moved |= !points.is_empty();
-                let setting = &self.setting;
-                let taken = self.stepper.step(&setting.policy.model, parts.len(), 1.0, |part| {
-                    observer.heard()?;
-                    Ok(setting.loss(&batch, parts[part], rows))
-                });
-                points.push(taken?);
-            }
-        }
+        let count = self.setting.sizes.prompts;
+        let numbers = &self.setting.prompts.asked;
+        let asked = self.prompts.between(
+            step * count,
+            (step + 1) * count,
+            &mut self.streams.orders,
+            |it| numbers[it].number,
+        );
+        let draws =
+            Draws { samples: self.streams.samples.at(step), filter: self.streams.filter.at(step) };
+        // What shaping learns is kept once the iteration is whole.
+        let mut shaper = self.shaper;
+        let batch = self.setting.rollouts(&asked, draws, &mut shaper, observer)?;
+        shaper.follow(&self.setting.method.shaping, batch.kl, batch.rows.len());
+        let points = self.learn(step, &batch, observer)?;
+        self.shaper = shaper;
         self.moved = false;
-        Ok(self.setting.point(step, &points, &batch))
+        Ok(self.setting.point(step, &points, batch))
     }
 
-    fn parameters(&self) -> &BTreeMap<String, Tensor> {
-        &self.setting.policy.model.parameters
+    fn parts(&self) -> Vec<Part<'_>> {
+        let names = ["policy", "critic"];
+        let models = [Some(self.setting.policy), self.setting.critic];
+        let parts = names.into_iter().zip(models.into_iter().flatten());
+        let parts = parts.zip(self.stepper.optimizers()).map(|((name, it), optimizer)| Part {
+            name,
+            parameters: &it.model.parameters,
+            optimizer: Some(optimizer),
+        });
+        let average = self.average.as_ref().map(|it| Part {
+            name: "average",
+            parameters: it,
+            optimizer: None,
+        });
+        parts.chain(average).collect()
     }
 
-    fn stepper(&self) -> &Stepper {
-        &self.stepper
+    fn notes(&self) -> Value {
+        json!(self.shaper)
     }
 
-    fn resume(&mut self, state: State) -> Vec<Point> {
-        let iterations = state.step;
-        let curve = self.stepper.resume(state);
-        self.stepper.stand_at(iterations * self.setting.sizes.steps());
-        curve
+    fn resume(&mut self, state: State) -> Result<Vec<Point>, StageError> {
+        self.shaper = serde_json::from_value(state.notes)
+            .map_err(|error| StageError::refused(format!("the checkpoint: {error}")))?;
+        self.stepper.resume(state.optimizers);
+        Ok(state.curve)
     }
 
     /// Several steps of the optimiser are one iteration: between them there is no going back.
@@ -332,9 +446,9 @@ impl Learner for OnLine<'_> {
     }
 
     fn said(&self, point: &Point) -> String {
-        let metric = |name: &str| point.metrics.get(name).and_then(serde_json::Value::as_f64);
+        let metric = |name: &str| point.metrics.get(name).and_then(Value::as_f64);
         let reward = metric("reward").unwrap_or(f64::NAN);
-        let kl = metric("kl").map_or(String::new(), |kl| format!(", kl {kl:.4}"));
+        let kl = metric("kl_completion").map_or(String::new(), |kl| format!(", kl {kl:.3}"));
         format!("reward {reward:.4}{kl}")
     }
 }

@@ -2,11 +2,14 @@
 
 use tch::{Kind, Tensor};
 
-use crate::nn::{
-    batch::{Example, as_i64},
-    decoder::Model,
-    head::{self, Tail},
-    likelihood::learnt,
+use crate::{
+    error::StageError,
+    nn::{
+        batch::{Example, as_i64},
+        decoder::Model,
+        head::{self, Tail},
+        likelihood::learnt,
+    },
 };
 
 /// Σ log p over the completions, `[rows]`, and what is left to do on the way back.
@@ -28,10 +31,13 @@ pub(crate) struct Table {
     pub(crate) tail: Option<Tail>,
 }
 
-/// What `model` thinks of every token that is learnt.
-pub(crate) fn table(model: &Model, rows: &[&Example]) -> Table {
+/// What `model` at a temperature thinks of every token that is learnt.
+pub(crate) fn table(model: &Model, rows: &[&Example], temperature: f64) -> Table {
     let bins: Vec<&[Example]> = rows.iter().map(|row| std::slice::from_ref(*row)).collect();
     let (hidden, ids) = learnt(model, &bins);
+    // The head is linear, so hidden states can be cooled in place of logits.
+    let hidden =
+        if (temperature - 1.0).abs() > f64::EPSILON { hidden / temperature } else { hidden };
     let (said, tail) = head::said(model, &hidden, &ids);
     let mask = placed(&said.entropy.ones_like(), rows);
     let entropy = placed(&said.entropy, rows);
@@ -48,6 +54,14 @@ pub(crate) fn placed(numbers: &Tensor, rows: &[&Example]) -> Tensor {
     let places = Tensor::from_slice(&places).to_device(numbers.device());
     let table = Tensor::zeros([as_i64(rows.len() * width)], (Kind::Float, numbers.device()));
     table.scatter(0, &places, numbers).view([as_i64(rows.len()), -1])
+}
+
+/// The numbers of each row of such a table, which lies in the host's memory.
+pub(crate) fn by_row(table: &Tensor, rows: &[&Example]) -> Result<Vec<Vec<f64>>, StageError> {
+    let width = usize::try_from(table.size()[1]).unwrap_or(0);
+    let all = Vec::<f64>::try_from(table.to_kind(Kind::Double).flatten(0, -1))?;
+    let own = |(at, row): (usize, &&Example)| all[at * width..at * width + row.labels()].to_vec();
+    Ok(rows.iter().enumerate().map(own).collect())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The loss of a token, and what it is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -58,7 +58,7 @@ pub(crate) struct Sampled<'a> {
     pub(crate) old: &'a Tensor,
     /// log p under the reference, where there is one.
     pub(crate) reference: Option<&'a Tensor>,
-    /// [rows, 1]
+    /// [rows, places], or [rows, 1] where all tokens of a row have the same.
     pub(crate) advantages: &'a Tensor,
     pub(crate) mask: &'a Tensor,
 }
@@ -101,7 +101,10 @@ impl Surrogate {
         };
         let above = above.logical_and(&advantages.gt(0.0));
         let count = |x: &Tensor| (x.to_kind(Kind::Float) * mask).sum(Kind::Float).detach();
-        let mut shown = Shown { clipped_low: count(&below), clipped_high: count(&above), kl: None };
+        // E[ratio − 1 − log ratio] is how far the policy has moved from the one that sampled.
+        let step_kl = ((&ratio - 1.0 - &logs) * mask).sum(Kind::Float).detach();
+        let mut shown =
+            Shown { clipped_low: count(&below), clipped_high: count(&above), step_kl, kl: None };
         if let Some(reference) = reference {
             let kl = k3(log_probs, reference);
             shown.kl = Some((&kl * mask).sum(Kind::Float).detach());
@@ -123,11 +126,64 @@ impl Surrogate {
     }
 }
 
+impl PolicyLoss for Surrogate {
+    fn loss(&self, log_probs: &Tensor, sampled: &Sampled<'_>, step: &Extent) -> Cost {
+        let (losses, shown) = self.losses(log_probs, sampled);
+        let weight = |length: &f64| self.weight(*length, step.rows, step.tokens, step.longest);
+        let weights = column(step.lengths.iter().map(weight), log_probs.device());
+        let mut metrics = vec![
+            ("clipped_low", shown.clipped_low / step.tokens),
+            ("clipped_high", shown.clipped_high / step.tokens),
+            ("step_kl", shown.step_kl / step.tokens),
+        ];
+        metrics.extend(shown.kl.map(|kl| ("kl", kl / step.tokens)));
+        Cost { sum: (losses * weights).sum(Kind::Float), metrics }
+    }
+}
+
+/// What a policy learns from completions by.
+pub(crate) trait PolicyLoss {
+    /// How many completions of a prompt are compared with each other, and stay together.
+    fn unit(&self) -> usize {
+        1
+    }
+
+    /// The loss of some rows of a step.
+    fn loss(&self, log_probs: &Tensor, sampled: &Sampled<'_>, step: &Extent) -> Cost;
+}
+
+/// How much there is in a step, of which some rows are at hand.
+pub(crate) struct Extent {
+    /// Tokens of each row at hand.
+    pub(crate) lengths: Vec<f64>,
+    /// Rows and tokens of the whole step.
+    pub(crate) rows: f64,
+    pub(crate) tokens: f64,
+    /// Tokens that a row may have.
+    pub(crate) longest: f64,
+}
+
+/// The part of some rows in the loss of a step, and in numbers to be shown.
+pub(crate) struct Cost {
+    pub(crate) sum: Tensor,
+    pub(crate) metrics: Vec<(&'static str, Tensor)>,
+}
+
+/// A number for each row: [rows, 1].
+#[expect(clippy::cast_possible_truncation, reason = "losses are float32")]
+pub(crate) fn column(values: impl Iterator<Item = f64>, device: Device) -> Tensor {
+    let values: Vec<f32> = values.map(|it| it as f32).collect();
+    Tensor::from_slice(&values).view([-1, 1]).to_device(device)
+}
+
 /// Sums over tokens.
 pub(crate) struct Shown {
     /// Of those whose ratio is below its bound where that stops the gradient.
     pub(crate) clipped_low: Tensor,
     pub(crate) clipped_high: Tensor,
+    /// The divergence of what sampled from the policy as it is.
+    pub(crate) step_kl: Tensor,
+    /// That of the policy from the reference.
     pub(crate) kl: Option<Tensor>,
 }
 

@@ -33,17 +33,17 @@ pub(crate) enum Strategy {
 
 /// How the choice is made.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Choice {
-    pub(super) strategy: Strategy,
-    pub(super) keep: usize,
-    pub(super) high: f64,
-    pub(super) low: f64,
+pub(crate) struct Choice {
+    pub(crate) strategy: Strategy,
+    pub(crate) keep: usize,
+    pub(crate) high: f64,
+    pub(crate) low: f64,
 }
 
 impl Choice {
     /// The positions that are kept of one prompt's rewards, which stand in the order of their samples; of equal ones the
     /// first counts as the better.
-    pub(super) fn of(self, rewards: &[f64], draw: &mut ChaCha8Rng) -> Vec<usize> {
+    pub(crate) fn of(self, rewards: &[f64], draw: &mut ChaCha8Rng) -> Vec<usize> {
         let mut ranked: Vec<usize> = (0..rewards.len()).collect();
         ranked.sort_by(|a, b| rewards[*b].total_cmp(&rewards[*a]));
         let (Some(best), Some(worst)) = (ranked.first(), ranked.last()) else { return Vec::new() };
@@ -73,6 +73,16 @@ impl Choice {
         };
         kept.sort_unstable();
         kept
+    }
+
+    /// How many of `all` completions of a prompt are kept, at most.
+    pub(crate) fn most(self, all: usize) -> usize {
+        match self.strategy {
+            Strategy::BestOfN => 2,
+            Strategy::BestRandom | Strategy::BestWorst => all.min(2),
+            Strategy::RandomK => all.min(self.keep),
+            Strategy::None | Strategy::Top | Strategy::TopRandom | Strategy::TopBottom => all,
+        }
     }
 
     fn is_of_two(self) -> bool {

@@ -4,7 +4,7 @@
 
 pub(crate) mod decoding;
 pub(crate) mod filter;
-mod filtering;
+pub(crate) mod filtering;
 pub(crate) mod pairs;
 pub(crate) mod sample;
 pub(crate) mod sampler;

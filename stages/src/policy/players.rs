@@ -1,0 +1,91 @@
+//! Who takes part in learning on-line, opened: the policy, and what it is held to.
+
+use super::online::Kept;
+use crate::{
+    artifact,
+    context::Context,
+    error::StageError,
+    nn::{config::Head, decoder::Model, likelihood::Likelihood, pretrained::Pretrained},
+    prepare::{
+        examples::{completions, prompts},
+        tally::Fit,
+        truncation::TooLong,
+    },
+    rollout::sampler::{Asked, Ready},
+};
+
+pub(super) struct Players {
+    pub(super) policy: Pretrained,
+    reference: Option<Pretrained>,
+}
+
+impl Players {
+    /// Opens the policy, which is to learn, and where it is `held` the reference: the policy as it came in, unless another
+    /// came.
+    pub(super) fn open(
+        policy: &artifact::Model,
+        reference: Option<&artifact::Model>,
+        held: bool,
+        context: &Context,
+    ) -> Result<Self, StageError> {
+        let (head, device) = (Head::LanguageModel, context.device);
+        let source = &reference.unwrap_or(policy).source;
+        let policy = Pretrained::open("policy", &policy.source, head, device)?;
+        let reference =
+            held.then(|| Pretrained::open("reference", source, head, device)).transpose()?;
+        if let Some(reference) = &reference {
+            reference.same_tokens(&policy)?;
+        }
+        Ok(Self { policy: policy.trainable(), reference })
+    }
+
+    pub(super) fn reference(&self) -> Option<&Model> {
+        self.reference.as_ref().map(|it| &it.model)
+    }
+
+    /// The prompts that leave room for a completion.
+    pub(super) fn ready(
+        &self,
+        came: &artifact::Prompts,
+        max_new_tokens: usize,
+        context: &mut Context,
+    ) -> Result<Ready, StageError> {
+        let asked = Asked::each(prompts("prompts", &came.source, None)?);
+        Ready::new(&self.policy, asked, max_new_tokens, context)
+    }
+
+    /// Where a critic begins: from a model with a score head, or from the policy with a fresh one.
+    pub(super) fn critic(
+        &self,
+        from: Option<&artifact::RewardModel>,
+        policy: &artifact::Model,
+        context: &mut Context,
+    ) -> Result<Pretrained, StageError> {
+        let fresh = context.stream("value head");
+        let critic = match from {
+            Some(it) => Pretrained::open("critic", &it.source, Head::Score, context.device)?,
+            None => {
+                let head = Head::LanguageModel;
+                let base = Pretrained::open("policy", &policy.source, head, context.device)?;
+                base.with_score_head(fresh)
+            }
+        };
+        critic.same_tokens(&self.policy)?;
+        Ok(critic.trainable())
+    }
+
+    /// Completions that are to stay likely.
+    pub(super) fn kept(
+        &self,
+        came: &artifact::Completions,
+        weight: f64,
+        context: &mut Context,
+    ) -> Result<Kept, StageError> {
+        let fit = Fit::new(&self.policy, None, TooLong::drop())?;
+        let report = &mut |done, all| context.progress(done, all, "rows read", "");
+        let rows = completions("texts", &came.source, &self.policy.codec, fit, true, report)?;
+        context.tally("texts_", &rows.tally);
+        let texts = Likelihood { numbers: rows.numbers, ..Likelihood::plain(rows.rows) };
+        Ok(Kept { texts, weight, orders: context.stream("texts") })
+    }
+}

@@ -1,0 +1,219 @@
+//! How a policy is trained on-line, whatever the method: kinds flatten this into their own parameters.
+
+use gradus_protocol::catalog::{Length, Rule};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::online::Sizes;
+use crate::{
+    nn::{
+        adamw::AdamSettings,
+        curve::Point,
+        schedule::{Decay, Schedule},
+        stepper::Stepper,
+    },
+    reward::sources::Rewards,
+    rollout::filtering::{Choice, Strategy},
+    rules::{param, rule},
+};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct OnLineTraining {
+    #[serde(flatten)]
+    pub(super) rewards: Rewards,
+    /// How often it samples and learns from what it sampled.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(super) iterations: usize,
+    /// Prompts of an iteration.
+    #[serde(default = "sixteen")]
+    #[schemars(range(min = 1))]
+    prompts_per_iteration: usize,
+    /// Tokens after which a completion is cut.
+    #[serde(default = "sixty_four")]
+    #[schemars(range(min = 1))]
+    pub(super) max_new_tokens: usize,
+    /// By which logits are divided, when it samples and when it learns alike.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.01, max = 100.0))]
+    temperature: f64,
+    /// The largest step size of the optimiser, Adam with decoupled decay.
+    #[schemars(range(min = 0.0))]
+    pub(super) learning_rate: f64,
+    /// How the step size falls over the steps of all iterations.
+    #[serde(default = "constant")]
+    schedule: Decay,
+    /// Steps over which the step size climbs to `learning_rate`.
+    #[serde(default)]
+    warmup_steps: usize,
+    /// Pull of the weights towards zero; norms and biases are left out.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    weight_decay: f64,
+    /// Gradients longer than this are shortened to it; zero leaves them.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    max_grad_norm: f64,
+    /// How often each completion is learnt from before others are sampled.
+    #[serde(default = "once")]
+    #[schemars(range(min = 1, max = 1000))]
+    epochs: usize,
+    /// Completions of one step of the optimiser; all of an iteration by default.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    minibatch: Option<usize>,
+    /// Completions that are in memory at once; a minibatch by default. Results do not depend on it beyond rounding.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    micro_batch: Option<usize>,
+    /// Which completions of a prompt are learnt from, by rank of their rewards (policy filtration). All are sampled, judged
+    /// and compared before.
+    #[serde(default = "all")]
+    filter: Strategy,
+    /// Of `filter: random_k`: how many of each prompt.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1))]
+    filter_keep: usize,
+    /// Of `filter: top`, `top_random` and `top_bottom`: the reward above which all are kept.
+    #[serde(default)]
+    filter_high: f64,
+    /// Of `filter: top_bottom`: the reward below which all are kept.
+    #[serde(default)]
+    filter_low: f64,
+    /// The iteration ends its steps once the policy has moved so far from the one that sampled, in nats a token.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub(super) most_step_kl: Option<f64>,
+    /// How much of an averaged policy stays at every step, 0.99 say; it is the average that comes out.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(super) average: Option<f64>,
+}
+
+fn sixteen() -> usize {
+    16
+}
+fn sixty_four() -> usize {
+    64
+}
+fn once() -> usize {
+    1
+}
+fn two() -> usize {
+    2
+}
+fn one() -> f64 {
+    1.0
+}
+fn constant() -> Decay {
+    Decay::Constant
+}
+fn all() -> Strategy {
+    Strategy::None
+}
+
+impl OnLineTraining {
+    pub(super) fn rules() -> Vec<Rule> {
+        vec![rule(
+            "`filter_low` is above `filter_high`, so everything would be kept: swap them",
+            [param("filter_low").above("filter_high"), param("filter").is(["top_bottom"])],
+        )]
+    }
+
+    /// What says how long it is, and when a longer one begins with what a shorter one did.
+    pub(super) fn length() -> Length {
+        Length {
+            params: vec!["iterations".to_owned()],
+            extends_when: [("schedule".to_owned(), json!(Decay::Constant))].into(),
+        }
+    }
+
+    /// The least that trains, with so many samples of each prompt.
+    pub(super) fn rehearsal(samples: usize) -> serde_json::Value {
+        json!({
+            "iterations": 2, "prompts_per_iteration": 4, "samples_per_prompt": samples, "max_new_tokens": 8,
+            "warmup_steps": 0,
+        })
+    }
+
+    /// Advice on what any of them comes to.
+    pub(super) fn advice() -> Vec<Rule> {
+        vec![
+            rule(
+                "only {ended} of the completions ended by themselves: raise `max_new_tokens`, or reward `ended`",
+                [param("ended").below(0.5)],
+            ),
+            rule(
+                "the entropy fell to {entropy} nats a token: it explores no more; lower `learning_rate`, or hold it harder to \
+                 its reference",
+                [param("entropy").below(0.02)],
+            ),
+            rule(
+                "sampler and trainer differ by {sampler_gap} in a log-probability: that is more than rounding",
+                [param("sampler_gap").above(0.01)],
+            ),
+            rule(
+                "the divergence from the reference is {kl_completion} nats, below zero: too few samples to tell, or the \
+                 reference is not where the policy began",
+                [param("kl_completion").below(-0.5)],
+            ),
+        ]
+    }
+
+    pub(super) fn filter(&self) -> Option<Choice> {
+        let choice = Choice {
+            strategy: self.filter,
+            keep: self.filter_keep,
+            high: self.filter_high,
+            low: self.filter_low,
+        };
+        (self.filter != Strategy::None).then_some(choice)
+    }
+
+    pub(super) fn sizes(&self, samples: usize) -> Sizes {
+        let mut sizes = Sizes {
+            prompts: self.prompts_per_iteration,
+            samples,
+            max_new_tokens: self.max_new_tokens,
+            temperature: self.temperature,
+            epochs: self.epochs,
+            minibatch: 1,
+            micro_batch: 1,
+        };
+        let all = sizes.kept(self.filter());
+        sizes.minibatch = self.minibatch.unwrap_or(all).min(all);
+        sizes.micro_batch = self.micro_batch.unwrap_or(sizes.minibatch);
+        sizes
+    }
+
+    /// The optimiser of the policy, and the schedule of all its steps.
+    pub(super) fn stepper(&self, sizes: &Sizes) -> Stepper {
+        Stepper::new(self.adam(), self.schedule(sizes), self.max_grad_norm)
+    }
+
+    pub(super) fn adam(&self) -> AdamSettings {
+        AdamSettings { weight_decay: self.weight_decay, ..AdamSettings::default() }
+    }
+
+    pub(super) fn schedule(&self, sizes: &Sizes) -> Schedule {
+        Schedule {
+            peak: self.learning_rate,
+            decay: self.schedule,
+            warmup: self.warmup_steps,
+            steps: sizes.steps(self.filter()) * self.iterations,
+        }
+    }
+}
+
+/// Means over the last tenth of the iterations.
+pub(super) fn summary(curve: &[Point]) -> Vec<(String, f64)> {
+    let last = &curve[curve.len() - curve.len().div_ceil(10)..];
+    let names = last.last().map(|point| point.metrics.keys().cloned().collect::<Vec<_>>());
+    let mean = |name: String| {
+        let values = last.iter().filter_map(|point| point.metrics.get(&name)?.as_f64());
+        let values: Vec<f64> = values.collect();
+        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        (name, mean)
+    };
+    names.unwrap_or_default().into_iter().map(mean).collect()
+}
