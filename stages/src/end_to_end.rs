@@ -10,7 +10,7 @@ use std::{
 use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
 use serde_json::{Value, json};
 
-use crate::{context::Context, families::find};
+use crate::{context::Context, families::find, nn::tensors::read_tensors};
 
 /// A place where stages leave their outputs.
 struct Place {
@@ -193,6 +193,15 @@ fn beside_the_way(place: &Place) {
     ];
     let online = place.run("online", "policy.grpo", learnt, &inputs);
     assert!(online["sampler_gap"] < 1e-4 && online["kl"] < 0.1, "{online:?}");
+    for (kind, samples) in [("policy.reinforce", 4), ("policy.p3o", 4), ("policy.nft", 4)] {
+        let few = json!({
+            "rewards": { "score": { "from": "reward_model" } }, "iterations": 2, "prompts_per_iteration": 4,
+            "samples_per_prompt": samples, "max_new_tokens": 8, "learning_rate": 1e-3, "minibatch": 8,
+            "entropy_weight": 0.01,
+        });
+        let found = place.run(kind, kind, few, &inputs);
+        assert!(found["sampler_gap"] < 1e-4, "{kind}: {found:?}");
+    }
     let steady = json!({
         "rewards": { "score": { "from": "reward_model" } }, "iterations": 3, "prompts_per_iteration": 8,
         "samples_per_prompt": 4, "max_new_tokens": 8, "learning_rate": 1e-3, "minibatch": 8, "filter": "best_worst",
@@ -516,6 +525,76 @@ fn policy_and_critic_go_on_from_where_they_were_broken_off_to_the_same_bytes() {
     let again = trained("again", 5, Some("kept"));
     assert!(whole[..2] == again[..2], "other weights");
     assert_eq!(String::from_utf8_lossy(&whole[2]), String::from_utf8_lossy(&again[2]));
+}
+
+/// A world of letters that is made twice, with other settings of what does not change its rows.
+fn letters(task: &str, other: &Value) -> (tempfile::TempDir, Place) {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path());
+    let made = |more: &Value| {
+        let mut params = json!({
+            "task": task, "text": 1, "demonstrations": 64, "preferences": 1, "test_preferences": 1, "prompts": 512,
+        });
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        params
+    };
+    place.run("data", "data.synthetic", made(&json!({})), &[]);
+    place.run("other", "data.synthetic", made(other), &[]);
+    let bytes = json!({ "vocab_size": 258 });
+    place.run("bytes", "data.tokenizer", bytes, &["rows=data.demonstrations"]);
+    let shape = json!({ "hidden_size": 16, "layers": 1, "heads": 2, "context_length": 32 });
+    place.run("fresh", "model.init", shape, &["tokenizer=bytes.tokenizer"]);
+    (folder, place)
+}
+
+#[test]
+fn whoever_learns_from_pairs_feels_nothing_that_a_prompt_adds_to_its_rewards() {
+    let (folder, place) = letters("copies", &json!({ "shift": 5.0 }));
+    let learnt = |name: &str, by: &str, clipped: &str, scaling: &str| {
+        let params = json!({
+            "rewards": { "proxy": { "from": "proxy" }, "truth": { "from": "true_reward" } }, "reward": "proxy",
+            "iterations": 3, "prompts_per_iteration": 8, "samples_per_prompt": 4, "max_new_tokens": 6,
+            "learning_rate": 3e-3, "epochs": 2, "minibatch": 8, "micro_batch": 4, "clipped": clipped, "reward_scaling": scaling,
+        });
+        let judge = format!("true_reward={by}.true_reward");
+        let inputs = ["policy=fresh.model", "prompts=data.prompts", &judge];
+        let found = place.run(name, "policy.p3o", params, &inputs);
+        let path = folder.path().join(format!("{name}.model/model.safetensors"));
+        (found, read_tensors(&path, |_, _| Ok(true)).unwrap())
+    };
+    for (clipped, scaling) in [("each", "none"), ("difference", "none"), ("each", "running")] {
+        let name = format!("{clipped} {scaling}");
+        let (plain, weights) = learnt(&name, "data", clipped, scaling);
+        let (shifted, others) = learnt(&format!("{name} shifted"), "other", clipped, scaling);
+        assert!((plain["reward.proxy"] - shifted["reward.proxy"]).abs() > 0.1, "no shift");
+        let apart = weights.iter().zip(&others).map(|((_, a), (_, b))| (a - b).abs().max());
+        let most = apart.map(|it| it.double_value(&[])).fold(0.0, f64::max);
+        assert_eq!(most < 1e-3, scaling == "none", "{name}: weights are {most} apart");
+    }
+}
+
+#[test]
+fn completions_begin_within_what_others_have_said() {
+    let (folder, place) =
+        letters("keys", &json!({ "demonstrators": "masters", "demonstrations": 200 }));
+    let learnt = |name: &str, share: f64, more: &[&str]| {
+        let params = json!({
+            "rewards": { "truth": { "from": "true_reward" } }, "iterations": 2, "prompts_per_iteration": 12,
+            "samples_per_prompt": 4, "max_new_tokens": 9, "learning_rate": 1e-3, "reset_share": share,
+        });
+        let inputs = ["policy=fresh.model", "prompts=data.prompts", "true_reward=data.true_reward"];
+        let found = place.run(name, "policy.ppo", params, &[&inputs[..], more].concat());
+        let weights = folder.path().join(format!("{name}.model/model.safetensors"));
+        (found, std::fs::read(weights).unwrap())
+    };
+    let resets = ["resets=other.demonstrations"];
+    let (always, _) = learnt("always", 1.0, &resets);
+    let (never, plain) = learnt("never", 0.0, &resets);
+    // A policy that knows nothing does not find a key, but within a master's reply it may be at its end.
+    assert!(always["reward"] > never["reward"] && never["reward"] < 1e-9, "{always:?}");
+    assert!(always["tokens"] < never["tokens"]);
+    // Never is plain PPO, to the bit.
+    assert!(plain == learnt("plain", 0.0, &[]).1);
 }
 
 fn files_below(root: &Path) -> usize {

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    curve::Steps,
     evaluation::Evaluation,
     label::{self, Label, quoted},
+    measured::Measured,
 };
 use crate::{
     artifact,
@@ -47,14 +49,34 @@ enum By {
     Interval,
 }
 
+/// How a candidate is held against its baseline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Against {
+    /// Candidate less baseline.
+    #[default]
+    Difference,
+    /// Candidate divided by baseline.
+    Ratio,
+    /// How far the two are apart, whichever is the larger.
+    Distance,
+    /// Of rates: what the candidate misses of 1, divided by what the baseline misses.
+    ErrorRatio,
+}
+
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Params {
     /// What is claimed, in words.
     statement: String,
     /// The number that it is about: of evaluations `true_reward`, `score`, `kl`, `tokens`, `ended`, `perplexity`,
-    /// `win_rate_true_reward` or `win_rate_score`; of curves the last value of that name; of a JSON file that number.
+    /// `win_rate_true_reward` or `win_rate_score`; of curves that column; of a JSON file that number.
     metric: String,
+    #[serde(flatten)]
+    steps: Steps,
+    /// What a candidate is held against its baseline by.
+    #[serde(default)]
+    against: Against,
     /// The axis whose values are replicates. With a baseline each candidate is held against that of the same value.
     #[serde(default = "seed")]
     over: String,
@@ -65,9 +87,12 @@ pub(crate) struct Params {
     /// What must be beyond the threshold.
     #[serde(default)]
     by: By,
-    /// Of so many replicates each alone must be beyond zero as well, on the side of `direction`.
+    /// So many replicates must each be beyond `beyond` as well, on the side of `direction`.
     #[serde(default)]
-    replicates_beyond_zero: usize,
+    replicates_beyond: usize,
+    /// What single replicates must be beyond; 0 by default, of ratios 1.
+    #[serde(default)]
+    beyond: Option<f64>,
 }
 
 fn seed() -> String {
@@ -104,26 +129,30 @@ struct Verdict<'a> {
     gradus_claim: u32,
     statement: &'a str,
     metric: &'a str,
+    steps: &'a Steps,
+    against: Against,
     over: &'a str,
     direction: Direction,
     threshold: f64,
     by: By,
     holds: bool,
     estimate: Estimate,
-    beyond_zero: usize,
+    beyond: f64,
+    replicates_beyond: usize,
     replicates: &'a [Replicate],
 }
 
 impl Stage for Claim {
     const KIND: &'static str = "evaluate.claim";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const USES_DEVICE: bool = false;
     const USES_SEED: bool = false;
     const DOC: &'static str = "Say whether numbers bear a claim out: a mean over replicates, its interval, a threshold.
 
 With a baseline the differences are paired by the axis `over`, so that what a seed does to both is not counted. \
 `holds` is 1 or 0; the interval holds 95 % (Student's t over replicates), and a single replicate has none. \
-Evaluations that were not measured alike are refused.";
+A candidate and a baseline that were not measured alike are refused; replicates may each \
+have prompts and judges of their own.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -138,34 +167,40 @@ Evaluations that were not measured alike are refused.";
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let candidates = numbers("candidates", &inputs.candidates, &params.metric)?;
+        let candidates = numbers("candidates", &inputs.candidates, &params)?;
         let baseline = inputs.baseline.as_ref();
-        let baseline = baseline.map(|it| numbers("baseline", it, &params.metric)).transpose()?;
-        let replicates = paired(&candidates, baseline.as_deref(), &params.over)?;
+        let baseline = baseline.map(|it| numbers("baseline", it, &params)).transpose()?;
+        let replicates = paired(&candidates, baseline.as_deref(), &params.over, params.against)?;
         let values: Vec<f64> = replicates.iter().map(|it| it.value).collect();
         let estimate =
             mean_of(&values).ok_or_else(|| StageError::refused("no candidate came in"))?;
         let sign = if params.direction == Direction::AtLeast { 1.0 } else { -1.0 };
-        let beyond_zero = values.iter().filter(|value| **value * sign > 0.0).count();
-        let holds = params.holds(&estimate)? && beyond_zero >= params.replicates_beyond_zero;
+        let ratios = matches!(params.against, Against::Ratio | Against::ErrorRatio);
+        let alike = if baseline.is_some() && ratios { 1.0 } else { 0.0 };
+        let beyond = params.beyond.unwrap_or(alike);
+        let count = values.iter().filter(|value| (**value - beyond) * sign > 0.0).count();
+        let holds = params.holds(&estimate)? && count >= params.replicates_beyond;
         let verdict = Verdict {
             gradus_claim: 1,
             statement: &params.statement,
             metric: &params.metric,
+            steps: &params.steps,
+            against: params.against,
             over: &params.over,
             direction: params.direction,
             threshold: params.threshold,
             by: params.by,
             holds,
             estimate,
-            beyond_zero,
+            beyond,
+            replicates_beyond: count,
             replicates: &replicates,
         };
         context.summary("holds", f64::from(holds));
         context.estimate("value", &estimate);
         context.summary("threshold", params.threshold);
         context.summary("replicates", values.len() as f64);
-        context.summary("beyond_zero", beyond_zero as f64);
+        context.summary("replicates_beyond", count as f64);
         let json = serde_json::to_string_pretty(&verdict).expect("a verdict is JSON") + "\n";
         fs::write(&outputs.claim.path, json).map_err(StageError::file(&outputs.claim.path))?;
         let report = report(&verdict);
@@ -199,43 +234,54 @@ impl Params {
 struct Number {
     label: Label,
     value: f64,
+    /// Of an evaluation: how it was measured.
+    measured: Option<Measured>,
+}
+
+impl Number {
+    /// Refuses two evaluations that were not measured alike.
+    fn comparable(&self, other: &Self) -> Result<(), StageError> {
+        match self.measured.as_ref().zip(other.measured.as_ref()) {
+            Some((own, theirs)) => {
+                let names = [&self.label, &other.label].map(ToString::to_string);
+                own.comparable(theirs, [&names[0], &names[1]])
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// The number `metric` of everything that came in through `port`.
 fn numbers(
     port: &str,
     came: &Many<artifact::Numbers>,
-    metric: &str,
+    Params { metric, steps, .. }: &Params,
 ) -> Result<Vec<Number>, StageError> {
     let names: Vec<String> = came.0.iter().map(|(name, _)| name.clone()).collect();
-    let mut measured: Option<(String, super::measured::Measured)> = None;
     let mut found = Vec::new();
     for (label, (name, it)) in label::read(&names).into_iter().zip(&came.0) {
         let path = file_of(&it.source)?;
         let text = fs::read_to_string(path).map_err(StageError::file(path))?;
         let wrong = |why: String| StageError::refused(format!("`{port}`, `{name}`: {why}"));
         let parsed: Option<Value> = serde_json::from_str(&text).ok();
+        let mut measured = None;
         let value = match parsed {
             Some(value) if value.get("gradus_evaluation").is_some() => {
                 let evaluation = Evaluation::read(path, name)?;
-                match &measured {
-                    Some((first, before)) => {
-                        evaluation.measured.comparable(before, [name, first])?;
-                    }
-                    None => measured = Some((name.clone(), evaluation.measured.clone())),
-                }
-                of_evaluation(&evaluation, metric)
+                let value = of_evaluation(&evaluation, metric);
+                measured = Some(evaluation.measured);
+                value
             }
             Some(Value::Object(numbers))
                 if text.trim_end().lines().count() != 1 || !numbers.contains_key("step") =>
             {
                 numbers.get(metric).and_then(Value::as_f64)
             }
-            _ => last_of_curve(&text, metric),
+            _ => steps.of(&text, metric),
         };
         let value = value.filter(|value| value.is_finite());
         let value = value.ok_or_else(|| wrong(format!("there is no number `{metric}`")))?;
-        found.push(Number { label, value });
+        found.push(Number { label, value, measured });
     }
     Ok(found)
 }
@@ -249,17 +295,12 @@ fn of_evaluation(evaluation: &Evaluation, metric: &str) -> Option<f64> {
     named.next().and_then(|(_, estimate)| estimate).map(|it| it.value)
 }
 
-/// The last value of that name in JSON lines.
-fn last_of_curve(text: &str, metric: &str) -> Option<f64> {
-    let mut lines = text.lines().rev();
-    lines.find_map(|line| serde_json::from_str::<Value>(line).ok()?[metric].as_f64())
-}
-
 /// Every candidate, with the baseline of the same value of `axis` if there is a baseline.
 fn paired(
     candidates: &[Number],
     baseline: Option<&[Number]>,
     axis: &str,
+    against: Against,
 ) -> Result<Vec<Replicate>, StageError> {
     let known = |numbers: &[Number]| {
         quoted(&numbers.iter().map(|it| it.label.to_string()).collect::<Vec<_>>())
@@ -294,12 +335,19 @@ fn paired(
                 Some(own)
             }
         };
+        own.map_or(Ok(()), |own| candidate.comparable(own))?;
         let baseline = own.map(|it| it.value);
         Ok(Replicate {
             name: value.map_or(candidate.label.to_string(), str::to_owned),
             candidate: candidate.value,
             baseline,
-            value: candidate.value - baseline.unwrap_or(0.0),
+            value: match (baseline, against) {
+                (None, _) => candidate.value,
+                (Some(baseline), Against::Difference) => candidate.value - baseline,
+                (Some(baseline), Against::Ratio) => candidate.value / baseline,
+                (Some(baseline), Against::Distance) => (candidate.value - baseline).abs(),
+                (Some(baseline), Against::ErrorRatio) => (1.0 - candidate.value) / (1.0 - baseline),
+            },
         })
     };
     candidates.iter().map(replicate).collect()
@@ -321,7 +369,14 @@ fn report(verdict: &Verdict<'_>) -> String {
         text,
         "{}{} over {}: {:.4}{interval}; {bound} is to be {side} {}.\n",
         verdict.metric,
-        if paired { ", candidate less baseline," } else { "" },
+        match (paired, verdict.against) {
+            (false, _) => "",
+            (true, Against::Difference) => ", candidate less baseline,",
+            (true, Against::Ratio) => ", candidate divided by baseline,",
+            (true, Against::ErrorRatio) =>
+                ", what the candidate misses of 1 divided by what the baseline misses,",
+            (true, Against::Distance) => ", distance of candidate and baseline,",
+        },
         verdict.over,
         verdict.estimate.value,
         verdict.threshold
@@ -344,20 +399,22 @@ mod tests {
     use crate::nn::statistics::Interval;
 
     fn number(label: &str, value: f64) -> Number {
-        Number { label: label::read(&[label.to_owned()]).remove(0), value }
+        Number { label: label::read(&[label.to_owned()]).remove(0), value, measured: None }
     }
 
     #[test]
     fn candidates_are_held_against_the_baseline_of_their_seed() {
         let candidates = [number("a[seed=0]", 1.0), number("a[seed=1]", 3.0)];
         let values = |baseline: Option<&[Number]>| {
-            let found = paired(&candidates, baseline, "seed");
+            let found = paired(&candidates, baseline, "seed", Against::Difference);
             found
                 .map(|it| it.iter().map(|it| it.value).collect::<Vec<_>>())
                 .map_err(|it| it.to_string())
         };
         assert_eq!(values(None), Ok(vec![1.0, 3.0]));
         assert_eq!(values(Some(&[number("b", 0.5)])), Ok(vec![0.5, 2.5]));
+        let ratios = paired(&candidates, Some(&[number("b", 0.5)]), "seed", Against::Ratio);
+        assert_eq!(ratios.unwrap().iter().map(|it| it.value).collect::<Vec<_>>(), [2.0, 6.0]);
         let swapped = [number("b[seed=1]", 2.0), number("b[seed=0]", 0.25)];
         assert_eq!(values(Some(&swapped)), Ok(vec![0.75, 1.0]));
         let other = [number("b[seed=1]", 2.0), number("b[seed=2]", 0.25)];
@@ -365,7 +422,7 @@ mod tests {
     `a[seed=0]` has none in the baseline with the same `seed`: there are `b[seed=1]`, `b[seed=2]`
     ");
         let twice = [number("a[beta=1]", 1.0), number("a[beta=2]", 3.0)];
-        insta::assert_snapshot!(paired(&twice, None, "seed").unwrap_err(), @"
+        insta::assert_snapshot!(paired(&twice, None, "seed", Against::Ratio).unwrap_err(), @"
     candidates do not all differ in `seed`, which `over` names: `a[beta=1]`, `a[beta=2]`
     ");
     }
@@ -388,13 +445,5 @@ mod tests {
         let single = Estimate { value: 0.5, interval: None };
         let error = params("at_least", "interval", 0.0).holds(&single).unwrap_err().to_string();
         assert!(error.contains("a single replicate"), "{error}");
-    }
-
-    #[test]
-    fn the_last_of_a_curve_counts() {
-        let curve = "{\"step\":1,\"loss\":3.0}\n{\"step\":2,\"loss\":2.0,\"accuracy\":0.5}\n{\"step\":3,\"loss\":1.0}\n";
-        assert_eq!(last_of_curve(curve, "loss"), Some(1.0));
-        assert_eq!(last_of_curve(curve, "accuracy"), Some(0.5));
-        assert_eq!(last_of_curve(curve, "kl"), None);
     }
 }

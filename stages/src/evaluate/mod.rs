@@ -3,6 +3,7 @@
 mod candidate;
 pub(crate) mod claim;
 pub(crate) mod compare;
+mod curve;
 mod divergence;
 mod evaluation;
 mod frontier;

@@ -21,6 +21,8 @@ const DROP_EVERY: usize = 8;
 
 pub(crate) struct Limits<'a> {
     pub(crate) max_new_tokens: usize,
+    /// Of every prompt, where some may have fewer new tokens than others.
+    pub(crate) budgets: Option<&'a [usize]>,
     pub(crate) eos: &'a [u32],
     /// Prompts that are completed side by side; more of them need more memory.
     pub(crate) rows: usize,
@@ -55,23 +57,33 @@ pub(crate) fn generate(
             empty + 1
         )));
     }
-    let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+    let budget = |row: usize| {
+        let own = limits.budgets.and_then(|it| it.get(row)).copied();
+        own.map_or(limits.max_new_tokens, |own| own.min(limits.max_new_tokens))
+    };
+    let budgets: Vec<usize> = (0..prompts.len()).map(budget).collect();
     let context = model.config.context_length;
-    if as_i64(longest + limits.max_new_tokens) > context {
+    let length = |row: &usize| prompts[*row].len() + budgets[*row];
+    if let Some(row) = (0..prompts.len()).max_by_key(length)
+        && as_i64(length(&row)) > context
+    {
         return Err(StageError::refused(format!(
-            "a prompt of {longest} tokens and {} new ones do not fit the model's context of {context}",
-            limits.max_new_tokens
+            "a prompt of {} tokens and {} new ones do not fit the model's context of {context}",
+            prompts[row].len(),
+            budgets[row]
         )));
     }
     let mut completions = Vec::with_capacity(prompts.len());
     let mut draws = draws.into_iter();
-    for rows in prompts.chunks(limits.rows.max(1)) {
+    let rows = limits.rows.max(1);
+    for (rows, budgets) in prompts.chunks(rows).zip(budgets.chunks(rows)) {
         let own: Vec<Stream> = draws.by_ref().take(rows.len()).collect();
         let names: Vec<String> = own.iter().map(Stream::name).collect();
         let done = completions.len();
-        completions.extend(kept(page, &(rows, names), || {
-            let uniforms = uniforms(own.into_iter(), limits.max_new_tokens);
-            complete(model, rows, &uniforms, sampling, limits, || report(done))
+        completions.extend(kept(page, &(rows, names, budgets), || {
+            let most = budgets.iter().copied().max().unwrap_or(0);
+            let uniforms = uniforms(own.into_iter(), most);
+            complete(model, rows, budgets, &uniforms, sampling, limits.eos, || report(done))
         })?);
         report(completions.len())?;
     }
@@ -81,14 +93,19 @@ pub(crate) fn generate(
 fn complete(
     model: &Model,
     prompts: &[&[u32]],
+    budgets: &[usize],
     uniforms: &Tensor,
     sampling: &Sampling,
-    limits: &Limits,
+    eos: &[u32],
     mut heard: impl FnMut() -> Result<(), StageError>,
 ) -> Result<Vec<Completion>, StageError> {
     let device = model.device();
     let batch = Batch::left(prompts, model.pad(), device);
-    let new = limits.max_new_tokens;
+    let new = budgets.iter().copied().max().unwrap_or(0);
+    let own: Vec<i64> = budgets.iter().copied().map(as_i64).collect();
+    let mut left = Tensor::from_slice(&own).to_device(device);
+    // A row at its budget goes on until the next time that rows are dropped, and what it says then is dropped, too.
+    let last_place = model.config.context_length - 1;
     let mut cache = Cache::new(model, batch.rows(), batch.width() + as_i64(new));
     let mut uniforms = uniforms.to_device(device);
     let mut live: Vec<usize> = (0..prompts.len()).collect();
@@ -117,14 +134,16 @@ fn complete(
         };
         let log_probs = Tensor::stack(&[own, drawn], 1);
         pending.push((ids.shallow_clone(), log_probs));
-        for eos in limits.eos {
+        for eos in eos {
             ended = ended.logical_or(&ids.eq(i64::from(*eos)));
         }
+        left -= 1;
+        ended = ended.logical_or(&left.le(0));
         let last = step + 1 == new;
         let mut ids = ids.unsqueeze(1);
         if last || (step + 1) % DROP_EVERY == 0 {
             heard()?;
-            flush(&mut pending, &live, limits.eos, &mut completions);
+            flush(&mut pending, &live, eos, budgets, &mut completions);
             let going = ended.logical_not().nonzero().squeeze_dim(1);
             let count = going.size()[0];
             if last || count == 0 {
@@ -136,10 +155,10 @@ fn complete(
                 cache.select(&going);
                 let select = |x: &Tensor| x.index_select(0, &going);
                 (ids, seen, position) = (select(&ids), select(&seen), select(&position));
-                (uniforms, ended) = (select(&uniforms), select(&ended));
+                (uniforms, ended, left) = (select(&uniforms), select(&ended), select(&left));
             }
         }
-        position += 1;
+        position = (position + 1).clamp_max(last_place);
         seen = Tensor::cat(&[&seen, &ids], 1);
         let next = Batch {
             segments: Tensor::ones(ids.size(), (Kind::Int64, device)),
@@ -156,6 +175,7 @@ fn flush(
     pending: &mut Vec<(Tensor, Tensor)>,
     live: &[usize],
     eos: &[u32],
+    budgets: &[usize],
     completions: &mut [Completion],
 ) {
     let (ids, log_probs): (Vec<_>, Vec<_>) = pending.drain(..).unzip();
@@ -165,8 +185,9 @@ fn flush(
     let ids = Vec::<i64>::try_from(ids).expect("ids are int64");
     let log_probs = Vec::<f32>::try_from(log_probs).expect("log-probabilities are float32");
     for (i, (id, log_probs)) in ids.into_iter().zip(log_probs.chunks(2)).enumerate() {
-        let row = &mut completions[live[i / steps]];
-        if row.ids.last().is_none_or(|last| !eos.contains(last)) {
+        let row = live[i / steps];
+        let (budget, row) = (budgets[row], &mut completions[row]);
+        if row.ids.len() < budget && row.ids.last().is_none_or(|last| !eos.contains(last)) {
             row.ids.push(u32::try_from(id).expect("ids fit 32 bits"));
             row.log_probs.push(log_probs[0]);
             row.sampling_log_probs.push(log_probs[1]);
@@ -189,7 +210,7 @@ mod tests {
         let model = Model::fresh(tiny(), Stream::of(5), Device::Cpu);
         let prompts: Vec<Vec<u32>> = (0..20).map(|i| vec![2 + i % 9; 1 + i as usize % 3]).collect();
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        let limits = Limits { max_new_tokens: 20, eos: &[1], rows };
+        let limits = Limits { max_new_tokens: 20, budgets: None, eos: &[1], rows };
         let draws = Stream::of(4).rows(prompts.len()).collect();
         let completions =
             generate(&model, &prompts, draws, sampling, &limits, &Page::blank(), |_| Ok(()))
@@ -208,7 +229,7 @@ mod tests {
     #[test]
     fn log_probabilities_are_of_the_model_and_of_what_was_drawn_from() {
         let model = Model::fresh(tiny(), Stream::of(5), Device::Cpu);
-        let limits = Limits { max_new_tokens: 9, eos: &[1], rows: 4 };
+        let limits = Limits { max_new_tokens: 9, budgets: None, eos: &[1], rows: 4 };
         let found = |sampling: Sampling| {
             let draws = Stream::of(4).rows(2).collect();
             generate(
@@ -233,6 +254,41 @@ mod tests {
             assert!(row.log_probs.iter().all(|it| *it < 0.0));
             assert_eq!(row.sampling_log_probs, vec![0.0; row.ids.len()]);
         }
+    }
+
+    #[test]
+    fn a_row_says_no_more_than_its_budget_and_the_same_up_to_there() {
+        let model = Model::fresh(tiny(), Stream::of(5), Device::Cpu);
+        let prompts: Vec<&[u32]> = vec![&[2, 3]; 12];
+        let found = |budgets: Option<&[usize]>| {
+            let limits = Limits { max_new_tokens: 14, budgets, eos: &[1], rows: 12 };
+            let draws = Stream::of(4).rows(12).collect();
+            let blank = Page::blank();
+            generate(&model, &prompts, draws, &Sampling::PLAIN, &limits, &blank, |_| Ok(()))
+                .unwrap()
+        };
+        let whole = found(None);
+        assert!(whole.iter().any(|row| row.ids.len() == 14));
+        let budgets: Vec<usize> = (1..=12).collect();
+        for ((row, whole), budget) in found(Some(&budgets)).iter().zip(&whole).zip(budgets) {
+            let length = budget.min(whole.ids.len());
+            assert_eq!(row.ids, whole.ids[..length]);
+            assert_eq!(row.log_probs.len(), length);
+        }
+        // A context that the longest budget would leave.
+        let context = usize::try_from(model.config.context_length).unwrap();
+        let long = vec![2; context - 3];
+        let limits = Limits { max_new_tokens: 14, budgets: Some(&[3, 14]), eos: &[], rows: 2 };
+        let draws = || Stream::of(4).rows(2).collect();
+        let prompts: [&[u32]; 2] = [&long, &[2]];
+        let blank = Page::blank();
+        let rows =
+            generate(&model, &prompts, draws(), &Sampling::PLAIN, &limits, &blank, |_| Ok(()))
+                .unwrap();
+        assert_eq!([rows[0].ids.len(), rows[1].ids.len()], [3, 14]);
+        let all = Limits { budgets: None, ..limits };
+        let error = generate(&model, &prompts, draws(), &Sampling::PLAIN, &all, &blank, |_| Ok(()));
+        assert!(error.unwrap_err().to_string().contains("do not fit"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) struct Said {
     pub(crate) mean_logs: Tensor,
     /// 1 where the token is the most likely one; without gradient.
     pub(crate) correct: Tensor,
-    /// Nats, of the distribution that the token is drawn from; without gradient.
+    /// Nats, of the distribution that the token is drawn from; without gradient, but from [`said_with_entropy`].
     pub(crate) entropy: Tensor,
 }
 
@@ -37,10 +37,28 @@ pub(crate) struct Tail {
 /// What the head says of `ids` at the hidden states before them: [places, hidden] and `[places]`. With
 /// gradients the loss must be taken back through the tail, too, where there is one.
 pub(crate) fn said(model: &Model, hidden: &Tensor, ids: &Tensor) -> (Said, Option<Tail>) {
-    let (numbers, tail) = in_tiles(model, hidden, ids, said_of, tile(model));
+    let (said, tail) = said_with(model, hidden, ids, said_of);
+    (Said { entropy: said.entropy.detach(), ..said }, tail)
+}
+
+/// The same, where entropies have gradients, too: it needs more memory.
+pub(crate) fn said_with_entropy(
+    model: &Model,
+    hidden: &Tensor,
+    ids: &Tensor,
+) -> (Said, Option<Tail>) {
+    said_with(model, hidden, ids, said_with_entropy_of)
+}
+
+fn said_with(
+    model: &Model,
+    hidden: &Tensor,
+    ids: &Tensor,
+    compute: Compute,
+) -> (Said, Option<Tail>) {
+    let (numbers, tail) = in_tiles(model, hidden, ids, compute, tile(model));
     let [log_probs, mean_logs, correct, entropy] = [0, 1, 2, 3].map(|i| numbers.get(i));
-    let (correct, entropy) = (correct.detach(), entropy.detach());
-    (Said { log_probs, mean_logs, correct, entropy }, tail)
+    (Said { log_probs, mean_logs, correct: correct.detach(), entropy }, tail)
 }
 
 /// The log-probabilities alone, for less: `[places]`.
@@ -96,10 +114,22 @@ fn log_probs_of(logits: &Tensor, ids: &Tensor) -> Tensor {
 /// As [`Said`] has them.
 fn said_of(logits: &Tensor, ids: &Tensor) -> Tensor {
     let logs = logits.log_softmax(-1, Kind::Float);
-    let (correct, entropy) = tch::no_grad(|| {
-        let entropy = -(logs.exp() * &logs).sum_dim_intlist(-1, false, Kind::Float);
-        (logits.argmax(-1, false).eq_tensor(ids).to_kind(Kind::Float), entropy)
-    });
+    let entropy = tch::no_grad(|| entropy_of(&logs));
+    numbers_of(logits, &logs, ids, entropy)
+}
+
+fn said_with_entropy_of(logits: &Tensor, ids: &Tensor) -> Tensor {
+    let logs = logits.log_softmax(-1, Kind::Float);
+    let entropy = entropy_of(&logs);
+    numbers_of(logits, &logs, ids, entropy)
+}
+
+fn entropy_of(logs: &Tensor) -> Tensor {
+    -(logs.exp() * logs).sum_dim_intlist(-1, false, Kind::Float)
+}
+
+fn numbers_of(logits: &Tensor, logs: &Tensor, ids: &Tensor, entropy: Tensor) -> Tensor {
+    let correct = tch::no_grad(|| logits.argmax(-1, false).eq_tensor(ids).to_kind(Kind::Float));
     let log_probs = logs.gather(-1, &ids.unsqueeze(-1), false).squeeze_dim(-1);
     Tensor::stack(&[log_probs, logs.mean_dim(-1, false, Kind::Float), correct, entropy], 0)
 }
@@ -140,9 +170,9 @@ mod tests {
             false,
             false,
         );
-        let (said, tail) = in_tiles(&model, &embedded, &ids, said_of, tile);
+        let (said, tail) = in_tiles(&model, &embedded, &ids, said_with_entropy_of, tile);
         assert_eq!(tail.is_some(), tile < 5);
-        let loss = (said.get(0).square() - said.get(1) * 0.3).sum(Kind::Float);
+        let loss = (said.get(0).square() - said.get(1) * 0.3 - said.get(3) * 0.2).sum(Kind::Float);
         loss.backward();
         if let Some(tail) = tail {
             tail.backward(&model).unwrap();

@@ -35,6 +35,17 @@ pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
+/// Bradley-Terry: the probability that the first of two is preferred.
+pub(crate) fn preferred(difference: f64, noise: f64) -> f64 {
+    if difference == 0.0 {
+        0.5
+    } else if noise > 0.0 {
+        1.0 / (1.0 + (-difference / noise).exp())
+    } else {
+        f64::from(difference > 0.0)
+    }
+}
+
 /// The 97.5th percentile of Student's t.
 fn t975(freedom: f64) -> f64 {
     StudentsT::new(0.0, 1.0, freedom).map_or(f64::INFINITY, |t| t.inverse_cdf(0.975))
@@ -109,6 +120,17 @@ pub(crate) fn won(margin: f64) -> f64 {
     if margin == 0.0 { 0.5 } else { f64::from(margin > 0.0) }
 }
 
+/// Below which that part of the values lies, by linear interpolation.
+pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let Some(last) = values.len().checked_sub(1) else { return 0.0 };
+    let place = part.clamp(0.0, 1.0) * last as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the list")]
+    let below = place.floor() as usize;
+    let above = (below + 1).min(last);
+    values[below] + (values[above] - values[below]) * (place - below as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +138,17 @@ mod tests {
     fn close(found: Option<Interval>, low: f64, high: f64) {
         let found = found.unwrap();
         assert!((found.low - low).abs() < 1e-4 && (found.high - high).abs() < 1e-4, "{found:?}");
+    }
+
+    #[test]
+    fn quantiles_lie_between_values() {
+        let close = |part: f64, by_hand: f64| {
+            assert!((quantile(vec![4.0, 1.0, 2.0], part) - by_hand).abs() < 1e-12);
+        };
+        close(0.0, 1.0);
+        close(0.5, 2.0);
+        close(0.75, 3.0);
+        close(1.0, 4.0);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use crate::{
     nn::{adamw::gradient_norm, batch::Example, decoder::Model},
     policy::{
         advantages::{Term, advantages},
-        sequences::{Table, table},
-        surrogate::{Level, Sampled, Surrogate, SurrogateLoss},
+        modulation::Modulation,
+        sequences::{Table, by_row, placed, table_with_entropy},
+        surrogate::{Extent, Level, PolicyLoss, Sampled, Surrogate, SurrogateLoss},
     },
 };
 
@@ -54,10 +55,9 @@ fn oracle_losses_grpo() {
     let temperature = number(&fixture.json["temperature"]);
     let mut compared = 0;
     for (name, case) in fixture.cases() {
-        let known = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"];
+        let known = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"];
         let kind = case["loss_type"].as_str().unwrap();
-        let more = ["top_entropy_quantile", "entropy_coef", "off_policy_mask_threshold", "note"];
-        if !known.contains(&kind) || more.iter().any(|key| case.get(key).is_some()) {
+        if !known.contains(&kind) || case.get("note").is_some() {
             println!("skipped: losses/grpo: {name}: not ours");
             continue;
         }
@@ -79,14 +79,19 @@ fn oracle_losses_grpo() {
             most: case["delta"].as_f64(),
             beta: case["beta"].as_f64().unwrap_or(0.0),
             corrected: case["use_bias_correction_kl"] == true,
+            most_gap: case["off_policy_mask_threshold"].as_f64(),
         };
         let parts: Vec<&Example> = rows.iter().collect();
-        let table = table(&model, &parts, temperature);
+        let table = table_with_entropy(&model, &parts, temperature);
         let reference = theirs(&fixture, "batch.ref_per_token_logps", &table);
+        let mut advantages = fixture.tensor("batch.advantages").view([-1, 1]);
+        if let Some(share) = case["top_entropy_quantile"].as_f64() {
+            advantages = of_the_most_entropic(&table, &parts, &advantages, share);
+        }
         let sampled = Sampled {
             old: &theirs(&fixture, "batch.old_per_token_logps", &table),
             reference: (surrogate.beta > 0.0).then_some(&reference),
-            advantages: &fixture.tensor("batch.advantages").view([-1, 1]),
+            advantages: &advantages,
             mask: &table.mask,
         };
         let own = theirs(&fixture, "policy.per_token_logps", &table);
@@ -98,11 +103,30 @@ fn oracle_losses_grpo() {
         #[expect(clippy::cast_possible_truncation, reason = "weights are float32")]
         let weights: Vec<f32> =
             lengths.iter().map(|it| surrogate.weight(*it, count, all, longest) as f32).collect();
-        let loss = (losses * Tensor::from_slice(&weights).view([-1, 1])).sum(Kind::Float);
+        let mut loss = (losses * Tensor::from_slice(&weights).view([-1, 1])).sum(Kind::Float);
+        if let Some(worth) = case["entropy_coef"].as_f64() {
+            let entropy = (&table.entropy * &table.mask).sum(Kind::Float);
+            loss -= entropy / lengths.iter().sum::<f64>() * worth;
+        }
         compare(name, case, &model, &loss);
         compared += 1;
     }
     assert!(compared > 0, "no case of it is ours");
+}
+
+/// The advantages of all tokens, with nothing at those where the policy was sure.
+#[expect(clippy::cast_possible_truncation, reason = "advantages are float32")]
+fn of_the_most_entropic(table: &Table, rows: &[&Example], all: &Tensor, share: f64) -> Tensor {
+    let each = |x: &Tensor| by_row(&x.expand_as(&table.mask).contiguous(), rows).unwrap();
+    let mut advantages = each(all);
+    let kept: Vec<usize> = (0..rows.len()).collect();
+    Modulation::MostEntropic { share }.apply(
+        &mut advantages,
+        &each(&table.entropy.detach()),
+        &kept,
+    );
+    let own: Vec<f32> = advantages.concat().iter().map(|it| *it as f32).collect();
+    placed(&Tensor::from_slice(&own), rows)
 }
 
 fn compare(name: &str, case: &serde_json::Value, model: &Model, loss: &Tensor) {
@@ -152,4 +176,45 @@ fn oracle_group_advantages() {
             );
         }
     }
+}
+
+#[test]
+fn oracle_rloo() {
+    let Some(fixture) = Fixture::open("losses/group_advantages") else { return };
+    let case = &fixture.json["rloo_loss"];
+    let Some(model) = fixture.model(case["policy"].as_str().unwrap()) else { return };
+    let rows = rows(&fixture, "rloo_loss");
+    let parts: Vec<&Example> = rows.iter().collect();
+    let table = table_with_entropy(&model, &parts, 1.0);
+    let width = table.mask.size()[1];
+    // What sampled is known of whole completions: it counts as their first token's.
+    let old = fixture.tensor("rloo_loss.old_logps").view([-1, 1]);
+    let surrogate = Surrogate {
+        loss: SurrogateLoss::Grpo,
+        level: Level::Product,
+        clip_low: number(&case["epsilon"]),
+        clip_high: number(&case["epsilon"]),
+        most: None,
+        beta: 0.0,
+        corrected: false,
+        most_gap: None,
+    };
+    let sampled = Sampled {
+        old: &old.constant_pad_nd([0, width - 1]),
+        reference: None,
+        advantages: &fixture.tensor("rloo_loss.advantages").view([-1, 1]),
+        mask: &table.mask,
+    };
+    let lengths = list(&table.mask.sum_dim_intlist(1, false, Kind::Float));
+    let step = Extent {
+        tokens: lengths.iter().sum(),
+        rows: rows.len() as f64,
+        longest: width as f64,
+        lengths,
+    };
+    let own = (&table.log_probs * &table.mask).sum_dim_intlist(1, false, Kind::Float);
+    let theirs = fixture.tensor("rloo_loss.policy_seq_logps");
+    assert!((own - theirs).abs().max().double_value(&[]) < 1e-3);
+    let cost = surrogate.loss(&table.log_probs, &sampled, &step);
+    compare("rloo", case, &model, &cost.sum);
 }

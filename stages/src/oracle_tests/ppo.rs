@@ -40,11 +40,16 @@ impl Update {
         let mut critic = model("reward")?;
         let head = fixture.tensor("value_score.weight").copy().set_requires_grad(true);
         critic.parameters.insert("score.weight".to_owned(), head);
-        Some(Self { policy, reference, critic, fixture })
+        Some(Self { fixture, policy, reference, critic })
     }
 
     fn setting(&self, name: &str) -> f64 {
         number(&self.fixture.json["hyperparameters"][name])
+    }
+
+    fn count(&self, name: &str) -> usize {
+        let found = self.fixture.json["hyperparameters"][name].as_u64().unwrap();
+        usize::try_from(found).unwrap()
     }
 
     fn temperature(&self) -> f64 {
@@ -65,9 +70,7 @@ impl Update {
 
     /// Prompts and completions without padding, each completion cut after so many tokens.
     fn rows(&self, lengths: &[usize]) -> Vec<Example> {
-        let pad =
-            u32::try_from(number(&self.fixture.json["hyperparameters"]["pad_token_id"]) as i64);
-        let pad = pad.unwrap();
+        let pad = u32::try_from(self.count("pad_token_id")).unwrap();
         let both = self.ids("queries").into_iter().zip(self.ids("postprocessed_responses"));
         both.zip(lengths)
             .map(|((query, response), length)| {
@@ -105,7 +108,7 @@ fn padded(all: &Rows, part: &[usize], like: &Tensor) -> Tensor {
 #[test]
 fn oracle_ppo_update() {
     let Some(update) = Update::open() else { return };
-    let whole = update.setting("response_length") as usize;
+    let whole = update.count("response_length");
     // A completion ends with its last token; theirs has one value more, after the end, where there is room.
     let ends = Vec::<i64>::try_from(update.fixture.tensor("sequence_lengths")).unwrap();
     let lengths: Vec<usize> = ends.iter().map(|end| usize::try_from(end + 1).unwrap()).collect();
@@ -193,10 +196,11 @@ fn learn(
         most: None,
         beta: 0.0,
         corrected: false,
+        most_gap: None,
     };
     let (short, long) = (update.rows(lengths), update.rows(longer));
     let parts = update.fixture.json["micro_batches"].as_array().unwrap();
-    let together = update.setting("micro_batches_per_mini_batch") as usize;
+    let together = update.count("micro_batches_per_mini_batch");
     let betas = &update.fixture.json["hyperparameters"]["betas"];
     let adam = AdamSettings {
         beta1: number(&betas[0]),

@@ -2,16 +2,14 @@
 //!
 //! A term takes a number a row and gives a number a row; rows of one prompt are a group. A method is the list of its terms.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 /// Keeps a deviation of zero from dividing, as TRL has it.
 const LEAST: f64 = 1e-4;
 
 /// One step from rewards to advantages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Term {
+    /// 1 if it is above this, else 0.
+    Above(f64),
     /// Less the mean of the group (Shao et al. 2024, section 4.1).
     GroupMean,
     /// Divided by the deviation of the rewards in the group.
@@ -29,6 +27,11 @@ pub(crate) fn advantages(terms: &[Term], rewards: &[f64], groups: &[Vec<usize>])
     let mut values = rewards.to_vec();
     for term in terms {
         match term {
+            Term::Above(bound) => {
+                for value in &mut values {
+                    *value = f64::from(*value > *bound);
+                }
+            }
             Term::GroupMean => each_group(&mut values, groups, |own, value| value - mean(own)),
             Term::LeaveOneOut => each_group(&mut values, groups, |own, value| {
                 // Alone there are no others.

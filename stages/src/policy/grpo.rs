@@ -10,19 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::{
     advantages::Term,
     credit::Credit,
-    online::{Method, OnLine, Setting, Streams},
-    players::Players,
-    shaping::Shaping,
+    critic_free::{How, Inputs, Outputs, train},
+    method::Method,
+    modulation::Modulation,
     surrogate::{Level, Surrogate, SurrogateLoss},
-    training::{OnLineTraining, summary},
+    training::OnLineTraining,
 };
 use crate::{
-    artifact,
     context::Context,
     error::StageError,
-    nn::{curve::write_curve, learner::learn},
-    port::{Out, ports},
-    reward::sources::Judges,
     rules::{param, rule, same_context, within_context},
     stage::{Given, Stage},
 };
@@ -91,6 +87,16 @@ pub(crate) struct Params {
     /// taken on what it sampled before.
     #[serde(default)]
     corrected_kl: bool,
+    /// Bad completions that have become less likely than when they were sampled by more than this, in nats a token, teach nothing
+    /// more: they are too far from what the policy would say now.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    most_gap: Option<f64>,
+    /// Only the tokens at which the policy was the least sure are learnt from: this share of all, 0.2 say (Wang et al. 2025,
+    /// "Beyond the 80/20 Rule"). Losses are divided as if all were.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    entropic_share: Option<f64>,
 }
 
 fn eight() -> usize {
@@ -106,25 +112,6 @@ fn grpo() -> SurrogateLoss {
     SurrogateLoss::Grpo
 }
 
-ports!(Inputs {
-    /// Who learns.
-    policy: artifact::Model,
-    /// What it answers. Further columns, an answer say, are there for verifiers.
-    prompts: artifact::Prompts,
-    /// What `beta` holds it to; the policy as it came in by default.
-    reference: Option<artifact::Model>,
-    /// For rewards `from: reward_model`.
-    reward_model: Option<artifact::RewardModel>,
-    /// For rewards `from: true_reward`.
-    true_reward: Option<artifact::TrueReward>,
-});
-ports!(Outputs {
-    /// The policy after the last iteration.
-    model: Out<artifact::Model>,
-    /// Numbers of every iteration.
-    curve: Out<artifact::Metrics>,
-});
-
 impl Stage for Grpo {
     const KIND: &'static str = "policy.grpo";
     const REVISION: u32 = 2;
@@ -133,7 +120,7 @@ impl Stage for Grpo {
 
 An iteration samples from the policy itself, judges as `reward.judge` does, and takes its steps. Dr. GRPO is \
 `advantage: mean` with `loss: dr_grpo`; DAPO `loss: dapo` with `clip_high: 0.28`; GSPO `ratio: sequence` with `clip_low: \
-0.0003`, `clip_high: 0.0004`; CISPO `loss: cispo` with `clip_high: 5`; RLOO `advantage: leave_one_out` with `loss: dr_grpo`. \
+0.0003`, `clip_high: 0.0004`; CISPO `loss: cispo` with `clip_high: 5`; LUSPO `loss: luspo` with `ratio: sequence`; VESPO `loss: vespo`. \
 The curve has the mean `reward` and each of its parts, `tokens` and `ended` of completions, `entropy` and `kl` per token, the \
 shares of tokens whose gradient the clip stopped, `groups_alike`, the share of groups that teach nothing, and \
 `sampler_gap`, by how much sampler and trainer differ in a log-probability before the first step. All of them are of what was \
@@ -188,32 +175,13 @@ sampled before any `filter`. The summary has their means over the last tenth of 
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let training = &params.training;
-        let expression = training.rewards.check()?;
-        let sizes = training.sizes(params.samples_per_prompt);
-        let held = params.beta > 0.0 || inputs.reference.is_some();
-        let players = Players::open(&inputs.policy, inputs.reference.as_ref(), held, context)?;
-        let ready = players.ready(&inputs.prompts, sizes.max_new_tokens, context)?;
-        let (known, model) = (inputs.true_reward.as_ref(), inputs.reward_model.as_ref());
-        let judges = Judges::open(known, model, false, context)?;
-        let setting = Setting {
-            policy: &players.policy,
-            reference: players.reference(),
-            critic: None,
-            prompts: &ready,
-            rewards: &training.rewards,
-            expression: &expression,
-            judges: &judges,
+        let how = How {
+            training: &params.training,
+            samples: params.samples_per_prompt,
             method: params.method(),
-            sizes,
+            held: params.beta > 0.0,
         };
-        let mut learner =
-            OnLine::new(setting, training.stepper(&sizes), Streams::of(context), None);
-        let curve = learn(&mut learner, training.iterations, context)?;
-        learner.settle();
-        summary(&curve).iter().for_each(|(name, value)| context.summary(name, *value));
-        players.policy.save(&outputs.model.path)?;
-        write_curve(&curve, &outputs.curve.path)
+        train(how, &inputs, &outputs, context)
     }
 }
 
@@ -227,18 +195,11 @@ impl Params {
             most: self.most_ratio,
             beta: self.beta,
             corrected: self.corrected_kl,
+            most_gap: self.most_gap,
         };
         Method {
-            shaping: Shaping::NONE,
-            credit: Credit::Rows(self.advantage.terms()),
-            filter: self.training.filter(),
-            whiten: false,
-            advantage_clip: None,
-            loss: Box::new(surrogate),
-            value: None,
-            critic_first: 0,
-            most_step_kl: self.training.most_step_kl,
-            average: self.training.average,
+            modulation: self.entropic_share.map(|share| Modulation::MostEntropic { share }),
+            ..self.training.method(Credit::Rows(self.advantage.terms()), surrogate)
         }
     }
 }

@@ -3,14 +3,23 @@
 pub(crate) mod advantages;
 pub(crate) mod credit;
 pub(crate) mod critic;
+mod critic_free;
 pub(crate) mod dpo;
 mod grpo;
 mod log_probs;
 pub(crate) mod losses;
+mod method;
+pub(crate) mod modulation;
+mod negative_aware;
+mod nft;
 mod online;
+mod p3o;
+mod pairwise;
 mod players;
 mod ppo;
 mod reference;
+mod reinforce;
+mod resets;
 mod rollouts;
 pub(crate) mod sequences;
 pub(crate) mod shaping;
@@ -22,6 +31,9 @@ use crate::stage::AnyStage;
 pub(crate) const STAGES: &[AnyStage] = &[
     AnyStage::of::<dpo::TrainDpo>(),
     AnyStage::of::<grpo::Grpo>(),
+    AnyStage::of::<nft::Nft>(),
+    AnyStage::of::<p3o::P3o>(),
     AnyStage::of::<ppo::Ppo>(),
     AnyStage::of::<reference::Reference>(),
+    AnyStage::of::<reinforce::Reinforce>(),
 ];

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use super::{
-    credit::Credit,
-    critic::{ValueLoss, clipped, value_losses, values},
+    critic::{clipped, value_losses, values},
+    method::{Setting, Sizes},
     rollouts::{Draws, Rollouts},
-    sequences::{Table, table},
-    shaping::{Shaper, Shaping},
-    surrogate::{Extent, PolicyLoss, Sampled},
+    sequences::{Table, table, table_with_entropy},
+    shaping::Shaper,
+    surrogate::{Extent, Sampled},
 };
 use crate::{
     context::Context,
@@ -24,70 +24,13 @@ use crate::{
         batch::Example,
         checkpoint::{Part, State},
         curve::Point,
-        decoder::Model,
         learner::{Learner, Observer},
         likelihood::Likelihood,
-        pretrained::Pretrained,
         stepper::{Loss, Stepper},
         stream::Stream,
         trainer::Objective,
     },
-    reward::{
-        expression::Expression,
-        sources::{Judges, Rewards},
-    },
-    rollout::{filtering::Choice, sampler::Ready},
 };
-
-/// How large an iteration is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
-    /// Prompts of an iteration, and completions of each.
-    pub(super) prompts: usize,
-    pub(super) samples: usize,
-    pub(super) max_new_tokens: usize,
-    /// Of the policy, when it samples and when it learns.
-    pub(super) temperature: f64,
-    /// How often each completion is learnt from before others are sampled.
-    pub(super) epochs: usize,
-    /// Completions of one step of the optimiser.
-    pub(super) minibatch: usize,
-    /// Completions that are in memory at once.
-    pub(super) micro_batch: usize,
-}
-
-impl Sizes {
-    /// How many completions of an iteration are learnt from, at most.
-    pub(super) fn kept(&self, filter: Option<Choice>) -> usize {
-        self.prompts * filter.map_or(self.samples, |it| it.most(self.samples))
-    }
-
-    /// Steps of the optimiser in one iteration, at most.
-    pub(super) fn steps(&self, filter: Option<Choice>) -> usize {
-        self.epochs * self.kept(filter).div_ceil(self.minibatch)
-    }
-}
-
-/// What makes a method.
-pub(super) struct Method {
-    pub(super) shaping: Shaping,
-    pub(super) credit: Credit,
-    /// Which completions are learnt from, if not all.
-    pub(super) filter: Option<Choice>,
-    /// Whether advantages are whitened over those.
-    pub(super) whiten: bool,
-    /// Advantages stay within plus and minus this.
-    pub(super) advantage_clip: Option<f64>,
-    pub(super) loss: Box<dyn PolicyLoss>,
-    /// Of the critic, where there is one.
-    pub(super) value: Option<ValueLoss>,
-    /// Iterations at the beginning in which the critic alone learns.
-    pub(super) critic_first: usize,
-    /// The steps of an iteration end once the policy has moved so far, in nats a token.
-    pub(super) most_step_kl: Option<f64>,
-    /// How much of the averaged policy stays at every step, where there is one.
-    pub(super) average: Option<f64>,
-}
 
 /// Texts that are to stay likely.
 pub(super) struct Kept {
@@ -100,6 +43,7 @@ pub(super) struct Kept {
 pub(super) struct Streams {
     pub(super) orders: Stream,
     pub(super) samples: Stream,
+    pub(super) resets: Stream,
     pub(super) filter: Stream,
     pub(super) minibatches: Stream,
 }
@@ -109,23 +53,11 @@ impl Streams {
         Self {
             orders: context.stream("order"),
             samples: context.stream("samples"),
+            resets: context.stream("resets"),
             filter: context.stream("filter"),
             minibatches: context.stream("minibatches"),
         }
     }
-}
-
-/// Who takes part, and how: what does not change while it learns, but for weights.
-pub(super) struct Setting<'a> {
-    pub(super) policy: &'a Pretrained,
-    pub(super) reference: Option<&'a Model>,
-    pub(super) critic: Option<&'a Pretrained>,
-    pub(super) prompts: &'a Ready,
-    pub(super) rewards: &'a Rewards,
-    pub(super) expression: &'a Expression,
-    pub(super) judges: &'a Judges,
-    pub(super) method: Method,
-    pub(super) sizes: Sizes,
 }
 
 /// A policy that learns from what it does.
@@ -290,11 +222,6 @@ enum Work<'s> {
 }
 
 impl Setting<'_> {
-    /// How many completions of an iteration are learnt from, at most.
-    fn most(&self) -> usize {
-        self.sizes.kept(self.method.filter)
-    }
-
     /// The loss of some rows of `batch`, of a step over `all` of them.
     fn loss(&self, batch: &Rollouts, part: &[usize], all: &[usize], with_policy: bool) -> Loss {
         let rows: Vec<&Example> = part.iter().map(|at| &batch.rows[*at]).collect();
@@ -309,20 +236,27 @@ impl Setting<'_> {
         let device = self.policy.model.device();
         whole.sum = whole.sum.to_device(device);
         if with_policy {
+            let worth = self.method.entropy_weight;
+            let thought = if worth == 0.0 { table } else { table_with_entropy };
             let Table { log_probs, entropy, mask, tail } =
-                table(&self.policy.model, &rows, self.sizes.temperature);
+                thought(&self.policy.model, &rows, self.sizes.temperature);
             let old = padded(&batch.old, part, &mask);
             let reference = batch.reference.as_ref().map(|all| padded(all, part, &mask));
             let advantages = padded(&batch.credited.advantages, part, &mask);
             let (old, reference) = (&old, reference.as_ref());
             let sampled = Sampled { old, reference, advantages: &advantages, mask: &mask };
             let cost = self.method.loss.loss(&log_probs, &sampled, &step);
-            let sum = |x: &Tensor| x.sum(Kind::Float).detach() / step.tokens;
+            let sum = |x: &Tensor| x.sum(Kind::Float) / step.tokens;
+            let entropy = sum(&(entropy * &mask));
             whole.metrics.push(("policy_loss", cost.sum.detach()));
-            whole.metrics.push(("entropy", sum(&(entropy * &mask))));
-            whole.metrics.push(("sampler_gap", sum(&((&log_probs - old).abs() * &mask))));
+            whole.metrics.push(("entropy", entropy.detach()));
+            let gap = (log_probs.detach() - old).abs() * &mask;
+            whole.metrics.push(("sampler_gap", sum(&gap)));
             whole.metrics.extend(cost.metrics);
-            whole.sum = whole.sum + cost.sum;
+            whole.sum += cost.sum;
+            if worth != 0.0 {
+                whole.sum -= entropy * worth;
+            }
             whole.tail = tail;
         }
         if let (Some(critic), Some(value)) = (self.critic, self.method.value) {
@@ -335,35 +269,34 @@ impl Setting<'_> {
             let far = clipped(&found, &old, value.clip, &mask) / step.tokens;
             whole.metrics.push(("value_loss", loss.detach()));
             whole.metrics.push(("value_clipped", far));
-            whole.sum = whole.sum + loss * value.weight;
+            whole.sum += loss * value.weight;
         }
         whole
     }
+}
 
-    /// What an iteration came to: means over its steps, and over its rollouts.
-    fn point(&self, step: usize, points: &[Point], mut batch: Rollouts) -> Point {
-        let over = |of: &dyn Fn(&Point) -> f64| {
-            points.iter().map(of).sum::<f64>() / points.len().max(1) as f64
-        };
-        let mut metrics = std::mem::take(&mut batch.metrics);
-        // What sampled and what learns differ by rounding alone, until the first step.
-        let first = points.first().and_then(|it| it.metrics.get("sampler_gap")).cloned();
-        let names = points.first().map(|point| point.metrics.keys().cloned().collect::<Vec<_>>());
-        for name in names.unwrap_or_default() {
-            let value = |point: &Point| {
-                point.metrics.get(&name).and_then(Value::as_f64).unwrap_or(f64::NAN)
-            };
-            metrics.insert(name.clone(), over(&value).into());
-        }
-        metrics.extend(first.map(|gap| ("sampler_gap".to_owned(), gap)));
-        metrics.insert("steps".to_owned(), points.len().into());
-        Point {
-            step: step + 1,
-            loss: over(&|it| it.loss),
-            grad_norm: over(&|it| it.grad_norm),
-            learning_rate: points.last().map_or(0.0, |it| it.learning_rate),
-            metrics,
-        }
+/// What an iteration came to: means over its steps, and over its rollouts.
+fn point(step: usize, points: &[Point], mut batch: Rollouts) -> Point {
+    let over = |of: &dyn Fn(&Point) -> f64| {
+        points.iter().map(of).sum::<f64>() / points.len().max(1) as f64
+    };
+    let mut metrics = std::mem::take(&mut batch.metrics);
+    // What sampled and what learns differ by rounding alone, until the first step.
+    let first = points.first().and_then(|it| it.metrics.get("sampler_gap")).cloned();
+    let names = points.first().map(|point| point.metrics.keys().cloned().collect::<Vec<_>>());
+    for name in names.unwrap_or_default() {
+        let value =
+            |point: &Point| point.metrics.get(&name).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        metrics.insert(name.clone(), over(&value).into());
+    }
+    metrics.extend(first.map(|gap| ("sampler_gap".to_owned(), gap)));
+    metrics.insert("steps".to_owned(), points.len().into());
+    Point {
+        step: step + 1,
+        loss: over(&|it| it.loss),
+        grad_norm: over(&|it| it.grad_norm),
+        learning_rate: points.last().map_or(0.0, |it| it.learning_rate),
+        metrics,
     }
 }
 
@@ -396,8 +329,11 @@ impl Learner for OnLine<'_> {
             &mut self.streams.orders,
             |it| numbers[it].number,
         );
-        let draws =
-            Draws { samples: self.streams.samples.at(step), filter: self.streams.filter.at(step) };
+        let draws = Draws {
+            samples: self.streams.samples.at(step),
+            resets: self.streams.resets.at(step),
+            filter: self.streams.filter.at(step),
+        };
         // What shaping learns is kept once the iteration is whole.
         let mut shaper = self.shaper;
         let batch = self.setting.rollouts(&asked, draws, &mut shaper, observer)?;
@@ -405,7 +341,7 @@ impl Learner for OnLine<'_> {
         let points = self.learn(step, &batch, observer)?;
         self.shaper = shaper;
         self.moved = false;
-        Ok(self.setting.point(step, &points, batch))
+        Ok(point(step, &points, batch))
     }
 
     fn parts(&self) -> Vec<Part<'_>> {

@@ -28,11 +28,11 @@ impl Players {
         held: bool,
         context: &Context,
     ) -> Result<Self, StageError> {
-        let (head, device) = (Head::LanguageModel, context.device);
+        let (speaks, device) = (Head::LanguageModel, context.device);
         let source = &reference.unwrap_or(policy).source;
-        let policy = Pretrained::open("policy", &policy.source, head, device)?;
+        let policy = Pretrained::open("policy", &policy.source, speaks, device)?;
         let reference =
-            held.then(|| Pretrained::open("reference", source, head, device)).transpose()?;
+            held.then(|| Pretrained::open("reference", source, speaks, device)).transpose()?;
         if let Some(reference) = &reference {
             reference.same_tokens(&policy)?;
         }
@@ -62,13 +62,12 @@ impl Players {
         context: &mut Context,
     ) -> Result<Pretrained, StageError> {
         let fresh = context.stream("value head");
-        let critic = match from {
-            Some(it) => Pretrained::open("critic", &it.source, Head::Score, context.device)?,
-            None => {
-                let head = Head::LanguageModel;
-                let base = Pretrained::open("policy", &policy.source, head, context.device)?;
-                base.with_score_head(fresh)
-            }
+        let critic = if let Some(it) = from {
+            Pretrained::open("critic", &it.source, Head::Score, context.device)?
+        } else {
+            let head = Head::LanguageModel;
+            let base = Pretrained::open("policy", &policy.source, head, context.device)?;
+            base.with_score_head(fresh)
         };
         critic.same_tokens(&self.policy)?;
         Ok(critic.trainable())

@@ -11,8 +11,10 @@ use serde::Deserialize;
 use super::{
     credit::Credit,
     critic::ValueLoss,
-    online::{Method, OnLine, Setting, Streams},
+    method::{Method, Setting},
+    online::{OnLine, Streams},
     players::Players,
+    resets::Resets,
     shaping::{Estimator, Scaling, Shaping, Target},
     surrogate::{Level, Surrogate, SurrogateLoss},
     training::{OnLineTraining, summary},
@@ -110,6 +112,11 @@ pub(crate) struct Params {
     #[serde(default)]
     critic_first: usize,
 
+    /// The share of completions that begin within an answer of `resets`, at a random place, and not at the prompt (DR-PO).
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    reset_share: f64,
+
     /// Weight of the loss of `texts`, which are to stay likely.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
@@ -149,9 +156,11 @@ ports!(Inputs {
     critic: Option<artifact::RewardModel>,
     /// Completions that are to stay likely, as `text_weight` says.
     texts: Option<artifact::Completions>,
+    /// What others have answered, one answer to each prompt at least, from within which `reset_share` of the completions begin.
+    resets: Option<artifact::Completions>,
     /// For rewards `from: reward_model`.
     reward_model: Option<artifact::RewardModel>,
-    /// For rewards `from: true_reward`.
+    /// For rewards `from: true_reward` and `proxy`.
     true_reward: Option<artifact::TrueReward>,
 });
 ports!(Outputs {
@@ -171,7 +180,9 @@ impl Stage for Ppo {
 
 PPO-max is `reward_scaling: normalised`, `reward_clip: 0.8`, `value_clip: 0.2`, `whiten_advantages: false`, `critic_first` \
 above zero, a `critic` from the reward model, and `texts` with `text_weight`. Plain PPO is `kl_coefficient: 0`. With `filter` \
-it is PF-PPO (Zhang et al. 2025): advantages are of all samples, and are whitened over those that are kept. A completion \
+it is PF-PPO (Zhang et al. 2025): advantages are of all samples, and are whitened over those that are kept. With `reset_share` \
+it is DR-PO (Chang et al. 2024): what stands before the policy's own tokens is judged with them, so the curve's rewards are of \
+mixed texts; `evaluate.policy` begins at the prompt. A completion \
 that did not end is judged as if it had: take something off, `reward: score - (1 - ended)` say.
 
 The curve has the mean `reward`, its parts, its deviation and what became of it, `reward_shaped`; `tokens` and `ended`; \
@@ -194,6 +205,10 @@ last tenth of the iterations.";
         rules.push(rule(
             "`text_weight` is above zero, and no `texts` came in",
             [param("text_weight").above(0), param("inputs.texts").missing()],
+        ));
+        rules.push(rule(
+            "`reset_share` is above zero, and no `resets` came in",
+            [param("reset_share").above(0), param("inputs.resets").missing()],
         ));
         rules
     }
@@ -242,6 +257,10 @@ last tenth of the iterations.";
         let players = Players::open(&inputs.policy, inputs.reference.as_ref(), true, context)?;
         let critic = players.critic(inputs.critic.as_ref(), &inputs.policy, context)?;
         let ready = players.ready(&inputs.prompts, sizes.max_new_tokens, context)?;
+        let resets = inputs.resets.as_ref().filter(|_| params.reset_share > 0.0);
+        let share = params.reset_share;
+        let resets = resets.map(|it| Resets::open(&players.policy, it, &ready, share, context));
+        let resets = resets.transpose()?;
         let texts = inputs.texts.as_ref().filter(|_| params.text_weight > 0.0);
         let texts = texts.map(|it| players.kept(it, params.text_weight, context)).transpose()?;
         let (known, model) = (inputs.true_reward.as_ref(), inputs.reward_model.as_ref());
@@ -251,6 +270,7 @@ last tenth of the iterations.";
             reference: players.reference(),
             critic: Some(&critic),
             prompts: &ready,
+            resets: resets.as_ref(),
             rewards: &training.rewards,
             expression: &expression,
             judges: &judges,
@@ -263,7 +283,9 @@ last tenth of the iterations.";
         let mut learner = OnLine::new(setting, stepper, Streams::of(context), texts);
         let curve = learn(&mut learner, training.iterations, context)?;
         learner.settle();
-        summary(&curve).iter().for_each(|(name, value)| context.summary(name, *value));
+        for (name, value) in summary(&curve) {
+            context.summary(&name, value);
+        }
         players.policy.save(&outputs.model.path)?;
         critic.save(&outputs.critic.path)?;
         write_curve(&curve, &outputs.curve.path)
@@ -280,8 +302,10 @@ impl Params {
             most: self.most_ratio,
             beta: 0.0,
             corrected: false,
+            most_gap: None,
         };
         let target = self.kl_target.map(|kl| Target { kl, horizon: self.kl_horizon });
+        let credit = Credit::Critic { gamma: self.gamma, lambda: self.lambda };
         Method {
             shaping: Shaping {
                 scaling: self.reward_scaling,
@@ -290,15 +314,11 @@ impl Params {
                 kl: self.kl_coefficient,
                 target,
             },
-            credit: Credit::Critic { gamma: self.gamma, lambda: self.lambda },
-            filter: self.training.filter(),
             whiten: self.whiten_advantages,
             advantage_clip: self.advantage_clip,
-            loss: Box::new(surrogate),
             value: Some(ValueLoss { weight: self.value_weight, clip: self.value_clip }),
             critic_first: self.critic_first,
-            most_step_kl: self.training.most_step_kl,
-            average: self.training.average,
+            ..self.training.method(credit, surrogate)
         }
     }
 }

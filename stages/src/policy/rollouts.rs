@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use gradus_protocol::Page;
 use serde_json::{Map, Value};
-use tch::Device;
+use tch::{Device, Tensor};
 
 use super::{
     credit::{Credited, whiten},
     critic::all_values,
-    online::Setting,
-    sequences::{by_row, table},
+    method::{Setting, Sizes},
+    sequences::{Table, by_row, table},
     shaping::Shaper,
 };
 use crate::{
@@ -50,6 +50,7 @@ pub(super) struct Rollouts {
 /// Where random choices of one iteration come from.
 pub(super) struct Draws {
     pub(super) samples: Stream,
+    pub(super) resets: Stream,
     pub(super) filter: Stream,
 }
 
@@ -62,7 +63,7 @@ impl Setting<'_> {
         shaper: &mut Shaper,
         observer: &dyn Observer,
     ) -> Result<Rollouts, StageError> {
-        let mut trajectories = self.sampled(asked, draws.samples, observer)?;
+        let mut trajectories = self.sampled(asked, draws.samples, draws.resets, observer)?;
         let mut heard = |_, _| observer.heard();
         let judged =
             self.rewards.judge(self.expression, &mut trajectories, self.judges, &mut heard)?;
@@ -73,22 +74,28 @@ impl Setting<'_> {
         };
         let rows: Vec<Example> = trajectories.iter().map(row).collect();
         let old: Vec<Vec<f64>> = trajectories.iter().map(|it| self.old(it)).collect();
-        let reference = self.reference.map(|model| self.log_probs(model, &rows, observer));
+        let log_probs = |table: Table| table.log_probs;
+        let reference = self.reference.map(|it| self.thought(it, &rows, log_probs, observer));
         let reference = reference.transpose()?;
         let values = self.critic.map(|it| all_values(&it.model, &rows, || observer.heard()));
         let values = values.transpose()?;
 
         let shaping = &self.method.shaping;
-        let shaped = shaper.scaled(shaping, &judged);
+        let worth = shaper.scaled(shaping, &judged);
         let divergences = match &reference {
             Some(reference) => both(&old, reference, |p, q| shaping.estimator.of(p, q)),
             None => old.iter().map(|own| vec![0.0; own.len()]).collect(),
         };
-        let token_rewards = shaper.by_token(shaping, &shaped, &divergences);
+        let token_rewards = shaper.by_token(shaping, &worth, &divergences);
         let by_prompt = groups(&trajectories);
         let compared = self.compared(&by_prompt);
         let mut credited = self.method.credit.of(&token_rewards, values.as_deref(), &compared);
         let kept = self.kept(&by_prompt, &judged, draws.filter);
+        if let Some(modulation) = self.method.modulation {
+            let entropy = |table: Table| table.entropy;
+            let entropies = self.thought(&self.policy.model, &rows, entropy, observer)?;
+            modulation.apply(&mut credited.advantages, &entropies, &kept.concat());
+        }
         if self.method.whiten {
             whiten(&mut credited.advantages, &kept.concat());
         }
@@ -107,7 +114,7 @@ impl Setting<'_> {
             put("reference_perplexity", (-mean(&reference.concat())).exp());
             put("kl_coefficient", shaper.kl);
         }
-        put("reward_shaped", mean(&shaped));
+        put("reward_shaped", mean(&worth));
         put("advantage", mean(&credited.advantages.concat()));
         if let Some(values) = &values {
             put("value", mean(&values.concat()));
@@ -121,17 +128,25 @@ impl Setting<'_> {
         &self,
         asked: &[usize],
         draws: Stream,
+        resets: Stream,
         observer: &dyn Observer,
     ) -> Result<Vec<Trajectory>, StageError> {
-        let samples = self.sizes.samples;
-        let prompts: Vec<&[u32]> = asked
-            .iter()
-            .flat_map(|at| std::iter::repeat_n(self.prompts.ids(*at), samples))
-            .collect();
-        let draws = draws.rows(prompts.len()).collect();
+        let Sizes { samples, max_new_tokens, .. } = self.sizes;
+        let each = asked.iter().flat_map(|at| std::iter::repeat_n(*at, samples));
+        let given = |(at, draws): (usize, Stream)| match self.resets {
+            Some(it) => it.begin(at, max_new_tokens, &mut draws.generator()),
+            None => &[],
+        };
+        let given: Vec<&[u32]> =
+            each.clone().zip(resets.rows(asked.len() * samples)).map(given).collect();
+        let before: Vec<Vec<u32>> =
+            each.zip(&given).map(|(at, given)| [self.prompts.ids(at), given].concat()).collect();
+        let before: Vec<&[u32]> = before.iter().map(Vec::as_slice).collect();
+        let budgets: Vec<usize> = given.iter().map(|it| max_new_tokens - it.len()).collect();
+        let draws = draws.rows(before.len()).collect();
         let eos = self.policy.model.config.eos.as_slice();
-        let max_new_tokens = self.sizes.max_new_tokens;
-        let limits = Limits { max_new_tokens, eos, rows: prompts.len() };
+        let rows = before.len();
+        let limits = Limits { max_new_tokens, budgets: Some(&budgets), eos, rows };
         // The policy itself, at its temperature: what is learnt from must be what was sampled from.
         let sampling = Sampling {
             temperature: self.sizes.temperature,
@@ -142,10 +157,10 @@ impl Setting<'_> {
         };
         let heard = |_| observer.heard();
         let model = &self.policy.model;
-        let found = generate(model, &prompts, draws, &sampling, &limits, &Page::blank(), heard)?;
+        let found = generate(model, &before, draws, &sampling, &limits, &Page::blank(), heard)?;
         let trajectory = |(row, completion): (usize, Completion)| {
             let place = (asked[row / samples], row / samples, row % samples);
-            self.trajectory(place, prompts[row], completion)
+            self.trajectory(place, given[row], completion)
         };
         found.into_iter().enumerate().map(trajectory).collect()
     }
@@ -153,25 +168,27 @@ impl Setting<'_> {
     fn trajectory(
         &self,
         (prompt, group, sample): (usize, usize, usize),
-        before: &[u32],
+        given: &[u32],
         completion: Completion,
     ) -> Result<Trajectory, StageError> {
-        let asked = &self.prompts.asked[prompt];
+        let (asked, before) = (&self.prompts.asked[prompt], self.prompts.ids(prompt));
+        let said = [given, &completion.ids].concat();
         let span = |author, tokens| Span { author, tokens, turn: 0 };
         let eos = &self.policy.model.config.eos;
         Ok(Trajectory {
             prompt: asked.prompt.clone(),
-            completion: self.policy.codec.continued(before, &completion.ids)?,
+            completion: self.policy.codec.continued(before, &said)?,
             tokens: Tokens {
                 // A prompt may come twice in an iteration: each time it is a group of its own.
                 prompt: group,
                 sample,
                 spans: vec![
                     span(Author::Prompt, before.len()),
+                    span(Author::Others, given.len()),
                     span(Author::Policy, completion.ids.len()),
                 ],
                 ended: completion.ids.last().is_some_and(|last| eos.contains(last)),
-                ids: [before, &completion.ids].concat(),
+                ids: [before, &said].concat(),
                 log_probs: completion.log_probs,
                 sampling_log_probs: completion.sampling_log_probs,
             },
@@ -189,10 +206,12 @@ impl Setting<'_> {
         found.iter().map(|it| f64::from(*it)).collect()
     }
 
-    fn log_probs(
+    /// One of the numbers that a model says of every token.
+    fn thought(
         &self,
         model: &Model,
         rows: &[Example],
+        of: fn(Table) -> Tensor,
         observer: &dyn Observer,
     ) -> Result<Vec<Vec<f64>>, StageError> {
         let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
@@ -201,7 +220,7 @@ impl Setting<'_> {
             |_, _| observer.heard(),
             |part| {
                 let part: Vec<&Example> = part.iter().map(|row| &rows[*row]).collect();
-                let found = table(model, &part, self.sizes.temperature).log_probs;
+                let found = of(table(model, &part, self.sizes.temperature));
                 by_row(&found.to_device(Device::Cpu), &part)
             },
         )

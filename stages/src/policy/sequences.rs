@@ -7,7 +7,7 @@ use crate::{
     nn::{
         batch::{Example, as_i64},
         decoder::Model,
-        head::{self, Tail},
+        head::{self, Said, Tail},
         likelihood::learnt,
     },
 };
@@ -23,7 +23,7 @@ pub(crate) fn sequence_log_probs(model: &Model, rows: &[&Example]) -> (Tensor, O
 /// Numbers of the tokens that are learnt: [rows, places].
 pub(crate) struct Table {
     pub(crate) log_probs: Tensor,
-    /// Nats, without gradient.
+    /// Nats, without gradient unless it was asked for.
     pub(crate) entropy: Tensor,
     /// 1 where there is a token.
     pub(crate) mask: Tensor,
@@ -33,12 +33,26 @@ pub(crate) struct Table {
 
 /// What `model` at a temperature thinks of every token that is learnt.
 pub(crate) fn table(model: &Model, rows: &[&Example], temperature: f64) -> Table {
+    table_by(head::said, model, rows, temperature)
+}
+
+/// The same, where entropies have gradients, too.
+pub(crate) fn table_with_entropy(model: &Model, rows: &[&Example], temperature: f64) -> Table {
+    table_by(head::said_with_entropy, model, rows, temperature)
+}
+
+fn table_by(
+    said: fn(&Model, &Tensor, &Tensor) -> (Said, Option<Tail>),
+    model: &Model,
+    rows: &[&Example],
+    temperature: f64,
+) -> Table {
     let bins: Vec<&[Example]> = rows.iter().map(|row| std::slice::from_ref(*row)).collect();
     let (hidden, ids) = learnt(model, &bins);
     // The head is linear, so hidden states can be cooled in place of logits.
     let hidden =
         if (temperature - 1.0).abs() > f64::EPSILON { hidden / temperature } else { hidden };
-    let (said, tail) = head::said(model, &hidden, &ids);
+    let (said, tail) = said(model, &hidden, &ids);
     let mask = placed(&said.entropy.ones_like(), rows);
     let entropy = placed(&said.entropy, rows);
     Table { log_probs: placed(&said.log_probs, rows), entropy, mask, tail }

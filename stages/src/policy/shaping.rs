@@ -27,12 +27,12 @@ pub(crate) enum Scaling {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Estimator {
-    /// log π/π_ref: right in the mean, and may be negative.
+    /// `log π/π_ref`: right in the mean, and may be negative.
     #[default]
     K1,
     /// Half the square of that: never negative.
     K2,
-    /// π_ref/π − 1 + log π/π_ref: right in the mean, and never negative.
+    /// `π_ref/π − 1 + log π/π_ref`: right in the mean, and never negative.
     K3,
 }
 

@@ -22,6 +22,12 @@ pub(crate) enum SurrogateLoss {
     Cispo,
     /// A soft gate in place of the clip; the mean of each completion, then over completions.
     Sapo,
+    /// Clipped; the sum of each completion, then the mean over completions, so that a long one counts as much as its tokens
+    /// (with `ratio: sequence` it is LUSPO).
+    Luspo,
+    /// The ratio of the whole completion is bent by a smooth function, largest near 1, and weighs the log-probability; the mean
+    /// over all tokens (VESPO).
+    Vespo,
 }
 
 /// What the ratio is of.
@@ -33,6 +39,8 @@ pub(crate) enum Level {
     Token,
     /// A completion: the geometric mean of its tokens' (Zheng et al. 2025, "Group Sequence Policy Optimization", eq. 7).
     Sequence,
+    /// A completion: the product of its tokens' (RLOO).
+    Product,
 }
 
 /// Which surrogate.
@@ -50,6 +58,9 @@ pub(crate) struct Surrogate {
     pub(crate) beta: f64,
     /// Whether that divergence is weighed by the ratio, and so is of the policy as it is now and not as it sampled.
     pub(crate) corrected: bool,
+    /// Completions with an advantage below zero that are by more than this less likely than when they were sampled, in nats a
+    /// token, count nothing.
+    pub(crate) most_gap: Option<f64>,
 }
 
 /// What was sampled, as far as the loss needs it.
@@ -66,21 +77,32 @@ pub(crate) struct Sampled<'a> {
 /// Temperatures of SAPO's gate for advantages above and below zero (Gao et al. 2025, section 3).
 const GATE: [f64; 2] = [1.0, 1.05];
 
+/// Power and decay of VESPO's weight for advantages above and below zero, as TRL has them.
+const POWER: [f64; 2] = [2.0, 3.0];
+const DECAY: [f64; 2] = [3.0, 2.0];
+/// Its log ratios stay within these.
+const FAR: f64 = 20.0;
+const LEAST_RATIO: f64 = 1e-8;
+
 impl Surrogate {
     /// The loss of every token, and sums to be shown.
     pub(crate) fn losses(&self, log_probs: &Tensor, sampled: &Sampled<'_>) -> (Tensor, Shown) {
         let Sampled { old, reference, advantages, mask } = *sampled;
         let logs = (log_probs - old) * mask;
+        let sum = |x: &Tensor| x.sum_dim_intlist(1, true, Kind::Float);
+        let lengths = sum(mask).clamp_min(1.0);
+        let of_row = sum(&logs) / &lengths;
         let logs = match self.level {
             Level::Token => logs,
-            Level::Sequence => {
-                let sum = |x: &Tensor| x.sum_dim_intlist(1, true, Kind::Float);
-                (sum(&logs) / sum(mask).clamp_min(1.0)).expand_as(&logs)
-            }
+            Level::Sequence => of_row.expand_as(&logs),
+            Level::Product => (&of_row * &lengths).expand_as(&logs),
         };
         let ratio = logs.exp();
         let mut losses = match self.loss {
-            SurrogateLoss::Grpo | SurrogateLoss::Dapo | SurrogateLoss::DrGrpo => {
+            SurrogateLoss::Grpo
+            | SurrogateLoss::Dapo
+            | SurrogateLoss::DrGrpo
+            | SurrogateLoss::Luspo => {
                 let clipped = ratio.clamp(1.0 - self.clip_low, 1.0 + self.clip_high);
                 let own = self.most.map_or(ratio.shallow_clone(), |most| ratio.clamp_max(most));
                 -(own * advantages).min_other(&(clipped * advantages))
@@ -89,11 +111,22 @@ impl Surrogate {
                 -(ratio.clamp_max(self.clip_high).detach() * advantages * log_probs)
             }
             SurrogateLoss::Sapo => {
-                let hot = advantages.gt(0.0).to_kind(Kind::Float);
-                let heat = &hot * GATE[0] + (1.0 - &hot) * GATE[1];
+                let heat = either(&advantages.gt(0.0), GATE);
                 -((&heat * (&ratio - 1.0)).sigmoid() * 4.0 / &heat * advantages)
             }
+            SurrogateLoss::Vespo => {
+                let near = (log_probs - old).clamp(-FAR, FAR) * mask;
+                let log = sum(&near).clamp(LEAST_RATIO.ln(), FAR).detach();
+                let good = advantages.ge(0.0);
+                let (power, decay) = (either(&good, POWER), either(&good, DECAY));
+                let fading: Tensor = decay * (1.0 - log.exp());
+                -((power * log + fading).exp() * advantages * log_probs)
+            }
         };
+        if let Some(most) = self.most_gap {
+            let stale = of_row.lt(-most).logical_and(&advantages.lt(0.0));
+            losses *= stale.logical_not().to_kind(Kind::Float);
+        }
         let below = ratio.lt(1.0 - self.clip_low).logical_and(&advantages.lt(0.0));
         let above = match self.loss {
             SurrogateLoss::Cispo => ratio.gt(self.clip_high),
@@ -120,7 +153,10 @@ impl Surrogate {
     pub(crate) fn weight(&self, length: f64, rows: f64, tokens: f64, longest: f64) -> f64 {
         match self.loss {
             SurrogateLoss::Grpo | SurrogateLoss::Sapo => 1.0 / (rows * length.max(1.0)),
-            SurrogateLoss::Dapo | SurrogateLoss::Cispo => 1.0 / tokens.max(1.0),
+            SurrogateLoss::Dapo | SurrogateLoss::Cispo | SurrogateLoss::Vespo => {
+                1.0 / tokens.max(1.0)
+            }
+            SurrogateLoss::Luspo => 1.0 / rows,
             SurrogateLoss::DrGrpo => 1.0 / (rows * longest),
         }
     }
@@ -139,6 +175,11 @@ impl PolicyLoss for Surrogate {
         metrics.extend(shown.kl.map(|kl| ("kl", kl / step.tokens)));
         Cost { sum: (losses * weights).sum(Kind::Float), metrics }
     }
+}
+
+/// The first number where it holds, and the second elsewhere.
+fn either(holds: &Tensor, [yes, no]: [f64; 2]) -> Tensor {
+    holds.to_kind(Kind::Float) * (yes - no) + no
 }
 
 /// What a policy learns from completions by.
@@ -205,39 +246,61 @@ mod tests {
         most: None,
         beta: 0.0,
         corrected: false,
+        most_gap: None,
     };
 
-    /// The losses of one completion of two tokens, with ratios 2 and 1/2.
-    fn losses(surrogate: Surrogate, advantage: f32) -> Vec<f64> {
+    /// The losses of one completion of two tokens with such ratios.
+    fn losses_of(surrogate: Surrogate, ratios: [f32; 2], advantage: f32) -> Vec<f64> {
         let table = |values: &[f32]| Tensor::from_slice(values).view([1, -1]);
-        let log_probs = table(&[2_f32.ln(), 0.5_f32.ln()]);
         let sampled = Sampled {
             old: &table(&[0.0, 0.0]),
             reference: None,
             advantages: &table(&[advantage]),
             mask: &table(&[1.0, 1.0]),
         };
-        let (found, _) = surrogate.losses(&log_probs, &sampled);
+        let (found, _) = surrogate.losses(&table(&ratios.map(f32::ln)), &sampled);
         Vec::try_from(found.view([-1]).to_kind(Kind::Double)).unwrap()
+    }
+
+    fn close(found: &[f64], expected: [f64; 2]) {
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
     }
 
     #[test]
     fn ratios_are_clipped_where_that_stops_a_gain() {
-        let close = |found: Vec<f64>, expected: [f64; 2]| {
-            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
-        };
+        let losses = |surrogate, advantage| losses_of(surrogate, [2.0, 0.5], advantage);
         // −min(2, 1.2) and −min(0.5, 0.8); the other way round of a loss.
-        close(losses(PLAIN, 1.0), [-1.2, -0.5]);
-        close(losses(PLAIN, -1.0), [2.0, 0.8]);
-        close(losses(Surrogate { most: Some(1.5), ..PLAIN }, -1.0), [1.5, 0.8]);
+        close(&losses(PLAIN, 1.0), [-1.2, -0.5]);
+        close(&losses(PLAIN, -1.0), [2.0, 0.8]);
+        close(&losses(Surrogate { most: Some(1.5), ..PLAIN }, -1.0), [1.5, 0.8]);
         // The geometric mean of 2 and 1/2 is 1.
-        close(losses(Surrogate { level: Level::Sequence, ..PLAIN }, 1.0), [-1.0, -1.0]);
+        close(&losses(Surrogate { level: Level::Sequence, ..PLAIN }, 1.0), [-1.0, -1.0]);
         let cispo = Surrogate { loss: SurrogateLoss::Cispo, clip_high: 1.5, ..PLAIN };
-        close(losses(cispo, 1.0), [-1.5 * 2_f64.ln(), 0.5 * 2_f64.ln()]);
+        close(&losses(cispo, 1.0), [-1.5 * 2_f64.ln(), 0.5 * 2_f64.ln()]);
         // 4 σ(1) and 4 σ(−1/2).
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
         let sapo = Surrogate { loss: SurrogateLoss::Sapo, ..PLAIN };
-        close(losses(sapo, 1.0), [-4.0 * sigmoid(1.0), -4.0 * sigmoid(-0.5)]);
+        close(&losses(sapo, 1.0), [-4.0 * sigmoid(1.0), -4.0 * sigmoid(-0.5)]);
+    }
+
+    #[test]
+    fn ratios_of_whole_completions_count_all_tokens() {
+        let losses = |surrogate, second, advantage| losses_of(surrogate, [2.0, second], advantage);
+        let product = Surrogate { level: Level::Product, ..PLAIN };
+        // 2 · 0.55 is 1.1.
+        close(&losses(product, 0.55, 1.0), [-1.1, -1.1]);
+        // Vespo: exp(3 + 2 log 1.1 − 3 · 1.1), and for losses exp(2 + 3 log 1.1 − 2 · 1.1).
+        let vespo = Surrogate { loss: SurrogateLoss::Vespo, ..PLAIN };
+        let logs = [2_f64.ln(), 0.55_f64.ln()];
+        let bent = 1.1_f64.powi(2) * (-0.3_f64).exp();
+        close(&losses(vespo, 0.55, 1.0), logs.map(|log| -bent * log));
+        let bent = 1.1_f64.powi(3) * (-0.2_f64).exp();
+        close(&losses(vespo, 0.55, -1.0), logs.map(|log| bent * log));
+        // 2 · 0.4 is less likely than it was, by ln(0.8)/2 a token.
+        let fresh = Surrogate { most_gap: Some(0.1), ..PLAIN };
+        close(&losses(fresh, 0.4, -1.0), [0.0, 0.0]);
+        close(&losses(fresh, 0.4, 1.0), [-1.2, -0.4]);
+        close(&losses(Surrogate { most_gap: Some(0.2), ..PLAIN }, 0.4, -1.0), [2.0, 0.8]);
     }
 
     #[test]
@@ -246,6 +309,7 @@ mod tests {
         assert!((weight(SurrogateLoss::Grpo) - 1.0 / 8.0).abs() < 1e-12);
         assert!((weight(SurrogateLoss::Dapo) - 1.0 / 10.0).abs() < 1e-12);
         assert!((weight(SurrogateLoss::DrGrpo) - 1.0 / 32.0).abs() < 1e-12);
+        assert!((weight(SurrogateLoss::Luspo) - 1.0 / 2.0).abs() < 1e-12);
     }
 
     #[test]

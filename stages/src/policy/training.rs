@@ -5,7 +5,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::online::Sizes;
+use super::{
+    credit::Credit,
+    method::{Method, Sizes},
+    shaping::Shaping,
+    surrogate::PolicyLoss,
+};
 use crate::{
     nn::{
         adamw::AdamSettings,
@@ -66,6 +71,10 @@ pub(super) struct OnLineTraining {
     #[serde(default)]
     #[schemars(range(min = 1))]
     micro_batch: Option<usize>,
+    /// What a nat of entropy is worth, at every token: an exploration bonus.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    entropy_weight: f64,
     /// Which completions of a prompt are learnt from, by rank of their rewards (policy filtration). All are sampled, judged
     /// and compared before.
     #[serde(default = "all")]
@@ -83,11 +92,11 @@ pub(super) struct OnLineTraining {
     /// The iteration ends its steps once the policy has moved so far from the one that sampled, in nats a token.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
-    pub(super) most_step_kl: Option<f64>,
+    most_step_kl: Option<f64>,
     /// How much of an averaged policy stays at every step, 0.99 say; it is the average that comes out.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub(super) average: Option<f64>,
+    average: Option<f64>,
 }
 
 fn sixteen() -> usize {
@@ -158,6 +167,24 @@ impl OnLineTraining {
                 [param("kl_completion").below(-0.5)],
             ),
         ]
+    }
+
+    /// What a kind makes of it: rewards as they are, credit and loss, and nothing else.
+    pub(super) fn method(&self, credit: Credit, loss: impl PolicyLoss + 'static) -> Method {
+        Method {
+            shaping: Shaping::NONE,
+            credit,
+            filter: self.filter(),
+            modulation: None,
+            whiten: false,
+            advantage_clip: None,
+            loss: Box::new(loss),
+            entropy_weight: self.entropy_weight,
+            value: None,
+            critic_first: 0,
+            most_step_kl: self.most_step_kl,
+            average: self.average,
+        }
     }
 
     pub(super) fn filter(&self) -> Option<Choice> {

@@ -27,6 +27,8 @@ use crate::{
 enum From {
     /// The input `true_reward`.
     TrueReward,
+    /// A judge who errs in a way that is known: the input `true_reward` says how, where its task has one.
+    Proxy,
     /// The input `reward_model`.
     RewardModel,
     /// 1 if the completion has the answer that stands in `column` of the prompt's row, else 0.
@@ -182,7 +184,7 @@ impl Source {
                 needs(self.pattern.is_some(), "pattern", "format")?;
                 compiled(self.pattern.as_deref().unwrap_or_default()).map(drop)
             }
-            From::TrueReward | From::RewardModel => Ok(()),
+            From::TrueReward | From::Proxy | From::RewardModel => Ok(()),
         }
     }
 
@@ -199,6 +201,12 @@ impl Source {
             From::TrueReward => {
                 let reward = judges.true_reward.as_ref().ok_or_else(|| lacks("true_reward"))?;
                 Ok(all.iter().map(|it| reward.score(&it.prompt, &it.completion)).collect())
+            }
+            From::Proxy => {
+                let reward = judges.true_reward.as_ref().ok_or_else(|| lacks("true_reward"))?;
+                let none = || StageError::refused("`from: proxy`: this task has no such judge");
+                let proxy = |it: &Trajectory| reward.proxy(&it.prompt, &it.completion);
+                all.iter().map(|it| proxy(it).ok_or_else(none)).collect()
             }
             From::RewardModel => {
                 let (judge, page) =

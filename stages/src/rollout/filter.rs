@@ -52,11 +52,13 @@ ports!(Inputs {
 ports!(Outputs {
     /// Those that are kept, some perhaps twice.
     rollouts: Out<artifact::Rollouts>,
+    /// The stage's numbers as a JSON object, for `evaluate.claim` to hold them against others.
+    numbers: Out<artifact::File>,
 });
 
 impl Stage for Filter {
     const KIND: &'static str = "rollout.filter";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const USES_DEVICE: bool = false;
     const DOC: &'static str = "Keep those rollouts whose rewards are to be trusted (policy filtration).
 
@@ -102,26 +104,37 @@ one on rollouts of a first policy is the one to train with.";
         }
         let mean = |of: &[usize]| of.iter().map(|at| rewards[*at]).sum::<f64>() / of.len() as f64;
         let before: Vec<usize> = (0..all.len()).collect();
-        context.summary("rows_before", all.len() as f64);
-        context.summary("rows", kept.len() as f64);
-        context.summary("reward_before", mean(&before));
-        context.summary("reward", mean(&kept));
+        let mut numbers = Numbers::new();
+        let mut put = |name: &str, value: f64| numbers.insert(name.to_owned(), value);
+        put("rows_before", all.len() as f64);
+        put("rows", kept.len() as f64);
+        put("reward_before", mean(&before));
+        put("reward", mean(&kept));
         if let Some(name) = &truth {
             for (end, part) in [("_before", &before), ("", &kept)] {
                 let samples = scored(&all, &rewards, part, name)?;
                 let truth = samples.iter().map(|it| it.1).sum::<f64>() / samples.len() as f64;
-                context.summary(&format!("truth{end}"), truth);
+                put(&format!("truth{end}"), truth);
                 for (word, bins) in [("r_squared", Some(BINS)), ("r_squared_single", None)] {
                     if let Some(found) = r_squared(&samples, bins) {
-                        context.summary(&format!("{word}{end}"), found);
+                        put(&format!("{word}{end}"), found);
                     }
                 }
             }
         }
+        for (name, value) in &numbers {
+            context.summary(name, *value);
+        }
+        let json = serde_json::to_string_pretty(&numbers).expect("numbers are JSON") + "\n";
+        let path = &outputs.numbers.path;
+        std::fs::write(path, json).map_err(StageError::file(path))?;
         let kept: Vec<Trajectory> = kept.into_iter().map(|at| all[at].clone()).collect();
         write(&outputs.rollouts.path, &kept)
     }
 }
+
+/// By their names.
+type Numbers = std::collections::BTreeMap<String, f64>;
 
 /// Rewards beside the true scores of that name.
 fn scored(

@@ -1,5 +1,6 @@
 //! `rollout.pairs`: preferences out of rollouts, for whoever learns from pairs what was judged one by one.
 
+use rand::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ use crate::{
     },
     context::Context,
     error::StageError,
+    nn::statistics::preferred,
     port::{Out, ports},
     stage::Stage,
 };
@@ -27,6 +29,8 @@ enum Of {
     BestWorst,
     /// Each against each, where their rewards differ.
     All,
+    /// The first sample against the second, the third against the fourth and so on, so that each is in one pair.
+    Disjoint,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -39,6 +43,11 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     least_margin: f64,
+    /// Temperature of the Bradley-Terry model by which the better of two is chosen, as people err: 0 never errs, more errs
+    /// more where rewards are close.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    label_noise: f64,
 }
 
 fn best_worst() -> Of {
@@ -50,7 +59,8 @@ ports!(Inputs {
     rollouts: artifact::Rollouts,
 });
 ports!(Outputs {
-    /// Pairs of completions of one prompt, with the difference of their rewards as `margin`.
+    /// Pairs of completions of one prompt, with the difference of their rewards as `margin`, which is below zero where noise
+    /// chose the worse one.
     preferences: Out<artifact::Preferences>,
 });
 
@@ -58,7 +68,6 @@ impl Stage for Pairs {
     const KIND: &'static str = "rollout.pairs";
     const REVISION: u32 = 1;
     const USES_DEVICE: bool = false;
-    const USES_SEED: bool = false;
     const DOC: &'static str = "Make preferences of judged rollouts.
 
 Completions of one prompt with different text and different rewards are paired; prompts without such a pair are \
@@ -76,13 +85,20 @@ counted. The other columns of a prompt's row stay with its pairs.";
         let all = read("rollouts", &inputs.rollouts.source)?;
         let rewards = all.iter().map(Trajectory::judged).collect::<Result<Vec<f64>, _>>()?;
         let (mut rows, mut without) = (Vec::new(), 0);
-        for group in groups(&all) {
+        let mut noise = context.stream("labels");
+        for (number, group) in groups(&all).into_iter().enumerate() {
+            let mut draw = noise.at(number).generator();
             let before = rows.len();
             for (chosen, rejected) in paired(params.pairs, &group, &rewards) {
                 let margin = rewards[chosen] - rewards[rejected];
                 let (one, other) = (&all[chosen], &all[rejected]);
                 if margin > params.least_margin && one.completion != other.completion {
-                    rows.push(row(one, other, margin));
+                    let errs = draw.random::<f64>() >= preferred(margin, params.label_noise);
+                    rows.push(if errs {
+                        row(other, one, -margin)
+                    } else {
+                        row(one, other, margin)
+                    });
                 }
             }
             without += usize::from(rows.len() == before);
@@ -101,10 +117,16 @@ counted. The other columns of a prompt's row stay with its pairs.";
 
 /// The better one first.
 fn paired(of: Of, group: &[usize], rewards: &[f64]) -> Vec<(usize, usize)> {
+    let better_first = |two: &[usize]| match two {
+        [one, other] if rewards[*one] < rewards[*other] => Some((*other, *one)),
+        [one, other] => Some((*one, *other)),
+        _ => None,
+    };
     let mut ranked = group.to_vec();
     ranked.sort_by(|a, b| rewards[*b].total_cmp(&rewards[*a]));
     match of {
         Of::BestWorst => vec![(ranked[0], ranked[ranked.len() - 1])],
+        Of::Disjoint => group.chunks(2).filter_map(better_first).collect(),
         Of::All => {
             let pairs = ranked.iter().enumerate();
             pairs.flat_map(|(i, one)| ranked[i + 1..].iter().map(move |it| (*one, *it))).collect()
@@ -129,5 +151,6 @@ mod tests {
         assert_eq!(paired(Of::BestWorst, &[0, 1, 2], &rewards), [(2, 1)]);
         assert_eq!(paired(Of::All, &[0, 1, 2], &rewards), [(2, 0), (2, 1), (0, 1)]);
         assert_eq!(paired(Of::BestWorst, &[0], &rewards), [(0, 0)]);
+        assert_eq!(paired(Of::Disjoint, &[0, 1, 3, 2, 0], &rewards), [(0, 1), (2, 3)]);
     }
 }

@@ -109,7 +109,7 @@ impl Ready {
         let prompts: Vec<&[u32]> =
             self.ids.iter().flat_map(|ids| std::iter::repeat_n(ids.as_slice(), copies)).collect();
         let eos = policy.model.config.eos.as_slice();
-        let limits = Limits { max_new_tokens: decoding.max_new_tokens, eos, rows };
+        let limits = Limits { max_new_tokens: decoding.max_new_tokens, budgets: None, eos, rows };
         let mut streams = context.stream("samples");
         let numbers = self.asked.iter().map(|asked| asked.number);
         let draws = numbers.flat_map(|number| streams.at(number).rows(copies)).collect();

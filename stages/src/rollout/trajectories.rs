@@ -29,6 +29,8 @@ const REWARD: &str = "reward";
 pub(crate) enum Author {
     Prompt,
     Policy,
+    /// Others, from within whose answer the policy went on.
+    Others,
     /// What a world answered.
     Environment,
 }

@@ -40,11 +40,10 @@ pub(super) fn world(settings: &Settings) -> World {
             }
         }
     }
+    let reply = move |prompt: &str, draw: &mut ChaCha8Rng| reply(prompt, mistakes, draw);
     World {
-        prompts,
-        reply: Box::new(move |prompt, draw| reply(prompt, mistakes, draw)),
-        reward: TrueReward::Arithmetic {},
         seek_contrast: true,
+        ..World::open(prompts, Box::new(reply), TrueReward::Arithmetic {})
     }
 }
 

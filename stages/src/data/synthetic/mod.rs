@@ -4,7 +4,13 @@
 //! output has a stream of its own, so that asking for more of one leaves all others as they are.
 
 mod arithmetic;
+mod copies;
+mod hedges;
+mod keys;
+mod letters;
+mod residues;
 mod reviews;
+mod topics;
 mod world;
 
 use rand::seq::SliceRandom;
@@ -38,6 +44,16 @@ pub(crate) enum Task {
     Reviews,
     /// Small sums: right is good.
     Arithmetic,
+    /// Six symbols to each of 32 prompts, of which four must be right; the proxy reward takes hedges for half right.
+    Hedges,
+    /// Replies that should name what belongs to one of six topics, once each and briefly.
+    Topics,
+    /// Six letters that translate the prompt's three; the proxy reward thinks more of some prompts than of others.
+    Copies,
+    /// Three letters, of which one answer in eight is right.
+    Residues,
+    /// Eight letters, which are worth something only if the first seven are right.
+    Keys,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -61,7 +77,7 @@ pub(crate) struct Params {
     #[serde(default = "default_test")]
     #[schemars(range(min = 1, max = 1_000_000))]
     test_preferences: usize,
-    /// Prompts to evaluate on, all different and not in any other output.
+    /// Prompts to evaluate on, all different and not in any other output; of worlds of letters, which have few, all at most.
     #[serde(default = "default_prompts")]
     #[schemars(range(min = 1))]
     prompts: usize,
@@ -74,6 +90,8 @@ pub(crate) struct Params {
     reviews: reviews::Settings,
     #[serde(flatten)]
     arithmetic: arithmetic::Settings,
+    #[serde(flatten)]
+    letters: letters::Settings,
 }
 
 fn default_rows() -> usize {
@@ -99,7 +117,7 @@ ports!(Outputs {
     preferences_train: Out<artifact::Preferences>,
     /// Pairs of replies to prompts that `preferences_train` has not.
     preferences_test: Out<artifact::Preferences>,
-    /// Prompts that no other output has.
+    /// Prompts that no other output has, but of worlds of letters.
     prompts: Out<artifact::Prompts>,
     /// The reward that decides what is better.
     true_reward: Out<artifact::TrueReward>,
@@ -111,7 +129,8 @@ impl Stage for Synthetic {
     const DOC: &'static str = "Make up rows whose true reward is known.
 
 `reviews` are short product reviews from a random grammar, `arithmetic` small sums with an answer \
-that can be checked.";
+that can be checked. The others are worlds of single letters, in which published claims are tried: there a token is a letter, with \
+a tokenizer of `vocab_size: 258`.";
     const USES_DEVICE: bool = false;
     type Params = Params;
     type Inputs = Inputs;
@@ -154,11 +173,16 @@ fn make(params: &Params, mut draws: Stream) -> Result<Made, StageError> {
     let mut world = match params.task {
         Task::Reviews => reviews::world(&params.reviews),
         Task::Arithmetic => arithmetic::world(&params.arithmetic),
+        Task::Hedges => hedges::world(&params.letters, draws.named("world")),
+        Task::Topics => topics::world(),
+        Task::Copies => copies::world(&params.letters, draws.named("world")),
+        Task::Residues => residues::world(&params.letters, draws.named("world")),
+        Task::Keys => keys::world(&params.letters, draws.named("world")),
     };
     world.prompts.shuffle(&mut draws.named("prompts").generator());
     // A tenth to evaluate on and a tenth for the test pairs; the rest is seen in training.
     let tenth = world.prompts.len() / 10;
-    if params.prompts > tenth {
+    if params.prompts > tenth && !world.closed {
         return Err(StageError::refused(format!(
             "`prompts` may be {tenth} at most: a tenth of the {} that this task has",
             world.prompts.len()
@@ -166,10 +190,12 @@ fn make(params: &Params, mut draws: Stream) -> Result<Made, StageError> {
     }
     let (evaluate, rest) = world.prompts.split_at(tenth);
     let (test, train) = rest.split_at(tenth);
-    let prompts = evaluate[..params.prompts]
-        .iter()
-        .map(|prompt| Fields::Prompt(PromptRow { prompt: prompt.clone() }).into())
-        .collect();
+    let all = world.prompts.as_slice();
+    let (evaluate, test, train) =
+        if world.closed { (all, all, all) } else { (evaluate, test, train) };
+    let prompts = evaluate.iter().take(params.prompts);
+    let prompts =
+        prompts.map(|prompt| Fields::Prompt(PromptRow { prompt: prompt.clone() }).into()).collect();
     let noise = params.label_noise;
     Ok(Made {
         text: rows(params.text, train, draws.named("text"), |prompt, draw| {
@@ -235,6 +261,17 @@ mod tests {
 
     fn prompts(rows: &[Row]) -> HashSet<&str> {
         rows.iter().map(Row::prompt).collect()
+    }
+
+    #[test]
+    fn closed_worlds_have_all_prompts_everywhere() {
+        for (task, count) in [("hedges", 32), ("topics", 6), ("residues", 12), ("keys", 12)] {
+            let made = made(&format!(r#"{{"task": "{task}", "prompts": 64}}"#));
+            assert_eq!(made.prompts.len(), count);
+            for rows in [&made.prompts, &made.demonstrations, &made.preferences_test] {
+                assert_eq!(prompts(rows).len(), count);
+            }
+        }
     }
 
     /// The share of pairs whose chosen reply truly is no worse.

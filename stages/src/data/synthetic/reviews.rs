@@ -60,19 +60,15 @@ fn default_target_words() -> u32 {
 
 pub(super) fn world(settings: &Settings) -> World {
     let own = |words: &[&str]| words.iter().map(ToString::to_string).collect();
-    World {
-        prompts: prompts(),
-        reply: Box::new(reply),
-        reward: TrueReward::Reviews(ReviewReward {
-            w_sentiment: settings.w_sentiment,
-            w_topic: settings.w_topic,
-            w_length: settings.w_length,
-            target_words: settings.target_words,
-            positive: own(&POSITIVE),
-            negative: own(&NEGATIVE),
-        }),
-        seek_contrast: false,
-    }
+    let reward = ReviewReward {
+        w_sentiment: settings.w_sentiment,
+        w_topic: settings.w_topic,
+        w_length: settings.w_length,
+        target_words: settings.target_words,
+        positive: own(&POSITIVE),
+        negative: own(&NEGATIVE),
+    };
+    World::open(prompts(), Box::new(reply), TrueReward::Reviews(reward))
 }
 
 /// Every product with every one, two or three attributes, in every order.

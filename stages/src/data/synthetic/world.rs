@@ -3,21 +3,31 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::artifact::{
-    dataset::{Fields, PreferenceRow, Row},
-    true_reward::TrueReward,
+use crate::{
+    artifact::{
+        dataset::{Fields, PreferenceRow, Row},
+        true_reward::TrueReward,
+    },
+    nn::statistics::preferred,
 };
 
 /// Draws a reply to a prompt.
 pub(super) type Reply = Box<dyn Fn(&str, &mut ChaCha8Rng) -> String>;
 
+/// Draws two replies to a prompt.
+pub(super) type TwoReplies = Box<dyn Fn(&str, &mut ChaCha8Rng) -> (String, String)>;
+
 /// What a task can say.
 pub(super) struct World {
     pub(super) prompts: Vec<String>,
     pub(super) reply: Reply,
+    /// Two replies that people compare; two of `reply` by default.
+    pub(super) draw_pair: Option<TwoReplies>,
     pub(super) reward: TrueReward,
     /// Pairs with equal rewards teach nothing where most rewards are equal.
     pub(super) seek_contrast: bool,
+    /// There are no more prompts than these, so one trains on what one evaluates on.
+    pub(super) closed: bool,
 }
 
 pub(super) fn pick<'a, T: AsRef<str>>(draw: &mut ChaCha8Rng, from: &'a [T]) -> &'a str {
@@ -25,33 +35,43 @@ pub(super) fn pick<'a, T: AsRef<str>>(draw: &mut ChaCha8Rng, from: &'a [T]) -> &
 }
 
 impl World {
+    /// Of few prompts, any two replies to which are compared.
+    pub(super) fn closed(prompts: Vec<String>, reply: Reply, reward: TrueReward) -> Self {
+        Self { prompts, reply, draw_pair: None, reward, seek_contrast: false, closed: true }
+    }
+
+    /// Of so many prompts that some are only evaluated on.
+    pub(super) fn open(prompts: Vec<String>, reply: Reply, reward: TrueReward) -> Self {
+        Self { closed: false, ..Self::closed(prompts, reply, reward) }
+    }
+
+    fn two(&self, prompt: &str, draw: &mut ChaCha8Rng) -> (String, String) {
+        if let Some(two) = &self.draw_pair {
+            return two(prompt, draw);
+        }
+        let one = (self.reply)(prompt, draw);
+        (one, (self.reply)(prompt, draw))
+    }
+
     /// Two different replies, the better one chosen with probability σ(Δ reward / noise).
     pub(super) fn pair(&self, prompt: &str, noise: f64, draw: &mut ChaCha8Rng) -> Row {
         let score = |reply: &str| self.reward.score(prompt, reply);
-        let one = (self.reply)(prompt, draw);
-        let mut other = (self.reply)(prompt, draw);
+        let (mut one, mut other) = self.two(prompt, draw);
         for _ in 0..20 {
             let equal = (score(&one) - score(&other)).abs() < 1e-9;
             if one != other && !(equal && self.seek_contrast) {
                 break;
             }
-            other = (self.reply)(prompt, draw);
+            if self.draw_pair.is_some() {
+                (one, other) = self.two(prompt, draw);
+            } else {
+                other = (self.reply)(prompt, draw);
+            }
         }
         let better = preferred(score(&one) - score(&other), noise);
         let (chosen, rejected) =
             if draw.random::<f64>() < better { (one, other) } else { (other, one) };
         let prompt = prompt.to_owned();
         Fields::Preference(PreferenceRow { prompt, chosen, rejected, margin: None }).into()
-    }
-}
-
-/// Bradley-Terry: the probability that the first of two is preferred.
-fn preferred(difference: f64, noise: f64) -> f64 {
-    if difference == 0.0 {
-        0.5
-    } else if noise > 0.0 {
-        1.0 / (1.0 + (-difference / noise).exp())
-    } else {
-        f64::from(difference > 0.0)
     }
 }

@@ -1,10 +1,18 @@
 //! The reward that made-up rows were judged by: closed form, computed from the text alone. As it is
 //! known exactly, it shows where a learnt reward goes astray.
 
+pub(crate) mod copies;
+pub(crate) mod hedges;
+pub(crate) mod keys;
+pub(crate) mod residues;
+pub(crate) mod topics;
+mod whim;
+
 use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+use self::{copies::CopyReward, hedges::HedgeReward, keys::KeyReward};
 use crate::error::StageError;
 
 const VERSION: u32 = 1;
@@ -16,6 +24,12 @@ pub(crate) enum TrueReward {
     Reviews(ReviewReward),
     /// 1 when the one number in the completion is the answer, else 0.
     Arithmetic {},
+    Hedges(HedgeReward),
+    Topics {},
+    Copies(CopyReward),
+    /// 1 for one answer in eight, else 0.
+    Residues {},
+    Keys(KeyReward),
 }
 
 /// `w_sentiment · sentiment + w_topic · topic − w_length · length`, with
@@ -61,13 +75,27 @@ impl TrueReward {
 
     /// Says whether every score is 0 or 1, so that a mean of them is a rate.
     pub(crate) fn is_right_or_wrong(&self) -> bool {
-        matches!(self, Self::Arithmetic {})
+        matches!(self, Self::Arithmetic {} | Self::Hedges(_) | Self::Residues {})
+    }
+
+    /// What a judge says who errs in a way that is known, where the task has one.
+    pub(crate) fn proxy(&self, prompt: &str, completion: &str) -> Option<f64> {
+        match self {
+            Self::Hedges(reward) => Some(reward.proxy(prompt, completion)),
+            Self::Copies(reward) => Some(reward.proxy(prompt, completion)),
+            _ => None,
+        }
     }
 
     pub(crate) fn score(&self, prompt: &str, completion: &str) -> f64 {
         match self {
             Self::Reviews(reward) => reward.score(prompt, completion),
             Self::Arithmetic {} => f64::from(is_answer(prompt, completion)),
+            Self::Hedges(reward) => reward.score(prompt, completion),
+            Self::Topics {} => topics::score(prompt, completion),
+            Self::Copies(reward) => reward.score(prompt, completion),
+            Self::Residues {} => f64::from(residues::is_right(prompt, completion)),
+            Self::Keys(reward) => reward.score(prompt, completion),
         }
     }
 }

@@ -1,0 +1,53 @@
+//! What worlds of single letters have in common.
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Who demonstrates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Demonstrators {
+    /// They know a little.
+    #[default]
+    Novices,
+    /// They know all, and in four cases of ten forget how it goes on.
+    Masters,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(super) struct Settings {
+    /// Worlds of letters: the share of a demonstration's letters that are drawn at random, of residues that of whole answers. By
+    /// default 0.55 of hedges, 0.6 of copies and residues, 0.7 of keys.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(super) slips: Option<f64>,
+    /// Copies: the deviation of what the proxy reward adds to all answers of a prompt.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub(super) shift: f64,
+    /// Keys: who demonstrates.
+    #[serde(default)]
+    pub(super) demonstrators: Demonstrators,
+}
+
+impl Settings {
+    pub(super) fn slips(&self, by_default: f64) -> f64 {
+        self.slips.unwrap_or(by_default).clamp(0.0, 1.0)
+    }
+}
+
+/// One of the first so many letters.
+pub(super) fn letter(of: u8, draw: &mut ChaCha8Rng) -> char {
+    char::from(b'a' + draw.random_range(0..of))
+}
+
+pub(super) fn word(length: usize, of: u8, draw: &mut ChaCha8Rng) -> String {
+    (0..length).map(|_| letter(of, draw)).collect()
+}
+
+/// Twelve prompts, `A` to `L`.
+pub(super) fn twelve() -> Vec<String> {
+    ('A'..='L').map(String::from).collect()
+}

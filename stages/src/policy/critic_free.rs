@@ -1,0 +1,82 @@
+//! Learning on-line without a critic: what comes in, what comes out, and the training, of every kind that needs no more.
+
+use super::{
+    method::{Method, Setting},
+    online::{OnLine, Streams},
+    players::Players,
+    training::{OnLineTraining, summary},
+};
+use crate::{
+    artifact,
+    context::Context,
+    error::StageError,
+    nn::{curve::write_curve, learner::learn},
+    port::{Out, ports},
+    reward::sources::Judges,
+};
+
+ports!(Inputs {
+    /// Who learns.
+    policy: artifact::Model,
+    /// What it answers. Further columns, an answer say, are there for verifiers.
+    prompts: artifact::Prompts,
+    /// What it is held to; the policy as it came in by default.
+    reference: Option<artifact::Model>,
+    /// For rewards `from: reward_model`.
+    reward_model: Option<artifact::RewardModel>,
+    /// For rewards `from: true_reward` and `proxy`.
+    true_reward: Option<artifact::TrueReward>,
+});
+ports!(Outputs {
+    /// The policy after the last iteration.
+    model: Out<artifact::Model>,
+    /// Numbers of every iteration.
+    curve: Out<artifact::Metrics>,
+});
+
+/// How a kind learns.
+pub(super) struct How<'a> {
+    pub(super) training: &'a OnLineTraining,
+    /// Completions of each prompt.
+    pub(super) samples: usize,
+    pub(super) method: Method,
+    /// Whether it needs a reference; one that came in is measured against anyway.
+    pub(super) held: bool,
+}
+
+/// Learns, and writes what comes of it.
+pub(super) fn train(
+    how: How<'_>,
+    inputs: &Inputs,
+    outputs: &Outputs,
+    context: &mut Context,
+) -> Result<(), StageError> {
+    let How { training, samples, method, held } = how;
+    let expression = training.rewards.check()?;
+    let sizes = training.sizes(samples);
+    let reference = inputs.reference.as_ref();
+    let players = Players::open(&inputs.policy, reference, held || reference.is_some(), context)?;
+    let ready = players.ready(&inputs.prompts, sizes.max_new_tokens, context)?;
+    let (known, model) = (inputs.true_reward.as_ref(), inputs.reward_model.as_ref());
+    let judges = Judges::open(known, model, false, context)?;
+    let setting = Setting {
+        policy: &players.policy,
+        reference: players.reference(),
+        critic: None,
+        prompts: &ready,
+        resets: None,
+        rewards: &training.rewards,
+        expression: &expression,
+        judges: &judges,
+        method,
+        sizes,
+    };
+    let mut learner = OnLine::new(setting, training.stepper(&sizes), Streams::of(context), None);
+    let curve = learn(&mut learner, training.iterations, context)?;
+    learner.settle();
+    for (name, value) in summary(&curve) {
+        context.summary(&name, value);
+    }
+    players.policy.save(&outputs.model.path)?;
+    write_curve(&curve, &outputs.curve.path)
+}
