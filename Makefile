@@ -11,7 +11,7 @@ endif
 # Test programs of the worker load libtorch themselves; `gradus` finds it without this.
 export LD_LIBRARY_PATH := $(LIBTORCH)/lib:$(LD_LIBRARY_PATH)
 
-.PHONY: help setup build quickstart test check lint docs bench fuzz catalog clean
+.PHONY: help setup build quickstart papers test check lint docs bench fuzz catalog clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +24,9 @@ build: setup ## Build gradus and its worker, optimised
 
 quickstart: build ## From nothing to an aligned model, with a report
 	target/release/gradus run pipelines/quickstart.yaml
+
+papers: build ## Try the claims of published methods; verdicts go to pipelines/papers/RESULTS.md
+	GRADUS_WORKER=$(CURDIR)/target/release/gradus-worker python3 pipelines/papers/results.py target/release/gradus
 
 test: setup ## Run all tests
 	cargo build --locked --workspace --bins
