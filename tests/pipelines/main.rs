@@ -13,6 +13,7 @@ mod support;
 mod extend;
 mod kill;
 mod on_line;
+mod papers;
 mod preferences;
 mod quickstart;
 
@@ -44,11 +45,24 @@ fn project(name: &str) -> Option<Project> {
     if folder.join(&example).exists() {
         project.write(&example, fs::read(folder.join(&example)).unwrap());
     }
-    for part in fs::read_dir(folder.join("parts")).unwrap().map(Result::unwrap) {
-        let name = format!("parts/{}", part.file_name().to_str().unwrap());
-        project.write(&name, fs::read(part.path()).unwrap());
-    }
+    copy(&project, &folder, "parts");
     Some(project)
+}
+
+/// A project with a copy of a paper's pipeline, and of what it includes.
+fn paper(name: &str) -> Option<Project> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/papers");
+    let project = project_of(&fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap())?;
+    copy(&project, &folder, "runs");
+    Some(project)
+}
+
+/// Copies the files of a folder into one of the same name.
+fn copy(project: &Project, from: &Path, name: &str) {
+    for file in fs::read_dir(from.join(name)).unwrap().map(Result::unwrap) {
+        let name = format!("{name}/{}", file.file_name().to_str().unwrap());
+        project.write(&name, fs::read(file.path()).unwrap());
+    }
 }
 
 /// Runs the project's pipeline, which must end well.

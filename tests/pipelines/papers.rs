@@ -1,0 +1,54 @@
+//! Pipelines of papers, from the first stage to the last claim with the real worker, over two seeds and as small as they go.
+//! Whether claims hold is another matter: `make papers`.
+
+use serde_json::Value;
+
+use super::paper;
+
+/// Rehearses the paper's pipeline: each of its claims must come to a number over both seeds.
+fn comes_to_its_claims(name: &str, claims: usize) {
+    claims_come_of(name, &["rehearse"], claims);
+}
+
+fn claims_come_of(name: &str, words: &[&str], claims: usize) {
+    let Some(project) = paper(name) else { return };
+    let all = ["p.yaml", "--set", "seeds=[0, 1]", "--format", "json"];
+    let ran = project.gradus(&[words, &all[..]].concat());
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let events = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+    let finished: Vec<Value> = events.filter(|it: &Value| it["event"] == "finished").collect();
+    let reached = finished.iter().filter(|it| it["metrics"].get("holds").is_some());
+    let reached: Vec<&Value> = reached.collect();
+    assert_eq!(reached.len(), claims, "{reached:#?}");
+    for claim in reached {
+        let metrics = &claim["metrics"];
+        assert_eq!(metrics["replicates"], 2.0, "{claim}");
+        assert!(metrics["value"].as_f64().is_some_and(f64::is_finite), "{claim}");
+    }
+}
+
+#[test]
+fn negative_aware_fine_tuning() {
+    comes_to_its_claims("07-nft", 3);
+}
+
+#[test]
+fn pairwise_policy_optimisation() {
+    comes_to_its_claims("23-p3o", 9);
+}
+
+#[test]
+fn policy_filtration() {
+    // A policy that was hardly trained is never right, and there is no R² of a truth that is always the same.
+    claims_come_of("24-pf-ppo", &["run", "--set", "iterations=1"], 12);
+}
+
+#[test]
+fn ppo_max() {
+    comes_to_its_claims("37-ppo-max", 4);
+}
+
+#[test]
+fn dataset_resets() {
+    comes_to_its_claims("48-dr-po", 5);
+}
