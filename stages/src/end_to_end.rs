@@ -512,19 +512,29 @@ fn policy_and_critic_go_on_from_where_they_were_broken_off_to_the_same_bytes() {
             "prompts_per_iteration": 7, "samples_per_prompt": 3, "max_new_tokens": 6, "learning_rate": 1e-3,
             "minibatch": 5, "micro_batch": 2, "epochs": 2, "filter": "best_random", "reward_scaling": "normalised",
             "kl_target": 0.01, "kl_horizon": 100, "average": 0.9, "text_weight": 0.2, "critic_first": 1,
+            "samples_every": 2, "samples_kept": 2,
         });
         *place.checkpoints.borrow_mut() = kept.map(|it| folder.path().join(it));
         place.run(name, "policy.ppo", params, &inputs);
         let file =
             |path: &str| std::fs::read(folder.path().join(format!("{name}.{path}"))).unwrap();
-        [file("model/model.safetensors"), file("critic/model.safetensors"), file("curve")]
+        [
+            file("model/model.safetensors"),
+            file("critic/model.safetensors"),
+            file("curve"),
+            file("samples/rows.jsonl"),
+        ]
     };
     let whole = trained("whole", 5, None);
     trained("first", 1, Some("kept"));
     trained("second", 3, Some("kept"));
     let again = trained("again", 5, Some("kept"));
     assert!(whole[..2] == again[..2], "other weights");
-    assert_eq!(String::from_utf8_lossy(&whole[2]), String::from_utf8_lossy(&again[2]));
+    for text in [2, 3] {
+        assert_eq!(String::from_utf8_lossy(&whole[text]), String::from_utf8_lossy(&again[text]));
+    }
+    // Two of the first, third and fifth iteration.
+    assert_eq!(String::from_utf8_lossy(&whole[3]).lines().count(), 6);
 }
 
 /// A world of letters that is made twice, with other settings of what does not change its rows.

@@ -13,6 +13,7 @@ use crate::{
     nn::{curve::write_curve, learner::learn},
     port::{Out, ports},
     reward::sources::Judges,
+    rollout::trajectories::write,
 };
 
 ports!(Inputs {
@@ -32,6 +33,8 @@ ports!(Outputs {
     model: Out<artifact::Model>,
     /// Numbers of every iteration.
     curve: Out<artifact::Metrics>,
+    /// Some of its completions, to be read: `samples_every` says of which iterations, and the column `iteration` of which one.
+    samples: Out<artifact::Rollouts>,
 });
 
 /// How a kind learns.
@@ -70,9 +73,11 @@ pub(super) fn train(
         judges: &judges,
         method,
         sizes,
+        reading: training.reading(),
     };
     let mut learner = OnLine::new(setting, training.stepper(&sizes), Streams::of(context), None);
     let curve = learn(&mut learner, training.iterations, context)?;
+    write(&outputs.samples.path, learner.samples())?;
     learner.settle();
     for (name, value) in summary(&curve) {
         context.summary(&name, value);

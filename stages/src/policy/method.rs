@@ -42,6 +42,21 @@ impl Sizes {
     }
 }
 
+/// Which completions are kept to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    /// Of the first iteration and every so many-th after it; 0 stands for none.
+    pub(super) every: usize,
+    /// The first so many.
+    pub(super) count: usize,
+}
+
+impl Reading {
+    pub(super) fn of(self, iteration: usize) -> usize {
+        if self.every > 0 && iteration.is_multiple_of(self.every) { self.count } else { 0 }
+    }
+}
+
 /// What makes a method.
 pub(super) struct Method {
     pub(super) shaping: Shaping,
@@ -80,6 +95,7 @@ pub(super) struct Setting<'a> {
     pub(super) judges: &'a Judges,
     pub(super) method: Method,
     pub(super) sizes: Sizes,
+    pub(super) reading: Reading,
 }
 
 impl Setting<'_> {

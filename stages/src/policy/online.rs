@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
@@ -30,6 +31,7 @@ use crate::{
         stream::Stream,
         trainer::Objective,
     },
+    rollout::trajectories::Trajectory,
 };
 
 /// Texts that are to stay likely.
@@ -69,8 +71,17 @@ pub(super) struct OnLine<'a> {
     prompts: Passes,
     kept: Option<(Kept, Passes)>,
     average: Option<BTreeMap<String, Tensor>>,
+    /// Completions that are kept to be read.
+    samples: Vec<Trajectory>,
     /// Whether weights or what was learnt of rewards have changed within an iteration.
     moved: bool,
+}
+
+/// What a checkpoint holds beside weights and optimisers.
+#[derive(Serialize, Deserialize)]
+struct Notes {
+    shaper: Shaper,
+    samples: Vec<Trajectory>,
 }
 
 /// One pass over rows in random order after the other.
@@ -125,8 +136,14 @@ impl<'a> OnLine<'a> {
             setting,
             stepper,
             streams,
+            samples: Vec::new(),
             moved: false,
         }
+    }
+
+    /// What is to be read of it, with the column `iteration`.
+    pub(super) fn samples(&self) -> &[Trajectory] {
+        &self.samples
     }
 
     /// Puts the averaged weights into the policy, where there are such.
@@ -336,10 +353,18 @@ impl Learner for OnLine<'_> {
         };
         // What shaping learns is kept once the iteration is whole.
         let mut shaper = self.shaper;
-        let batch = self.setting.rollouts(&asked, draws, &mut shaper, observer)?;
+        let shown = self.setting.reading.of(step);
+        let mut batch = self.setting.rollouts(&asked, draws, shown, &mut shaper, observer)?;
+        let mut samples = std::mem::take(&mut batch.samples);
+        for sample in &mut samples {
+            // A group of its own, whatever the iteration.
+            sample.tokens.prompt += step * count;
+            sample.extra.insert("iteration".to_owned(), (step + 1).into());
+        }
         shaper.follow(&self.setting.method.shaping, batch.kl, batch.rows.len());
         let points = self.learn(step, &batch, observer)?;
         self.shaper = shaper;
+        self.samples.extend(samples);
         self.moved = false;
         Ok(point(step, &points, batch))
     }
@@ -362,12 +387,13 @@ impl Learner for OnLine<'_> {
     }
 
     fn notes(&self) -> Value {
-        json!(self.shaper)
+        json!(Notes { shaper: self.shaper, samples: self.samples.clone() })
     }
 
     fn resume(&mut self, state: State) -> Result<Vec<Point>, StageError> {
-        self.shaper = serde_json::from_value(state.notes)
+        let notes: Notes = serde_json::from_value(state.notes)
             .map_err(|error| StageError::refused(format!("the checkpoint: {error}")))?;
+        (self.shaper, self.samples) = (notes.shaper, notes.samples);
         self.stepper.resume(state.optimizers);
         Ok(state.curve)
     }

@@ -30,6 +30,7 @@ use crate::{
     },
     port::{Out, ports},
     reward::sources::Judges,
+    rollout::trajectories::write,
     rules::{param, rule, same_context, within_context},
     stage::{Given, Stage},
 };
@@ -170,6 +171,8 @@ ports!(Outputs {
     critic: Out<artifact::RewardModel>,
     /// Numbers of every iteration.
     curve: Out<artifact::Metrics>,
+    /// Some of its completions, to be read: `samples_every` says of which iterations, and the column `iteration` of which one.
+    samples: Out<artifact::Rollouts>,
 });
 
 impl Stage for Ppo {
@@ -276,12 +279,14 @@ last tenth of the iterations.";
             judges: &judges,
             method: params.method(),
             sizes,
+            reading: training.reading(),
         };
         let rate = params.critic_learning_rate.unwrap_or(training.learning_rate);
         let constant = Schedule { peak: rate, decay: Decay::Constant, warmup: 0, steps: 1 };
         let stepper = training.stepper(&sizes).with(training.adam(), constant);
         let mut learner = OnLine::new(setting, stepper, Streams::of(context), texts);
         let curve = learn(&mut learner, training.iterations, context)?;
+        write(&outputs.samples.path, learner.samples())?;
         learner.settle();
         for (name, value) in summary(&curve) {
             context.summary(&name, value);

@@ -45,6 +45,8 @@ pub(super) struct Rollouts {
     pub(super) metrics: Map<String, Value>,
     /// Mean divergence of a completion from the reference, in nats.
     pub(super) kl: f64,
+    /// Some to be read.
+    pub(super) samples: Vec<Trajectory>,
 }
 
 /// Where random choices of one iteration come from.
@@ -60,6 +62,7 @@ impl Setting<'_> {
         &self,
         asked: &[usize],
         draws: Draws,
+        shown: usize,
         shaper: &mut Shaper,
         observer: &dyn Observer,
     ) -> Result<Rollouts, StageError> {
@@ -121,7 +124,18 @@ impl Setting<'_> {
             put("return", mean(&credited.returns.concat()));
         }
         put("kept", kept.concat().len() as f64);
-        Ok(Rollouts { rows, old, reference, values, credited, kept, metrics, kl })
+        trajectories.truncate(shown);
+        Ok(Rollouts {
+            rows,
+            old,
+            reference,
+            values,
+            credited,
+            kept,
+            metrics,
+            kl,
+            samples: trajectories,
+        })
     }
 
     fn sampled(

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     credit::Credit,
-    method::{Method, Sizes},
+    method::{Method, Reading, Sizes},
     shaping::Shaping,
     surrogate::PolicyLoss,
 };
@@ -89,6 +89,12 @@ pub(super) struct OnLineTraining {
     /// Of `filter: top_bottom`: the reward below which all are kept.
     #[serde(default)]
     filter_low: f64,
+    /// Of the first iteration and of every so many-th after it some completions are kept to be read; 0 keeps none.
+    #[serde(default = "ten")]
+    samples_every: usize,
+    /// How many of such an iteration.
+    #[serde(default = "eight")]
+    samples_kept: usize,
     /// The iteration ends its steps once the policy has moved so far from the one that sampled, in nats a token.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
@@ -101,6 +107,12 @@ pub(super) struct OnLineTraining {
 
 fn sixteen() -> usize {
     16
+}
+fn ten() -> usize {
+    10
+}
+fn eight() -> usize {
+    8
 }
 fn sixty_four() -> usize {
     64
@@ -185,6 +197,11 @@ impl OnLineTraining {
             most_step_kl: self.most_step_kl,
             average: self.average,
         }
+    }
+
+    /// Which completions are kept to be read.
+    pub(super) fn reading(&self) -> Reading {
+        Reading { every: self.samples_every, count: self.samples_kept }
     }
 
     pub(super) fn filter(&self) -> Option<Choice> {

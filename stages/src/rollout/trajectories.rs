@@ -64,7 +64,7 @@ pub(crate) struct Tokens {
     pub(crate) ended: bool,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Trajectory {
     pub(crate) prompt: String,
     pub(crate) completion: String,
