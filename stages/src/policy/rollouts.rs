@@ -196,11 +196,14 @@ impl Setting<'_> {
                 // A prompt may come twice in an iteration: each time it is a group of its own.
                 prompt: group,
                 sample,
-                spans: vec![
+                spans: [
                     span(Author::Prompt, before.len()),
                     span(Author::Others, given.len()),
                     span(Author::Policy, completion.ids.len()),
-                ],
+                ]
+                .into_iter()
+                .filter(|it| it.tokens > 0)
+                .collect(),
                 ended: completion.ids.last().is_some_and(|last| eos.contains(last)),
                 ids: [before, &said].concat(),
                 log_probs: completion.log_probs,
