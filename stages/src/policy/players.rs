@@ -50,7 +50,9 @@ impl Players {
         max_new_tokens: usize,
         context: &mut Context,
     ) -> Result<Ready, StageError> {
-        let asked = Asked::each(prompts("prompts", &came.source, None)?);
+        let came = prompts("prompts", &came.source, None)?;
+        context.summary("prompts_repeated", came.repeated as f64);
+        let asked = Asked::each(came);
         Ready::new(&self.policy, asked, max_new_tokens, context)
     }
 
