@@ -85,7 +85,7 @@ def run(program, pipeline, known, commit):
         sys.exit(f"{pipeline.name} did not finish")
     shown = json.loads(gradus(program, "show", pipeline.name, "--format", "json").stdout)
     fresh = any(stage["status"] == "finished" for stage in shown["stages"])
-    took = f"{shown['seconds']:.0f} s"
+    took = f"{shown['seconds']:.0f} s" if fresh else "cached"
     for claim in claims(program, pipeline, shown["stages"]):
         found = row(pipeline, claim, took, commit)
         old = known.get(tuple(found[:2]))
@@ -101,10 +101,17 @@ def main():
         commit += " and changes"
     pipelines = sorted(FOLDER.glob("*.yaml"))
     wanted = [it for it in pipelines if not names or it.stem in names]
-    rows = [row for row in known.values() if row[0] not in {f"[{it.stem}]({it.name})" for it in wanted}]
-    rows = [row for row in rows if row[0].startswith("[")]
+    kept = {key: row for key, row in known.items() if row[0].startswith("[")}
     for pipeline in wanted:
-        rows.extend(run(program, pipeline, known, commit))
+        found = list(run(program, pipeline, known, commit))
+        name = f"[{pipeline.stem}]({pipeline.name})"
+        kept = {key: row for key, row in kept.items() if row[0] != name}
+        kept.update({tuple(row[:2]): row for row in found})
+        # After each, so that one that does not finish costs no other its place.
+        write(list(kept.values()))
+
+
+def write(rows):
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in sorted(rows, key=lambda it: it[0])]
     head = ["| " + " | ".join(COLUMNS) + " |", "| " + " | ".join([":--"] * len(COLUMNS)) + " |"]
     RESULTS.write_text(ABOUT + "\n".join(head + lines) + "\n")
