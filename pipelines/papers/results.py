@@ -2,7 +2,7 @@
 """Runs every paper's pipeline and writes what its claims came to into RESULTS.md: `make papers`.
 
 A claim that does not hold stands there like any other. Time and commit are of the run that computed a pipeline's results; where
-everything was cached they stay what they were.
+everything was cached they stay what they were, or say so where nothing was known.
 
 usage: results.py GRADUS [PIPELINE…]     (default: all)
 """
@@ -23,7 +23,7 @@ ABOUT = """# What the papers' pipelines show
 Every pipeline in this folder is a published claim in miniature, run over several seeds on a CPU (`make papers`, which writes this
 file). A row is one claim: the mean over seeds of its statistic (Δ is candidate less baseline of the same seed), its interval over
 seeds by Student's t, where the mean is to lie, and whether it lies there. Some claims ask more of single seeds; their reports say
-what. What a claim says in full, and every seed's number, is in the reports: `gradus show PIPELINE CLAIM`.
+what. Where the time is `cached`, results were there already, from that commit or one before it. What a claim says in full, and every seed's number, is in the reports: `gradus show PIPELINE CLAIM`.
 
 """
 

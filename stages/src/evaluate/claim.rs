@@ -337,17 +337,24 @@ fn paired(
         };
         own.map_or(Ok(()), |own| candidate.comparable(own))?;
         let baseline = own.map(|it| it.value);
+        let held = match (baseline, against) {
+            (None, _) => candidate.value,
+            (Some(baseline), Against::Difference) => candidate.value - baseline,
+            (Some(baseline), Against::Ratio) => candidate.value / baseline,
+            (Some(baseline), Against::Distance) => (candidate.value - baseline).abs(),
+            (Some(baseline), Against::ErrorRatio) => (1.0 - candidate.value) / (1.0 - baseline),
+        };
+        if !held.is_finite() {
+            return Err(StageError::refused(format!(
+                "`{}` cannot be divided by its baseline, which leaves nothing to divide by: say `against: difference`",
+                candidate.label
+            )));
+        }
         Ok(Replicate {
             name: value.map_or(candidate.label.to_string(), str::to_owned),
             candidate: candidate.value,
             baseline,
-            value: match (baseline, against) {
-                (None, _) => candidate.value,
-                (Some(baseline), Against::Difference) => candidate.value - baseline,
-                (Some(baseline), Against::Ratio) => candidate.value / baseline,
-                (Some(baseline), Against::Distance) => (candidate.value - baseline).abs(),
-                (Some(baseline), Against::ErrorRatio) => (1.0 - candidate.value) / (1.0 - baseline),
-            },
+            value: held,
         })
     };
     candidates.iter().map(replicate).collect()
@@ -420,6 +427,10 @@ mod tests {
         let other = [number("b[seed=1]", 2.0), number("b[seed=2]", 0.25)];
         insta::assert_snapshot!(values(Some(&other)).unwrap_err(), @"
     `a[seed=0]` has none in the baseline with the same `seed`: there are `b[seed=1]`, `b[seed=2]`
+    ");
+        let whole = paired(&candidates, Some(&[number("b", 1.0)]), "seed", Against::ErrorRatio);
+        insta::assert_snapshot!(whole.unwrap_err(), @"
+    `a[seed=0]` cannot be divided by its baseline, which leaves nothing to divide by: say `against: difference`
     ");
         let twice = [number("a[beta=1]", 1.0), number("a[beta=2]", 3.0)];
         insta::assert_snapshot!(paired(&twice, None, "seed", Against::Ratio).unwrap_err(), @"
