@@ -1,7 +1,7 @@
 //! What a running stage may ask of the world: seed, device, and a way to report.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::StageError,
-    nn::{learner::Observer, statistics::Estimate, stream::Stream},
+    nn::{
+        curve::write_curve,
+        learner::{Learnt, Observer},
+        statistics::Estimate,
+        stream::Stream,
+    },
     prepare::tally::Tally,
 };
 
@@ -165,6 +170,14 @@ impl Context {
             self.summary(&format!("{name}_low"), interval.low);
             self.summary(&format!("{name}_high"), interval.high);
         }
+    }
+
+    /// Reports what came of a training, and writes its curve.
+    pub(crate) fn learnt(&mut self, learnt: &Learnt, curve: &Path) -> Result<(), StageError> {
+        if let Some(step) = learnt.best {
+            self.summary("best_step", step as f64);
+        }
+        write_curve(&learnt.curve, curve)
     }
 
     /// Reports how many rows there are, were dropped and were cut, and says it where they are many.

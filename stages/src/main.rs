@@ -10,6 +10,7 @@ mod data;
 mod device;
 #[cfg(test)]
 mod end_to_end;
+mod environment;
 mod error;
 mod evaluate;
 mod families;
@@ -24,6 +25,7 @@ mod oracles;
 mod policy;
 mod port;
 mod prepare;
+mod program;
 mod reward;
 mod rollout;
 mod rules;
@@ -32,6 +34,7 @@ mod serve;
 mod stage;
 mod take;
 mod train;
+mod verifier;
 
 use std::process::ExitCode;
 

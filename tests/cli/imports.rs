@@ -28,6 +28,8 @@ const WORKER: House = House {
         &["prepare"],
         &["context"],
         &["stage"],
+        &["program", "verifier"],
+        &["environment"],
         &["rollout"],
         &["reward"],
         &["data", "model", "train", "feedback", "policy", "evaluate"],
@@ -39,7 +41,7 @@ const WORKER: House = House {
     ],
     tests: &[
         "oracles.rs",
-        "end_to_end.rs",
+        "end_to_end/",
         "oracle_tests/",
         "nn/coverage.rs",
         "nn/plain.rs",

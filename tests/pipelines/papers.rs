@@ -33,6 +33,11 @@ fn negative_aware_fine_tuning() {
 }
 
 #[test]
+fn conditional_advantages() {
+    comes_to_its_claims("18-canon", 7);
+}
+
+#[test]
 fn pairwise_policy_optimisation() {
     comes_to_its_claims("23-p3o", 9);
 }
@@ -41,6 +46,11 @@ fn pairwise_policy_optimisation() {
 fn policy_filtration() {
     // A policy that was hardly trained is never right, and there is no R² of a truth that is always the same.
     claims_come_of("24-pf-ppo", &["run", "--set", "iterations=1"], 12);
+}
+
+#[test]
+fn entropy_modulation() {
+    comes_to_its_claims("36-empg", 4);
 }
 
 #[test]

@@ -110,7 +110,6 @@ impl Codec {
     }
 
     /// Ids without any token that is not in the text.
-    #[cfg(test)]
     pub(crate) fn encode_bare(&self, text: &str) -> Result<Vec<u32>, StageError> {
         self.encode_with(text, false)
     }

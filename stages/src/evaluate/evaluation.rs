@@ -28,6 +28,11 @@ pub(super) struct Evaluation {
     pub(super) tokens: Option<Estimate>,
     /// Share of samples that came to an end by themselves.
     pub(super) ended: Option<Estimate>,
+    /// What the environment gave, and how often the policy spoke, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) environment: Option<Estimate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) turns: Option<Estimate>,
     pub(super) perplexity: Option<f64>,
     /// Against the baseline that it was given, under either reward.
     pub(super) win_rate_true_reward: Option<Estimate>,
@@ -46,6 +51,8 @@ impl Evaluation {
             kl: None,
             tokens: None,
             ended: None,
+            environment: None,
+            turns: None,
             perplexity: None,
             win_rate_true_reward: None,
             win_rate_score: None,
@@ -61,13 +68,15 @@ impl Evaluation {
     }
 
     /// All that is an estimate, by the name that a summary has it under.
-    pub(super) fn estimates(&self) -> [(&'static str, Option<Estimate>); 7] {
+    pub(super) fn estimates(&self) -> [(&'static str, Option<Estimate>); 9] {
         [
             ("true_reward", self.true_reward),
             ("score", self.score),
             ("kl", self.kl),
             ("tokens", self.tokens),
             ("ended", self.ended),
+            ("environment", self.environment),
+            ("turns", self.turns),
             ("win_rate_true_reward", self.win_rate_true_reward),
             ("win_rate_score", self.win_rate_score),
         ]
@@ -120,6 +129,7 @@ impl Evaluation {
                 ("true_reward", sample.true_reward),
                 ("score", sample.score),
                 ("kl", sample.kl),
+                ("environment", sample.conversation.as_ref().map(|it| it.reward)),
             ] {
                 if let Some(value) = value.filter(|value| !value.is_finite()) {
                     let (place, prompt) = (index + 1, &sample.prompt);

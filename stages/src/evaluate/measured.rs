@@ -18,6 +18,9 @@ pub(super) struct Measured {
     /// What the KL divergence is measured from.
     pub(super) reference: Option<String>,
     pub(super) decoding: Decoding,
+    /// Whom it talked to, if to anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) environment: Option<String>,
 }
 
 impl Measured {
@@ -36,6 +39,7 @@ impl Measured {
             reward_model: None,
             reference: None,
             decoding: decoding.clone(),
+            environment: None,
         }
     }
 
@@ -58,6 +62,10 @@ impl Measured {
             if ours.as_ref().zip(theirs.as_ref()).is_some_and(|(a, b)| a != b) {
                 differ.push(what.to_owned());
             }
+        }
+        // Who talked to nobody was asked something else.
+        if self.environment != other.environment {
+            differ.push("environment".to_owned());
         }
         differ.extend(self.decoding.differences(&other.decoding));
         if differ.is_empty() {

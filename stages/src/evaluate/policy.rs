@@ -11,12 +11,13 @@ use super::{
     divergence::sequence_divergences,
     evaluation::Evaluation,
     measured::{Measured, known},
-    samples::{Reward, Sample, by_prompt, mean_over_prompts, rate_over_prompts},
+    samples::{Conversation, Reward, Sample, by_prompt, mean_over_prompts, rate_over_prompts},
     win_rate::win_rate,
 };
 use crate::{
     artifact::{self, digest::digest, true_reward::TrueReward},
     context::Context,
+    environment::settings::{Came, Environment, Opened, opened},
     error::StageError,
     nn::{
         batch::Example, config::Head, likelihood::held_out, pretrained::Pretrained,
@@ -32,6 +33,7 @@ use crate::{
     rollout::{
         decoding::{Decoding, Wanted},
         sampler::{Asked, Ready},
+        trajectories::Trajectory,
     },
     rules::{param, rule, within_context},
     stage::Stage,
@@ -44,6 +46,9 @@ pub(crate) struct EvaluatePolicy;
 pub(crate) struct Params {
     #[serde(flatten)]
     wanted: Wanted,
+    /// Whom the policy talks to. By default to nobody: a completion is all that it says.
+    #[serde(default)]
+    environment: Option<Environment>,
     /// Where completions are right or wrong: how often one of so many is right, for each of these numbers (pass@k).
     #[serde(default)]
     #[schemars(extend("neutral" = []))]
@@ -61,6 +66,8 @@ ports!(Inputs {
     reward_model: Option<artifact::RewardModel>,
     /// Judges the samples by the reward that made the data.
     true_reward: Option<artifact::TrueReward>,
+    /// For `environment: { from: program }`: the program.
+    environment: Option<artifact::File>,
     /// Completions to measure perplexity on.
     completions: Option<artifact::Completions>,
     /// Another policy's evaluation on the same prompts, for a win rate.
@@ -81,7 +88,10 @@ The KL divergence is from the distribution that was sampled from, after `tempera
 penalty, to the reference as it is: the mean over samples of the divergence between the two next-token \
 distributions, summed over each completion. Greedy decoding (`temperature: 0`) draws from none, and has no \
 KL divergence. Intervals hold 95 % and are over prompts; a single prompt has none. Prompts that leave no room \
-for `max_new_tokens` in the policy's context are left out and counted.";
+for `max_new_tokens` in the policy's context are left out and counted.
+
+With an `environment` the policy talks to it, and the true reward is of the last thing that it says; `environment` is what it was \
+given for all, and `turns` how often it spoke. Evaluations with different environments are not compared.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -137,7 +147,10 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         let known_reward =
             known_reward.map(|it| TrueReward::load(file_of(&it.source)?)).transpose()?;
         let right_or_wrong = known_reward.as_ref().is_some_and(TrueReward::is_right_or_wrong);
-        params.check_pass_at(right_or_wrong)?;
+        let rightness = Rightness::of(&params, right_or_wrong)?;
+        let came =
+            Came { true_reward: inputs.true_reward.as_ref(), program: inputs.environment.as_ref() };
+        let mut world = opened(params.environment.as_ref(), came)?;
         let prompts = prompts("prompts", &inputs.prompts.source, params.wanted.prompts)?;
         context.summary("prompts_repeated", prompts.repeated as f64);
         let fit = Fit::new(&policy, None, TooLong::Cut)?;
@@ -154,15 +167,17 @@ for `max_new_tokens` in the policy's context are left out and counted.";
             (&policy, policy_is),
             reference.as_ref(),
             Asked::each(prompts),
+            world.as_mut(),
             context,
         )?;
         let used = by_prompt(&samples).map(|samples| samples[0].prompt.as_str());
         let mut measured = Measured::on(used, &params.wanted.decoding);
+        measured.environment = world.map(|it| it.identity);
         measured.true_reward = known(inputs.true_reward.as_ref().map(|it| &it.source))?;
         measured.reward_model = known(inputs.reward_model.as_ref().map(|it| &it.source))?;
         if let Some(reward) = &known_reward {
             for sample in &mut samples {
-                sample.true_reward = Some(reward.score(&sample.prompt, &sample.completion));
+                sample.true_reward = Some(reward.score(&sample.prompt, sample.reply()));
             }
         }
         if let Some(judge) = &judge {
@@ -199,7 +214,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         evaluation.write(&outputs.evaluation.path)?;
         report(&evaluation, context);
         for k in &params.pass_at {
-            let rates = pass_at(&evaluation.samples, *k);
+            let rates = pass_at(&evaluation.samples, *k, rightness);
             if let Some(estimate) = mean_of(&rates) {
                 context.estimate(&format!("pass_at_{k}"), &estimate);
             }
@@ -214,58 +229,90 @@ fn sampled(
     policy: (&Pretrained, &str),
     reference: Option<&Pretrained>,
     prompts: Vec<Asked>,
+    world: Option<&mut Opened>,
     context: &mut Context,
 ) -> Result<(Vec<Sample>, Vec<Example>), StageError> {
     let decoding = &params.wanted.decoding;
-    let ready = Ready::new(policy.0, prompts, decoding.max_new_tokens, context)?;
+    let ready = Ready::new("", policy.0, prompts, decoding.max_new_tokens, context)?;
     if let Some(reference) = reference {
         let longest = ready.longest() + decoding.max_new_tokens;
         reference.bears(longest, "the prompts with their completions")?;
     }
     let (mut samples, mut rows) = (Vec::new(), Vec::new());
     let sum = |log_probs: &[f32]| log_probs.iter().copied().map(f64::from).sum();
-    for it in ready.sampled(policy, decoding, params.wanted.batch, context)? {
+    let turns = world.as_ref().map(|it| it.turns);
+    let found = ready.sampled(policy, decoding, params.wanted.batch, world, context)?;
+    if let Some(turns) = turns {
+        let cut = found.iter().filter(|it| it.is_cut(turns)).count();
+        context.summary("conversations_cut", cut as f64);
+    }
+    let each = ready.asked.iter();
+    let each = each.flat_map(|asked| std::iter::repeat_n(asked, decoding.samples_per_prompt));
+    for (asked, said) in each.zip(found) {
+        let Trajectory { prompt, completion, tokens, turns, .. } = said.trajectory(asked, 0, 0);
         samples.push(Sample {
-            prompt: ready.asked[it.asked].prompt.clone(),
-            completion: it.text,
-            tokens: it.completion.ids.len(),
-            ended: it.ended,
-            log_prob: sum(&it.completion.log_probs),
-            sampling_log_prob: sum(&it.completion.sampling_log_probs),
+            prompt,
+            completion,
+            tokens: tokens.of_policy(),
+            ended: tokens.ended,
+            log_prob: sum(&tokens.log_probs),
+            sampling_log_prob: sum(&tokens.sampling_log_probs),
             true_reward: None,
             score: None,
             kl: None,
+            conversation: turns.last().map(|last| Conversation {
+                turns: turns.len(),
+                reply: last.reply.clone(),
+                reward: turns.iter().map(|turn| turn.reward).sum(),
+            }),
         });
-        let ids = [it.prompt_ids.as_slice(), &it.completion.ids].concat();
-        rows.push(Example::after_prompt(ids, it.prompt_ids.len()));
+        let own = tokens.own();
+        rows.push(Example::of_parts(tokens.ids, own));
     }
     Ok((samples, rows))
 }
 
-impl Params {
+/// What says whether a completion is right.
+#[derive(Debug, Clone, Copy)]
+enum Rightness {
+    TrueReward,
+    Environment,
+}
+
+impl Rightness {
     /// Refuses what cannot be said, before anything is sampled.
-    fn check_pass_at(&self, right_or_wrong: bool) -> Result<(), StageError> {
-        let n = self.wanted.decoding.samples_per_prompt;
-        if let Some(k) = self.pass_at.iter().find(|k| **k == 0 || **k > n) {
+    fn of(params: &Params, known: bool) -> Result<Self, StageError> {
+        let n = params.wanted.decoding.samples_per_prompt;
+        if let Some(k) = params.pass_at.iter().find(|k| **k == 0 || **k > n) {
             return Err(StageError::refused(format!(
                 "`pass_at` has {k}, and there are {n} samples of each prompt: raise `samples_per_prompt`"
             )));
         }
-        if !self.pass_at.is_empty() && !right_or_wrong {
+        let verified = params.environment.as_ref().is_some_and(Environment::is_right_or_wrong);
+        if !params.pass_at.is_empty() && !known && !verified {
             return Err(StageError::refused(
-                "`pass_at` needs the input `true_reward` of a task whose completions are right or wrong",
+                "`pass_at` needs the input `true_reward` of a task whose completions are right or wrong, or an `environment` with \
+                 a verifier",
             ));
         }
-        Ok(())
+        Ok(if verified { Self::Environment } else { Self::TrueReward })
+    }
+
+    fn says(self, it: &Sample) -> bool {
+        let reward = match self {
+            Self::TrueReward => it.true_reward,
+            Self::Environment => it.conversation.as_ref().map(|it| it.reward),
+        };
+        reward.is_some_and(|it| it > 0.5)
     }
 }
 
 /// Of each prompt how often at least one of `k` completions is right: `1 − C(n − c, k) / C(n, k)` of `n` samples with `c` right
 /// ones, which is unbiased (Chen et al. 2021, "Evaluating Large Language Models Trained on Code", eq. 1).
-fn pass_at(samples: &[Sample], k: usize) -> Vec<f64> {
+fn pass_at(samples: &[Sample], k: usize, rightness: Rightness) -> Vec<f64> {
     let rate = |samples: &[Sample]| {
         let n = samples.len();
-        let right = samples.iter().filter(|it| it.true_reward.is_some_and(|it| it > 0.5)).count();
+        let right = samples.iter().filter(|it| rightness.says(it)).count();
         // The share of choices of k in which all are wrong, factor by factor.
         let wrong = n - right;
         let all_wrong: f64 =
@@ -288,6 +335,11 @@ fn summed_up(measured: Measured, samples: Vec<Sample>, right_or_wrong: bool) -> 
     evaluation.score = mean_over_prompts(samples, |sample| sample.score);
     evaluation.kl = mean_over_prompts(samples, |sample| sample.kl);
     evaluation.tokens = mean_over_prompts(samples, |sample| Some(sample.tokens as f64));
+    let talked = |of: fn(&Conversation) -> f64| {
+        mean_over_prompts(samples, |sample| sample.conversation.as_ref().map(of))
+    };
+    evaluation.environment = talked(|it| it.reward);
+    evaluation.turns = talked(|it| it.turns as f64);
     evaluation.ended = rate_over_prompts(samples, |sample| Some(f64::from(sample.ended)));
     evaluation
 }
@@ -344,7 +396,7 @@ mod tests {
         let sample =
             |right: bool| Sample { true_reward: Some(f64::from(right)), ..template.clone() };
         let samples: Vec<Sample> = [true, false, false, true].map(sample).into();
-        let of = |k| pass_at(&samples, k)[0];
+        let of = |k| pass_at(&samples, k, Rightness::TrueReward)[0];
         // Of the six pairs of four one is all wrong; of the four triples none.
         for (k, expected) in [(1, 0.5), (2, 5.0 / 6.0), (3, 1.0), (4, 1.0)] {
             assert!((of(k) - expected).abs() < 1e-12, "{k}");
@@ -356,12 +408,13 @@ mod tests {
             .unwrap()
         };
         assert!(
-            params(&[1, 4]).check_pass_at(true).is_ok() && params(&[]).check_pass_at(false).is_ok()
+            Rightness::of(&params(&[1, 4]), true).is_ok()
+                && Rightness::of(&params(&[]), false).is_ok()
         );
         for (params, right_or_wrong) in
             [(params(&[5]), true), (params(&[0]), true), (params(&[1]), false)]
         {
-            assert!(params.check_pass_at(right_or_wrong).is_err());
+            assert!(Rightness::of(&params, right_or_wrong).is_err());
         }
     }
 

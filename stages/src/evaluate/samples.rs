@@ -13,7 +13,7 @@ use crate::nn::statistics::{Estimate, Outcomes, mean, mean_of, rate_of};
 pub(super) struct Sample {
     pub(super) prompt: String,
     pub(super) completion: String,
-    /// Tokens of the completion, the end token included.
+    /// Tokens of the completion, the end token included: those that the policy wrote.
     pub(super) tokens: usize,
     /// Says whether it came to an end by itself.
     pub(super) ended: bool,
@@ -30,6 +30,28 @@ pub(super) struct Sample {
     /// Nats from what it was drawn from to the reference, summed over the completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kl: Option<f64>,
+    /// Where it is a conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) conversation: Option<Conversation>,
+}
+
+/// What was talked with an environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Conversation {
+    /// How often the policy spoke.
+    pub(super) turns: usize,
+    /// The last thing that it said.
+    pub(super) reply: String,
+    /// What it was given for all of it.
+    pub(super) reward: f64,
+}
+
+impl Sample {
+    /// What rewards are of: the completion, or the last thing that was said.
+    pub(super) fn reply(&self) -> &str {
+        self.conversation.as_ref().map_or(&self.completion, |it| &it.reply)
+    }
 }
 
 /// Which of the two rewards.
@@ -111,6 +133,7 @@ pub(super) mod tests {
             true_reward: Some(true_reward),
             score: None,
             kl: None,
+            conversation: None,
         }
     }
 

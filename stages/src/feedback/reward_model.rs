@@ -15,7 +15,6 @@ use crate::{
     nn::{
         batch::Batch,
         config::Head,
-        curve::write_curve,
         decoder::Model,
         pretrained::Pretrained,
         ranking::Ranking,
@@ -26,7 +25,7 @@ use crate::{
     },
     port::{Out, ports},
     prepare::{
-        examples::{Comparison, comparisons},
+        examples::{Comparison, Prepared, comparisons},
         tally::Fit,
         truncation::TooLong,
     },
@@ -38,7 +37,6 @@ use crate::{
 pub(crate) struct TrainRewardModel;
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Params {
     #[serde(flatten)]
     training: Training,
@@ -63,7 +61,7 @@ ports!(Inputs {
     model: artifact::Model,
     /// Pairs to learn from.
     preferences: artifact::Preferences,
-    /// Pairs to measure accuracy and calibration on, after training.
+    /// Pairs to measure accuracy and calibration on, after training, and loss and accuracy on the way as `evaluate_every` says.
     test: Option<artifact::Preferences>,
 });
 ports!(Outputs {
@@ -133,24 +131,30 @@ texts a cut leaves the same are dropped.";
         let test = inputs.test.as_ref();
         let test = test.map(|test| read("test", &test.source)).transpose()?;
         context.tally("", &rows.tally);
-        let objective = Comparisons {
-            rows: rows.rows,
-            numbers: rows.numbers,
-            use_margin: params.use_margin,
+        if let Some(test) = &test {
+            context.tally("test_", &test.tally);
+        }
+        let comparisons = |Prepared { rows, numbers, .. }, use_margin| Comparisons {
+            rows,
+            numbers,
+            use_margin,
             centring: params.centring,
         };
+        let objective = comparisons(rows, params.use_margin);
+        // Rows to test on need no margins.
+        let test = test.map(|test| comparisons(test, false));
+        let on = (&objective as &dyn Objective, test.as_ref().map(|it| it as &dyn Objective));
         let order = context.stream("order");
-        let curve = train(&base.model, &objective, &params.training, order, context)?;
-        if let Some(test) = test {
+        let learnt = train(&base.model, on, &params.training, order, context)?;
+        if let Some(test) = &test {
             let report = |done, all| context.progress(done, all, "test texts", "");
             let found = quality(&base.model, &test.rows, report)?;
-            context.tally("test_", &test.tally);
             context.estimate("test_accuracy", &found.ranking.accuracy);
             context.summary("test_margin", found.ranking.margin);
             context.summary("test_calibration_error", found.calibration_error);
         }
         base.save(&outputs.model.path)?;
-        write_curve(&curve, &outputs.curve.path)
+        context.learnt(&learnt, &outputs.curve.path)
     }
 }
 

@@ -25,6 +25,11 @@ impl Example {
         Self { ids, learn }
     }
 
+    /// A row whose loss is about these parts of it, in order and apart.
+    pub(crate) fn of_parts(ids: impl Into<Ids>, learn: Vec<Range<usize>>) -> Self {
+        Self { ids: ids.into(), learn }
+    }
+
     /// A row whose loss is where `mask` is true.
     #[cfg(test)]
     pub(crate) fn masked(ids: Vec<u32>, mask: &[bool]) -> Self {

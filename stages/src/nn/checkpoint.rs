@@ -383,8 +383,8 @@ mod tests {
         let model = Model::fresh(tiny(), Stream::of(1), tch::Device::Cpu).trainable();
         let schedule = Decay::Constant;
         let training = Training { steps: Some(steps), schedule, ..training(4, micro_batch) };
-        let curve = train(&model, &objective(), &training, Stream::of(9), observer);
-        let curve = curve.map(|curve| serde_json::to_string(&curve).unwrap());
+        let curve = train(&model, (&objective(), None), &training, Stream::of(9), observer);
+        let curve = curve.map(|learnt| serde_json::to_string(&learnt.curve).unwrap());
         let path = observer.folder.join("weights");
         write_tensors(&model.parameters, &path).unwrap();
         (curve, fs::read(path).unwrap())

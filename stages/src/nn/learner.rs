@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use gradus_protocol::Checkpoints;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
+use tch::Tensor;
 
 use super::{
     checkpoint::{Keeper, Now, Part, State},
     curve::Point,
+    watch::{Best, Watch},
 };
 use crate::error::StageError;
 
@@ -42,6 +44,16 @@ pub(crate) trait Learner {
     /// The weights that it learns, with their optimisers: always the same, in the same order.
     fn parts(&self) -> Vec<Part<'_>>;
 
+    /// The weights that come out of it.
+    fn weights(&self) -> &BTreeMap<String, Tensor>;
+
+    /// How it does on what it does not learn from, after `step` steps: numbers by names that begin with `test_`.
+    fn measure(
+        &mut self,
+        step: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Map<String, Value>, StageError>;
+
     /// What else it has learnt: running means, controllers.
     fn notes(&self) -> Value {
         Value::Null
@@ -60,36 +72,57 @@ pub(crate) trait Learner {
     fn said(&self, point: &Point) -> String;
 }
 
-/// Takes `steps` steps. Goes on where an interrupted run of the same stage stood, or a shorter one of the same line ended, to
-/// the same bytes.
+/// What came of a training.
+pub(crate) struct Learnt {
+    pub(crate) curve: Vec<Point>,
+    /// The step after which it measured best, where it was measured.
+    pub(crate) best: Option<usize>,
+}
+
+/// Takes `steps` steps, or fewer where `watch` ends it. Goes on where an interrupted run of the same stage stood, or a shorter
+/// one of the same line ended, to the same bytes.
 pub(crate) fn learn(
     learner: &mut dyn Learner,
     steps: usize,
+    watch: &Watch,
     observer: &mut dyn Observer,
-) -> Result<Vec<Point>, StageError> {
+) -> Result<Learnt, StageError> {
     let mut keeper = Keeper::new(observer.checkpoints());
-    let mut curve = match keeper.newest(steps, &learner.parts()) {
-        Some(state) => {
+    let mut best = Best::new(watch, learner.weights());
+    let mut curve = match keeper.newest(steps, &parts(learner, &best)) {
+        Some(mut state) => {
             observer.note(format!("goes on from step {} of {steps}", state.step));
+            best.resume(state.notes["best"].take())?;
+            state.notes = state.notes["learner"].take();
             learner.resume(state)?
         }
         None => Vec::new(),
     };
     observer.progress(curve.len(), steps, "")?;
-    for step in curve.len()..steps {
-        let (done, heard) = match learner.iterate(step, observer) {
+    if best.is_pending() {
+        measure(learner, &mut best, &mut curve, observer)?;
+    }
+    while curve.len() < steps && !best.is_over() {
+        let step = curve.len();
+        let heard = match learner.iterate(step, observer) {
             Ok(point) => {
-                tell(&point, observer);
-                let said = learner.said(&point);
                 curve.push(point);
-                (step + 1, observer.progress(step + 1, steps, &said))
+                best.wait(watch.is_due(step + 1));
+                let measured = match best.is_pending() {
+                    true => measure(learner, &mut best, &mut curve, observer),
+                    false => Ok(()),
+                };
+                let point = &curve[step];
+                tell(point, observer);
+                measured.and_then(|()| observer.progress(step + 1, steps, &learner.said(point)))
             }
             // The state is still that of the step before.
-            Err(StageError::Cancelled) if learner.is_whole() => (step, Err(StageError::Cancelled)),
+            Err(StageError::Cancelled) if learner.is_whole() => Err(StageError::Cancelled),
             Err(error) => return Err(error),
         };
+        let done = curve.len();
         let stopped = matches!(heard, Err(StageError::Cancelled)) && !keeper.holds(done);
-        let end = done == steps;
+        let end = done == steps || best.is_over();
         if if end { keeper.keeps_last() } else { stopped || keeper.is_due(done) } {
             if stopped {
                 observer.saving();
@@ -98,8 +131,8 @@ pub(crate) fn learn(
                 step: done,
                 end,
                 reached: learner.reached(done),
-                parts: learner.parts(),
-                notes: learner.notes(),
+                parts: parts(learner, &best),
+                notes: json!({ "learner": learner.notes(), "best": best.notes() }),
                 curve: &curve,
             });
             if let Err(error) = kept {
@@ -109,7 +142,33 @@ pub(crate) fn learn(
         }
         heard?;
     }
-    Ok(curve)
+    if curve.len() < steps {
+        observer
+            .note(format!("ended after step {} of {steps}: it measured no better", curve.len()));
+    }
+    let best = best.settle(learner.weights());
+    Ok(Learnt { curve, best })
+}
+
+/// All that a checkpoint holds.
+fn parts<'l>(learner: &'l dyn Learner, best: &'l Best<'_>) -> Vec<Part<'l>> {
+    learner.parts().into_iter().chain(best.part()).collect()
+}
+
+/// Measures the learner after its last step. What was broken off stays to be done.
+fn measure(
+    learner: &mut dyn Learner,
+    best: &mut Best<'_>,
+    curve: &mut [Point],
+    observer: &mut dyn Observer,
+) -> Result<(), StageError> {
+    let step = curve.len();
+    let Some(point) = curve.last_mut() else { return Ok(()) };
+    let found = learner.measure(step, observer)?;
+    best.take(step, &found, learner.weights())?;
+    best.wait(false);
+    point.metrics.extend(found);
+    Ok(())
 }
 
 fn tell(point: &Point, observer: &mut dyn Observer) {

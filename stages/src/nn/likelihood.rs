@@ -153,8 +153,9 @@ mod tests {
     fn trained(batch: usize, micro_batch: usize) -> (Vec<f64>, Tensor) {
         let model = Model::fresh(tiny(), Stream::of(1), Device::Cpu).trainable();
         let training = training(batch, micro_batch);
-        let curve = train(&model, &objective(), &training, Stream::of(9), &mut Silent).unwrap();
-        let losses = curve.iter().map(|point| point.loss).collect();
+        let found =
+            train(&model, (&objective(), None), &training, Stream::of(9), &mut Silent).unwrap();
+        let losses = found.curve.iter().map(|point| point.loss).collect();
         (losses, model.parameters["model.embed_tokens.weight"].detach())
     }
 

@@ -32,3 +32,4 @@ pub(crate) mod stepper;
 pub(crate) mod stream;
 pub(crate) mod tensors;
 pub(crate) mod trainer;
+pub(crate) mod watch;

@@ -8,17 +8,19 @@ use std::{collections::BTreeMap, time::Instant};
 use gradus_protocol::catalog::{Length, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use tch::Tensor;
 
 use super::{
     adamw::AdamSettings,
     checkpoint::{Part, State},
     curve::Point,
     decoder::Model,
-    learner::{Learner, Observer, learn},
+    learner::{Learner, Learnt, Observer, learn},
     schedule::{Decay, Schedule},
     stepper::{Loss, Stepper},
     stream::Stream,
+    watch::Watch,
 };
 use crate::{
     error::StageError,
@@ -65,15 +67,19 @@ pub(crate) struct Training {
     #[serde(default = "one")]
     #[schemars(range(min = 0.0))]
     pub(crate) max_grad_norm: f64,
+    #[serde(flatten)]
+    pub(crate) watch: Watch,
 }
 
 impl Training {
     /// What its parameters must not say together.
     pub(crate) fn rules() -> Vec<Rule> {
-        vec![rule(
+        let mut rules = Watch::rules();
+        rules.push(rule(
             "the warm-up is longer than the training: lower `warmup_steps`, or raise `steps`",
             [param("warmup_steps").above("steps"), param("steps").above(0)],
-        )]
+        ));
+        rules
     }
 
     /// What says how long a training is, and when a longer one begins with what a shorter one did.
@@ -166,6 +172,8 @@ pub(crate) trait Objective {
 struct OffLine<'a> {
     model: &'a Model,
     objective: &'a dyn Objective,
+    /// What it is measured on.
+    test: Option<&'a dyn Objective>,
     training: &'a Training,
     stepper: Stepper,
     orders: Stream,
@@ -205,6 +213,20 @@ impl Learner for OffLine<'_> {
         vec![Part { name: "model", parameters, optimizer: self.stepper.optimizers().next() }]
     }
 
+    fn weights(&self) -> &BTreeMap<String, Tensor> {
+        &self.model.parameters
+    }
+
+    fn measure(
+        &mut self,
+        _step: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Map<String, Value>, StageError> {
+        let Some(test) = self.test else { return Ok(Map::new()) };
+        let rows = self.training.micro_batch.unwrap_or(self.training.batch);
+        measured(self.model, test, rows, &mut || observer.heard())
+    }
+
     fn resume(&mut self, state: State) -> Result<Vec<Point>, StageError> {
         self.stepper.resume(state.optimizers);
         Ok(state.curve)
@@ -225,15 +247,39 @@ impl Learner for OffLine<'_> {
     }
 }
 
-/// Trains `model`, whose parameters must be [`Model::trainable`]; each epoch takes the rows in an order that
-/// `orders` gives.
-pub(crate) fn train(
+/// What the objective loses on all its rows, and its metrics, by names that begin with `test_`: means over what it weighs them
+/// by, `rows` of them at once.
+fn measured(
     model: &Model,
     objective: &dyn Objective,
+    rows: usize,
+    heard: &mut dyn FnMut() -> Result<(), StageError>,
+) -> Result<Map<String, Value>, StageError> {
+    let _no_grad = tch::no_grad_guard();
+    let all: Vec<usize> =
+        (0..objective.rows()).filter(|row| objective.weight(*row) > 0.0).collect();
+    let weight: f64 = all.iter().map(|row| objective.weight(*row)).sum();
+    let mut sums: BTreeMap<&'static str, f64> = BTreeMap::new();
+    for part in all.chunks(rows.max(1)) {
+        heard()?;
+        let found = objective.loss(model, part)?;
+        for (name, sum) in found.metrics.into_iter().chain([("loss", found.sum)]) {
+            *sums.entry(name).or_default() += sum.f_double_value(&[])?;
+        }
+    }
+    let mean = |(name, sum): (&str, f64)| (format!("test_{name}"), (sum / weight.max(1.0)).into());
+    Ok(sums.into_iter().map(mean).collect())
+}
+
+/// Trains `model`, whose parameters must be [`Model::trainable`]; each epoch takes the rows in an order that
+/// `orders` gives. On the way it is measured on `test`, as `training` says.
+pub(crate) fn train(
+    model: &Model,
+    (objective, test): (&dyn Objective, Option<&dyn Objective>),
     training: &Training,
     orders: Stream,
     observer: &mut dyn Observer,
-) -> Result<Vec<Point>, StageError> {
+) -> Result<Learnt, StageError> {
     let usable: Vec<usize> =
         (0..objective.rows()).filter(|row| objective.weight(*row) > 0.0).collect();
     if usable.is_empty() {
@@ -244,6 +290,7 @@ pub(crate) fn train(
     let mut learner = OffLine {
         model,
         objective,
+        test,
         training,
         stepper: training.stepper(steps),
         orders,
@@ -253,11 +300,11 @@ pub(crate) fn train(
         started: Instant::now(),
         tokens_seen: 0,
     };
-    let curve = learn(&mut learner, steps, observer)?;
-    if let Some(words) = astray(&curve, objective.loss_of_a_guess(model)) {
+    let learnt = learn(&mut learner, steps, &training.watch, observer)?;
+    if let Some(words) = astray(&learnt.curve, objective.loss_of_a_guess(model)) {
         observer.note(words);
     }
-    Ok(curve)
+    Ok(learnt)
 }
 
 /// A warning, where the last losses are far above that of a guess.

@@ -123,6 +123,7 @@ fn of_the_most_entropic(table: &Table, rows: &[&Example], all: &Tensor, share: f
     Modulation::MostEntropic { share }.apply(
         &mut advantages,
         &each(&table.entropy.detach()),
+        &[],
         &kept,
     );
     let own: Vec<f32> = advantages.concat().iter().map(|it| *it as f32).collect();

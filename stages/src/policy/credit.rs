@@ -2,7 +2,10 @@
 //!
 //! A group of completions is its own expectation (`policy/advantages.rs`), or a critic says what is to be expected.
 
-use super::advantages::{Term, advantages};
+use super::{
+    advantages::{Term, advantages},
+    conditional::{Conditional, Metric},
+};
 
 /// Keeps a deviation of zero from dividing, as TRL has it.
 const LEAST: f64 = 1e-8;
@@ -12,6 +15,8 @@ const LEAST: f64 = 1e-8;
 pub(super) enum Credit {
     /// Others: all tokens of a completion have the advantage that these terms make of its rewards' sum.
     Rows(Vec<Term>),
+    /// Others that are unlike it in a metric.
+    Conditional(Conditional),
     /// A critic, by generalised advantage estimation.
     Critic { gamma: f64, lambda: f64 },
     /// Nobody: the rewards from the token on, as REINFORCE has it.
@@ -26,20 +31,40 @@ pub(super) struct Credited {
     pub(super) returns: Vec<Vec<f64>>,
 }
 
+/// What credit is given by, beside rewards.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Basis<'a> {
+    /// Of tokens, where there is a critic.
+    pub(super) values: Option<&'a [Vec<f64>]>,
+    /// Positions of rows that belong together.
+    pub(super) groups: &'a [Vec<usize>],
+    /// Of rows, where rows are compared by a metric.
+    pub(super) metric: &'a [f64],
+    /// From 0.
+    pub(super) iteration: usize,
+}
+
 impl Credit {
-    /// `rewards` and `values` are of tokens; `groups` are positions of rows that belong together.
-    pub(super) fn of(
-        &self,
-        rewards: &[Vec<f64>],
-        values: Option<&[Vec<f64>]>,
-        groups: &[Vec<usize>],
-    ) -> Credited {
+    /// What rows must be measured by.
+    pub(super) fn metric(&self) -> Option<&Metric> {
         match self {
-            Self::Rows(terms) => {
-                let sums: Vec<f64> = rewards.iter().map(|own| own.iter().sum()).collect();
-                let each = advantages(terms, &sums, groups).into_iter().zip(rewards);
-                let advantages = each.map(|(one, own)| vec![one; own.len()]).collect();
-                Credited { advantages, returns: Vec::new() }
+            Self::Conditional(it) => Some(&it.metric),
+            _ => None,
+        }
+    }
+
+    /// `rewards` are of tokens.
+    pub(super) fn of(&self, rewards: &[Vec<f64>], basis: &Basis<'_>) -> Credited {
+        let by_row = |of: &dyn Fn(&[f64]) -> Vec<f64>| {
+            let sums: Vec<f64> = rewards.iter().map(|own| own.iter().sum()).collect();
+            let each = of(&sums).into_iter().zip(rewards);
+            let advantages = each.map(|(one, own)| vec![one; own.len()]).collect();
+            Credited { advantages, returns: Vec::new() }
+        };
+        match self {
+            Self::Rows(terms) => by_row(&|sums| advantages(terms, sums, basis.groups)),
+            Self::Conditional(it) => {
+                by_row(&|sums| it.advantages(sums, basis.metric, basis.groups, basis.iteration))
             }
             Self::ToGo { gamma } => {
                 let none = |own: &Vec<f64>| gae(own, &vec![0.0; own.len()], *gamma, 1.0);
@@ -47,7 +72,7 @@ impl Credit {
             }
             Self::Critic { gamma, lambda } => {
                 let mut credited = Credited::default();
-                for (own, values) in rewards.iter().zip(values.unwrap_or_default()) {
+                for (own, values) in rewards.iter().zip(basis.values.unwrap_or_default()) {
                     let advantages = gae(own, values, *gamma, *lambda);
                     let returns = advantages.iter().zip(values).map(|(a, v)| a + v);
                     credited.returns.push(returns.collect());
@@ -108,13 +133,16 @@ mod tests {
     #[test]
     fn rewards_to_go_and_groups_need_no_critic() {
         let rewards = [vec![-0.5, 2.0], vec![1.0]];
-        let to_go = Credit::ToGo { gamma: 0.5 }.of(&rewards, None, &[]);
+        let to_go = Credit::ToGo { gamma: 0.5 }.of(&rewards, &Basis::default());
         close(&to_go.advantages.concat(), &[0.5, 2.0, 1.0]);
-        let groups = Credit::Rows(vec![Term::GroupMean]).of(&rewards, None, &[vec![0, 1]]);
+        let together = [vec![0, 1]];
+        let basis = Basis { groups: &together, ..Basis::default() };
+        let groups = Credit::Rows(vec![Term::GroupMean]).of(&rewards, &basis);
         // Sums 3/2 and 1.
         close(&groups.advantages.concat(), &[0.25, 0.25, -0.25]);
         let critic = Credit::Critic { gamma: 1.0, lambda: 1.0 };
-        let found = critic.of(&rewards, Some(&[vec![1.0, 1.0], vec![0.0]]), &[]);
+        let values = [vec![1.0, 1.0], vec![0.0]];
+        let found = critic.of(&rewards, &Basis { values: Some(&values), ..Basis::default() });
         close(&found.advantages.concat(), &[0.5, 1.0, 1.0]);
         close(&found.returns.concat(), &[1.5, 2.0, 1.0]);
     }

@@ -19,7 +19,6 @@ use crate::{
     nn::{
         batch::Example,
         config::Head,
-        curve::write_curve,
         decoder::Model,
         head::Tail,
         pretrained::Pretrained,
@@ -46,7 +45,6 @@ use crate::{
 pub(crate) struct TrainDpo;
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Params {
     #[serde(flatten)]
     training: Training,
@@ -85,7 +83,7 @@ ports!(Inputs {
     log_probs: Option<artifact::LogProbs>,
     /// Pairs to learn from.
     preferences: artifact::Preferences,
-    /// Pairs to measure the implicit reward's accuracy on, after training.
+    /// Pairs to measure the implicit reward's accuracy on, after training, and its loss on the way as `evaluate_every` says.
     test: Option<artifact::Preferences>,
 });
 ports!(Outputs {
@@ -179,13 +177,14 @@ dropped.";
         let objective = Dpo::new(settings, rows, &reference)?;
         let policy = policy.trainable();
         let order = context.stream("order");
-        let curve = train(&policy.model, &objective, &params.training, order, context)?;
+        let on = (&objective as &dyn Objective, test.as_ref().map(|it| it as &dyn Objective));
+        let learnt = train(&policy.model, on, &params.training, order, context)?;
         if let Some(test) = test {
             let progress = |done, all| context.progress(done, all, "test completions", "");
             report(&test.ranking(&policy.model, progress)?, context);
         }
         policy.save(&outputs.model.path)?;
-        write_curve(&curve, &outputs.curve.path)
+        context.learnt(&learnt, &outputs.curve.path)
     }
 }
 

@@ -1,10 +1,13 @@
 //! What a kind of learning on-line says of itself: its parts by name, its sizes, and who takes part.
 
+use std::cell::RefCell;
+
 use super::{
     credit::Credit, critic::ValueLoss, modulation::Modulation, resets::Resets, shaping::Shaping,
     surrogate::PolicyLoss,
 };
 use crate::{
+    environment::settings::Opened,
     nn::{decoder::Model, pretrained::Pretrained},
     reward::{
         expression::Expression,
@@ -19,7 +22,9 @@ pub(super) struct Sizes {
     /// Prompts of an iteration, and completions of each.
     pub(super) prompts: usize,
     pub(super) samples: usize,
+    /// Of a reply, and how many of them there are at most.
     pub(super) max_new_tokens: usize,
+    pub(super) turns: usize,
     /// Of the policy, when it samples and when it learns.
     pub(super) temperature: f64,
     /// How often each completion is learnt from before others are sampled.
@@ -88,8 +93,12 @@ pub(super) struct Setting<'a> {
     pub(super) reference: Option<&'a Model>,
     pub(super) critic: Option<&'a Pretrained>,
     pub(super) prompts: &'a Ready,
+    /// What it is measured on.
+    pub(super) test: Option<&'a Ready>,
     /// Where completions begin, if not all at their prompts.
     pub(super) resets: Option<&'a Resets>,
+    /// Whom it talks to, if to anybody.
+    pub(super) world: Option<RefCell<Opened>>,
     pub(super) rewards: &'a Rewards,
     pub(super) expression: &'a Expression,
     pub(super) judges: &'a Judges,

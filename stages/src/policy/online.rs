@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 
 use super::{
@@ -46,8 +46,10 @@ pub(super) struct Streams {
     pub(super) orders: Stream,
     pub(super) samples: Stream,
     pub(super) resets: Stream,
+    pub(super) rewards: Stream,
     pub(super) filter: Stream,
     pub(super) minibatches: Stream,
+    pub(super) test: Stream,
 }
 
 impl Streams {
@@ -56,8 +58,10 @@ impl Streams {
             orders: context.stream("order"),
             samples: context.stream("samples"),
             resets: context.stream("resets"),
+            rewards: context.stream("rewards"),
             filter: context.stream("filter"),
             minibatches: context.stream("minibatches"),
+            test: context.stream("test"),
         }
     }
 }
@@ -247,7 +251,7 @@ impl Setting<'_> {
             lengths: part.iter().map(length).collect(),
             rows: all.len() as f64,
             tokens: all.iter().map(length).sum::<f64>().max(1.0),
-            longest: self.sizes.max_new_tokens as f64,
+            longest: (self.sizes.max_new_tokens * self.sizes.turns) as f64,
         };
         let mut whole = Loss { sum: Tensor::from(0_f32), metrics: Vec::new(), tail: None };
         let device = self.policy.model.device();
@@ -347,6 +351,8 @@ impl Learner for OnLine<'_> {
             |it| numbers[it].number,
         );
         let draws = Draws {
+            iteration: step,
+            rewards: self.streams.rewards.at(step),
             samples: self.streams.samples.at(step),
             resets: self.streams.resets.at(step),
             filter: self.streams.filter.at(step),
@@ -384,6 +390,19 @@ impl Learner for OnLine<'_> {
             optimizer: None,
         });
         parts.chain(average).collect()
+    }
+
+    fn weights(&self) -> &BTreeMap<String, Tensor> {
+        &self.setting.policy.model.parameters
+    }
+
+    fn measure(
+        &mut self,
+        step: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Map<String, Value>, StageError> {
+        let Some(test) = self.setting.test else { return Ok(Map::new()) };
+        self.setting.measured(test, self.streams.test.at(step), observer)
     }
 
     fn notes(&self) -> Value {

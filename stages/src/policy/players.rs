@@ -43,17 +43,19 @@ impl Players {
         self.reference.as_ref().map(|it| &it.model)
     }
 
-    /// The prompts that leave room for a completion.
+    /// The prompts of `port` that leave room for a completion; numbers of them begin with `prefix`.
     pub(super) fn ready(
         &self,
+        prefix: &str,
+        port: &str,
         came: &artifact::Prompts,
         max_new_tokens: usize,
         context: &mut Context,
     ) -> Result<Ready, StageError> {
-        let came = prompts("prompts", &came.source, None)?;
-        context.summary("prompts_repeated", came.repeated as f64);
+        let came = prompts(port, &came.source, None)?;
+        context.summary(&format!("{prefix}prompts_repeated"), came.repeated as f64);
         let asked = Asked::each(came);
-        Ready::new(&self.policy, asked, max_new_tokens, context)
+        Ready::new(prefix, &self.policy, asked, max_new_tokens, context)
     }
 
     /// Where a critic begins: from a model with a score head, or from the policy with a fresh one.

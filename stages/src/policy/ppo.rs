@@ -4,6 +4,8 @@
 //! A token's reward is what the completion is worth, at its last, less the divergence from the reference, at each. A critic
 //! says what was to be expected, and the policy takes clipped steps towards what was better.
 
+use std::cell::RefCell;
+
 use gradus_protocol::catalog::{Length, Port, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,19 +19,19 @@ use super::{
     resets::Resets,
     shaping::{Estimator, Scaling, Shaping, Target},
     surrogate::{Level, Surrogate, SurrogateLoss},
-    training::{OnLineTraining, summary},
+    training::OnLineTraining,
 };
 use crate::{
     artifact,
     context::Context,
+    environment::settings,
     error::StageError,
     nn::{
-        curve::write_curve,
         learner::learn,
         schedule::{Decay, Schedule},
     },
     port::{Out, ports},
-    reward::sources::Judges,
+    reward::sources::{Came, Judges},
     rollout::trajectories::write,
     rules::{param, rule, same_context, within_context},
     stage::{Given, Stage},
@@ -151,6 +153,8 @@ ports!(Inputs {
     policy: artifact::Model,
     /// What it answers. Further columns, an answer say, are there for verifiers.
     prompts: artifact::Prompts,
+    /// Prompts to measure the reward on, on the way as `evaluate_every` says; one completion of each.
+    test: Option<artifact::Prompts>,
     /// What `kl_coefficient` holds it to; the policy as it came in by default.
     reference: Option<artifact::Model>,
     /// Where the critic begins, the reward model say, with the policy's tokenizer; the policy with a fresh head by default.
@@ -161,8 +165,12 @@ ports!(Inputs {
     resets: Option<artifact::Completions>,
     /// For rewards `from: reward_model`.
     reward_model: Option<artifact::RewardModel>,
-    /// For rewards `from: true_reward` and `proxy`.
+    /// For rewards `from: true_reward` and `proxy`, and `environment: { from: true_reward }`.
     true_reward: Option<artifact::TrueReward>,
+    /// For rewards `from: program`: the program.
+    judge: Option<artifact::File>,
+    /// For `environment: { from: program }`: the program.
+    environment: Option<artifact::File>,
 });
 ports!(Outputs {
     /// The policy after the last iteration.
@@ -259,21 +267,33 @@ last tenth of the iterations.";
         // Also where nothing holds it: how far it went is worth to know.
         let players = Players::open(&inputs.policy, inputs.reference.as_ref(), true, context)?;
         let critic = players.critic(inputs.critic.as_ref(), &inputs.policy, context)?;
-        let ready = players.ready(&inputs.prompts, sizes.max_new_tokens, context)?;
+        let ready = players.ready("", "prompts", &inputs.prompts, sizes.max_new_tokens, context)?;
+        let test = inputs.test.as_ref();
+        let test = test.map(|it| players.ready("test_", "test", it, sizes.max_new_tokens, context));
+        let test = test.transpose()?;
         let resets = inputs.resets.as_ref().filter(|_| params.reset_share > 0.0);
         let share = params.reset_share;
         let resets = resets.map(|it| Resets::open(&players.policy, it, &ready, share, context));
         let resets = resets.transpose()?;
         let texts = inputs.texts.as_ref().filter(|_| params.text_weight > 0.0);
         let texts = texts.map(|it| players.kept(it, params.text_weight, context)).transpose()?;
-        let (known, model) = (inputs.true_reward.as_ref(), inputs.reward_model.as_ref());
-        let judges = Judges::open(known, model, false, context)?;
+        let true_reward = inputs.true_reward.as_ref();
+        let came = Came {
+            true_reward,
+            reward_model: inputs.reward_model.as_ref(),
+            program: inputs.judge.as_ref(),
+        };
+        let judges = Judges::open(&training.rewards, came, false, context)?;
+        let came = settings::Came { true_reward, program: inputs.environment.as_ref() };
+        let world = settings::opened(training.environment.as_ref(), came)?.map(RefCell::new);
         let setting = Setting {
             policy: &players.policy,
             reference: players.reference(),
             critic: Some(&critic),
             prompts: &ready,
+            test: test.as_ref(),
             resets: resets.as_ref(),
+            world,
             rewards: &training.rewards,
             expression: &expression,
             judges: &judges,
@@ -285,15 +305,15 @@ last tenth of the iterations.";
         let constant = Schedule { peak: rate, decay: Decay::Constant, warmup: 0, steps: 1 };
         let stepper = training.stepper(&sizes).with(training.adam(), constant);
         let mut learner = OnLine::new(setting, stepper, Streams::of(context), texts);
-        let curve = learn(&mut learner, training.iterations, context)?;
+        let learnt = learn(&mut learner, training.iterations, &training.watch, context)?;
         write(&outputs.samples.path, learner.samples())?;
         learner.settle();
-        for (name, value) in summary(&curve) {
+        for (name, value) in training.summary(&learnt.curve) {
             context.summary(&name, value);
         }
         players.policy.save(&outputs.model.path)?;
         critic.save(&outputs.critic.path)?;
-        write_curve(&curve, &outputs.curve.path)
+        context.learnt(&learnt, &outputs.curve.path)
     }
 }
 

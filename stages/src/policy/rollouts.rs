@@ -1,33 +1,32 @@
 //! The first half of an iteration: the policy answers, is judged, and every token of what it said gets its numbers. What
 //! comes of it is a table with a row for each completion, and which of them are learnt from.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 
 use gradus_protocol::Page;
 use serde_json::{Map, Value};
 use tch::{Device, Tensor};
 
 use super::{
-    credit::{Credited, whiten},
+    conditional::Metric,
+    credit::{Basis, Credited, whiten},
     critic::all_values,
     method::{Setting, Sizes},
     sequences::{Table, by_row, table},
-    shaping::Shaper,
+    shaping::{Early, Shaper},
 };
 use crate::{
     error::StageError,
     nn::{
-        batch::Example,
-        batches,
-        decoder::Model,
-        generate::{Completion, Limits, generate},
-        learner::Observer,
-        sampling::Sampling,
-        statistics::mean,
-        stream::Stream,
+        batch::Example, batches, decoder::Model, learner::Observer, sampling::Sampling,
+        statistics::mean, stream::Stream,
     },
     reward::sources::alike,
-    rollout::trajectories::{Author, Span, Tokens, Trajectory, groups, of_prompt},
+    rollout::{
+        conversation::{Begun, Said, Speaker},
+        sampler::Ready,
+        trajectories::{Trajectory, groups},
+    },
 };
 
 /// What an iteration is learnt from. Numbers of tokens have a row for each completion.
@@ -49,8 +48,11 @@ pub(super) struct Rollouts {
     pub(super) samples: Vec<Trajectory>,
 }
 
-/// Where random choices of one iteration come from.
+/// An iteration, and where its random choices come from.
 pub(super) struct Draws {
+    /// Which one it is, from 0.
+    pub(super) iteration: usize,
+    pub(super) rewards: Stream,
     pub(super) samples: Stream,
     pub(super) resets: Stream,
     pub(super) filter: Stream,
@@ -68,13 +70,16 @@ impl Setting<'_> {
     ) -> Result<Rollouts, StageError> {
         let mut trajectories = self.sampled(asked, draws.samples, draws.resets, observer)?;
         let mut heard = |_, _| observer.heard();
-        let judged =
-            self.rewards.judge(self.expression, &mut trajectories, self.judges, &mut heard)?;
-        let row = |it: &Trajectory| {
-            let ids = it.tokens.ids.clone();
-            let own = ids.len() - it.tokens.of_policy();
-            Example::after_prompt(ids, own)
-        };
+        let judged = self.rewards.judge(
+            self.expression,
+            &mut trajectories,
+            self.judges,
+            draws.rewards,
+            &mut heard,
+        )?;
+        let earlier: Vec<Vec<Early>> =
+            trajectories.iter().map(|it| self.earlier(it)).collect::<Result<_, _>>()?;
+        let row = |it: &Trajectory| Example::of_parts(it.tokens.ids.clone(), it.tokens.own());
         let rows: Vec<Example> = trajectories.iter().map(row).collect();
         let old: Vec<Vec<f64>> = trajectories.iter().map(|it| self.old(it)).collect();
         let log_probs = |table: Table| table.log_probs;
@@ -89,15 +94,34 @@ impl Setting<'_> {
             Some(reference) => both(&old, reference, |p, q| shaping.estimator.of(p, q)),
             None => old.iter().map(|own| vec![0.0; own.len()]).collect(),
         };
-        let token_rewards = shaper.by_token(shaping, &worth, &divergences);
+        let token_rewards = shaper.by_token(shaping, &worth, &earlier, &divergences);
         let by_prompt = groups(&trajectories);
         let compared = self.compared(&by_prompt);
-        let mut credited = self.method.credit.of(&token_rewards, values.as_deref(), &compared);
+        let metric = self.method.credit.metric();
+        let entropies = if self.method.modulation.is_some() || metric == Some(&Metric::Entropy) {
+            self.thought(&self.policy.model, &rows, |table| table.entropy, observer)?
+        } else {
+            Vec::new()
+        };
+        let metric = match metric {
+            None => Vec::new(),
+            Some(Metric::Tokens) => old.iter().map(|own| own.len() as f64).collect(),
+            Some(Metric::Entropy) => entropies.iter().map(|own| mean(own)).collect(),
+            Some(Metric::Order) => (0..rows.len()).map(|at| at as f64).collect(),
+            Some(Metric::Reward(name)) => trajectories.iter().map(|it| it.rewards[name]).collect(),
+        };
+        let basis = Basis {
+            values: values.as_deref(),
+            groups: &compared,
+            metric: &metric,
+            iteration: draws.iteration,
+        };
+        let mut credited = self.method.credit.of(&token_rewards, &basis);
         let kept = self.kept(&by_prompt, &judged, draws.filter);
         if let Some(modulation) = self.method.modulation {
-            let entropy = |table: Table| table.entropy;
-            let entropies = self.thought(&self.policy.model, &rows, entropy, observer)?;
-            modulation.apply(&mut credited.advantages, &entropies, &kept.concat());
+            let turns: Vec<Vec<usize>> =
+                trajectories.iter().map(|it| it.tokens.by_turn()).collect();
+            modulation.apply(&mut credited.advantages, &entropies, &turns, &kept.concat());
         }
         if self.method.whiten {
             whiten(&mut credited.advantages, &kept.concat());
@@ -146,73 +170,77 @@ impl Setting<'_> {
         observer: &dyn Observer,
     ) -> Result<Vec<Trajectory>, StageError> {
         let Sizes { samples, max_new_tokens, .. } = self.sizes;
-        let each = asked.iter().flat_map(|at| std::iter::repeat_n(*at, samples));
-        let given = |(at, draws): (usize, Stream)| match self.resets {
-            Some(it) => it.begin(at, max_new_tokens, &mut draws.generator()),
-            None => &[],
+        let each: Vec<usize> =
+            asked.iter().flat_map(|at| std::iter::repeat_n(*at, samples)).collect();
+        let rows = each.len();
+        let begin = |((at, draws), resets): ((&usize, Stream), Stream)| Begun {
+            asked: &self.prompts.asked[*at],
+            prompt: self.prompts.ids(*at),
+            given: match self.resets {
+                Some(it) => it.begin(*at, max_new_tokens, &mut resets.generator()),
+                None => &[],
+            },
+            draws,
         };
-        let given: Vec<&[u32]> =
-            each.clone().zip(resets.rows(asked.len() * samples)).map(given).collect();
-        let before: Vec<Vec<u32>> =
-            each.zip(&given).map(|(at, given)| [self.prompts.ids(at), given].concat()).collect();
-        let before: Vec<&[u32]> = before.iter().map(Vec::as_slice).collect();
-        let budgets: Vec<usize> = given.iter().map(|it| max_new_tokens - it.len()).collect();
-        let draws = draws.rows(before.len()).collect();
-        let eos = self.policy.model.config.eos.as_slice();
-        let rows = before.len();
-        let limits = Limits { max_new_tokens, budgets: Some(&budgets), eos, rows };
-        // The policy itself, at its temperature: what is learnt from must be what was sampled from.
-        let sampling = Sampling {
-            temperature: self.sizes.temperature,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
+        let begun = each.iter().zip(draws.rows(rows)).zip(resets.rows(rows)).map(begin).collect();
+        let found = self.said(begun, observer)?;
+        // A prompt may come twice in an iteration: each time it is a group of its own.
+        let place = |(row, said): (usize, Said)| {
+            said.trajectory(&self.prompts.asked[each[row]], row / samples, row % samples)
         };
-        let heard = |_| observer.heard();
-        let model = &self.policy.model;
-        let found = generate(model, &before, draws, &sampling, &limits, &Page::blank(), heard)?;
-        let trajectory = |(row, completion): (usize, Completion)| {
-            let place = (asked[row / samples], row / samples, row % samples);
-            self.trajectory(place, given[row], completion)
-        };
-        found.into_iter().enumerate().map(trajectory).collect()
+        Ok(found.into_iter().enumerate().map(place).collect())
     }
 
-    fn trajectory(
+    /// What the policy says, and where there is a world what they say to each other.
+    fn said(
         &self,
-        (prompt, group, sample): (usize, usize, usize),
-        given: &[u32],
-        completion: Completion,
-    ) -> Result<Trajectory, StageError> {
-        let (asked, before) = (&self.prompts.asked[prompt], self.prompts.ids(prompt));
-        let said = [given, &completion.ids].concat();
-        let span = |author, tokens| Span { author, tokens, turn: 0 };
-        let eos = &self.policy.model.config.eos;
-        Ok(Trajectory {
-            prompt: asked.prompt.clone(),
-            completion: self.policy.codec.continued(before, &said)?,
-            tokens: Tokens {
-                // A prompt may come twice in an iteration: each time it is a group of its own.
-                prompt: group,
-                sample,
-                spans: [
-                    span(Author::Prompt, before.len()),
-                    span(Author::Others, given.len()),
-                    span(Author::Policy, completion.ids.len()),
-                ]
-                .into_iter()
-                .filter(|it| it.tokens > 0)
-                .collect(),
-                ended: completion.ids.last().is_some_and(|last| eos.contains(last)),
-                ids: [before, &said].concat(),
-                log_probs: completion.log_probs,
-                sampling_log_probs: completion.sampling_log_probs,
-            },
-            rewards: BTreeMap::new(),
-            reward: None,
-            extra: of_prompt(asked.extra.clone()),
-        })
+        begun: Vec<Begun<'_>>,
+        observer: &dyn Observer,
+    ) -> Result<Vec<Said>, StageError> {
+        let Sizes { prompts, samples, max_new_tokens, temperature, .. } = self.sizes;
+        // The policy itself, at its temperature: what is learnt from must be what was sampled from.
+        let sampling =
+            Sampling { temperature, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 };
+        let (policy, page, rows) = (self.policy, &Page::blank(), prompts * samples);
+        let speaker = Speaker { policy, sampling: &sampling, max_new_tokens, rows, page };
+        let mut world = self.world.as_ref().map(RefCell::borrow_mut);
+        speaker.converse(begun, world.as_deref_mut(), &mut |_| observer.heard())
+    }
+
+    /// What its completions of prompts that it does not learn from are worth.
+    pub(super) fn measured(
+        &self,
+        test: &Ready,
+        mut draws: Stream,
+        observer: &dyn Observer,
+    ) -> Result<Map<String, Value>, StageError> {
+        let streams = draws.named("samples").rows(test.asked.len());
+        let begin = |((at, asked), draws)| Begun { asked, prompt: test.ids(at), given: &[], draws };
+        let begun = test.asked.iter().enumerate().zip(streams).map(begin).collect();
+        let found = self.said(begun, observer)?;
+        let row = |(at, said): (usize, Said)| said.trajectory(&test.asked[at], at, 0);
+        let mut all: Vec<Trajectory> = found.into_iter().enumerate().map(row).collect();
+        let rewards = draws.named("rewards");
+        let mut heard = |_, _| observer.heard();
+        let judged =
+            self.rewards.judge(self.expression, &mut all, self.judges, rewards, &mut heard)?;
+        let mut found = Map::new();
+        found.insert("test_reward".to_owned(), mean(&judged).into());
+        let mut put = |name: String, of: &dyn Fn(&Trajectory) -> f64| {
+            found.insert(name, mean(&all.iter().map(of).collect::<Vec<_>>()).into());
+        };
+        for name in self.rewards.names() {
+            put(format!("test_reward.{name}"), &|it| it.rewards[name]);
+        }
+        put("test_tokens".to_owned(), &|it| it.tokens.of_policy() as f64);
+        Ok(found)
+    }
+
+    /// What of a conversation's reward it had before its last turn.
+    fn earlier(&self, it: &Trajectory) -> Result<Vec<Early>, StageError> {
+        let rewards = self.rewards.earlier(self.expression, it)?;
+        let early = |(tokens, reward)| Early { tokens, reward };
+        Ok(it.tokens.by_turn().into_iter().zip(rewards).map(early).collect())
     }
 
     /// log p of each token under the policy at its temperature, as the sampler found them.
@@ -285,6 +313,9 @@ impl Setting<'_> {
         }
         put("tokens", rows(&|it| it.tokens.of_policy() as f64));
         put("ended", rows(&|it| f64::from(it.tokens.ended)));
+        if self.world.is_some() {
+            put("turns", rows(&|it| it.turns.len() as f64));
+        }
         put("groups_alike", alike(all, judged));
         metrics
     }

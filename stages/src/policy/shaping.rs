@@ -1,7 +1,8 @@
 //! From what completions are judged to be worth to the reward of every token: scaled by what was seen so far, and less the
 //! divergence from a reference (Zheng et al. 2023, "Secrets of RLHF, Part I", sections 5.2 and 5.3).
 //!
-//! The reward of the whole completion stands at its last token. It is scaled before the divergence is taken off, or the pull
+//! The reward of the whole completion stands at its last token; in a conversation what a turn was given stands at the turn's.
+//! It is scaled before the divergence is taken off, or the pull
 //! towards the reference would be scaled with it.
 
 use schemars::JsonSchema;
@@ -108,6 +109,14 @@ impl Moments {
     }
 }
 
+/// What a conversation was given before its last turn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Early {
+    /// The policy's tokens up to the end of the turn.
+    pub(super) tokens: usize,
+    pub(super) reward: f64,
+}
+
 /// What shaping has learnt so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Shaper {
@@ -124,33 +133,51 @@ impl Shaper {
     /// The rewards of completions, scaled and clipped; moments take them in first.
     pub(super) fn scaled(&mut self, shaping: &Shaping, rewards: &[f64]) -> Vec<f64> {
         self.moments.take(rewards);
-        let by = self.moments.deviation();
-        let scale = |reward: &f64| match shaping.scaling {
-            Scaling::None | Scaling::Tokens => *reward,
-            Scaling::Running => reward / by,
-            Scaling::Normalised => (reward - self.moments.mean) / by,
+        let by = self.divisor(shaping);
+        let mean = match shaping.scaling {
+            Scaling::Normalised => self.moments.mean,
+            _ => 0.0,
         };
+        let scale = |reward: &f64| (reward - mean) / by;
         let clip = |reward: f64| shaping.clip.map_or(reward, |most| reward.clamp(-most, most));
         rewards.iter().map(scale).map(clip).collect()
     }
 
-    /// The rewards of tokens: of each less its divergence, at the last with the completion's.
+    /// What rewards are divided by.
+    fn divisor(&self, shaping: &Shaping) -> f64 {
+        match shaping.scaling {
+            Scaling::None | Scaling::Tokens => 1.0,
+            Scaling::Running | Scaling::Normalised => self.moments.deviation(),
+        }
+    }
+
+    /// The rewards of tokens: of each less its divergence, at the last with the completion's. What of it was `earlier`, before
+    /// scaling, stands at the end of its turn, and the last has what is left.
     pub(super) fn by_token(
         &self,
         shaping: &Shaping,
         rewards: &[f64],
+        earlier: &[Vec<Early>],
         divergences: &[Vec<f64>],
     ) -> Vec<Vec<f64>> {
-        let each = rewards.iter().zip(divergences);
-        let mut all: Vec<Vec<f64>> = each
-            .map(|(reward, own)| {
-                let mut tokens: Vec<f64> = own.iter().map(|it| -self.kl * it).collect();
-                if let Some(last) = tokens.last_mut() {
-                    *last += reward;
+        let by = self.divisor(shaping);
+        let mut all: Vec<Vec<f64>> = Vec::new();
+        for (row, (reward, own)) in rewards.iter().zip(divergences).enumerate() {
+            let mut tokens: Vec<f64> = own.iter().map(|it| -self.kl * it).collect();
+            let mut left = *reward;
+            for early in earlier.get(row).into_iter().flatten() {
+                let reward = early.reward / by;
+                // A turn of no token at the very beginning leaves it to the last.
+                if let Some(token) = early.tokens.checked_sub(1).and_then(|at| tokens.get_mut(at)) {
+                    *token += reward;
+                    left -= reward;
                 }
-                tokens
-            })
-            .collect();
+            }
+            if let Some(last) = tokens.last_mut() {
+                *last += left;
+            }
+            all.push(tokens);
+        }
         if shaping.scaling == Scaling::Tokens {
             scale_tokens(&mut all);
         }
@@ -216,14 +243,29 @@ mod tests {
     fn a_token_pays_for_its_divergence_and_the_last_has_the_reward() {
         let shaping = Shaping { kl: 0.5, ..Shaping::NONE };
         let shaper = Shaper::new(&shaping);
-        let found = shaper.by_token(&shaping, &[2.0, -1.0], &[vec![1.0, 3.0], vec![-0.5]]);
+        let found = shaper.by_token(&shaping, &[2.0, -1.0], &[], &[vec![1.0, 3.0], vec![-0.5]]);
         close(&found.concat(), &[-0.5, 2.0 - 1.5, 0.25 - 1.0]);
         let shaping = Shaping { scaling: Scaling::Tokens, ..shaping };
-        let scaled = shaper.by_token(&shaping, &[2.0, -1.0], &[vec![1.0, 3.0], vec![-0.5]]);
+        let scaled = shaper.by_token(&shaping, &[2.0, -1.0], &[], &[vec![1.0, 3.0], vec![-0.5]]);
         // −0.5, 0.5, −0.75: mean −1/4, squares (1 + 9 + 4) / 16, deviation √(7/16).
         let by = (7.0_f64 / 16.0).sqrt();
         let of = |reward: f64| (reward + 0.25) / by - 0.25;
         close(&scaled.concat(), &[of(-0.5), of(0.5), of(-0.75)]);
+    }
+
+    #[test]
+    fn what_was_given_earlier_stands_where_it_was_given_and_is_scaled_alike() {
+        let shaping = Shaping { scaling: Scaling::Normalised, kl: 0.5, ..Shaping::NONE };
+        let mut shaper = Shaper::new(&shaping);
+        // 1 and 5: mean 3, deviation √8.
+        let worth = shaper.scaled(&shaping, &[1.0, 5.0]);
+        let by = 8_f64.sqrt();
+        let early = |tokens, reward| Early { tokens, reward };
+        let earlier = [vec![early(2, 4.0), early(3, -1.0)], Vec::new()];
+        let none = vec![0.0; 4];
+        let found = shaper.by_token(&shaping, &worth, &earlier, &[none.clone(), none]);
+        close(&found[0], &[0.0, 4.0 / by, -1.0 / by, (-2.0 - 4.0 + 1.0) / by]);
+        close(&found[1], &[0.0, 0.0, 0.0, 2.0 / by]);
     }
 
     #[test]

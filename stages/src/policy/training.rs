@@ -1,5 +1,7 @@
 //! How a policy is trained on-line, whatever the method: kinds flatten this into their own parameters.
 
+use std::collections::BTreeSet;
+
 use gradus_protocol::catalog::{Length, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,11 +14,14 @@ use super::{
     surrogate::PolicyLoss,
 };
 use crate::{
+    environment::settings::Environment,
     nn::{
         adamw::AdamSettings,
         curve::Point,
         schedule::{Decay, Schedule},
+        statistics::mean,
         stepper::Stepper,
+        watch::Watch,
     },
     reward::sources::Rewards,
     rollout::filtering::{Choice, Strategy},
@@ -27,6 +32,9 @@ use crate::{
 pub(super) struct OnLineTraining {
     #[serde(flatten)]
     pub(super) rewards: Rewards,
+    /// Whom the policy talks to. By default to nobody: a completion is all that it says.
+    #[serde(default)]
+    pub(super) environment: Option<Environment>,
     /// How often it samples and learns from what it sampled.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(super) iterations: usize,
@@ -34,7 +42,7 @@ pub(super) struct OnLineTraining {
     #[serde(default = "sixteen")]
     #[schemars(range(min = 1))]
     prompts_per_iteration: usize,
-    /// Tokens after which a completion is cut.
+    /// Tokens after which a completion, or a reply to the environment, is cut.
     #[serde(default = "sixty_four")]
     #[schemars(range(min = 1))]
     pub(super) max_new_tokens: usize,
@@ -103,6 +111,8 @@ pub(super) struct OnLineTraining {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     average: Option<f64>,
+    #[serde(flatten)]
+    pub(super) watch: Watch,
 }
 
 fn sixteen() -> usize {
@@ -135,10 +145,16 @@ fn all() -> Strategy {
 
 impl OnLineTraining {
     pub(super) fn rules() -> Vec<Rule> {
-        vec![rule(
+        let mut rules = Watch::rules();
+        rules.push(rule(
+            "the averaged policy comes out, so none measures best: take out `average` or `keep`",
+            [param("average").given(), param("keep").is(["best"])],
+        ));
+        rules.push(rule(
             "`filter_low` is above `filter_high`, so everything would be kept: swap them",
             [param("filter_low").above("filter_high"), param("filter").is(["top_bottom"])],
-        )]
+        ));
+        rules
     }
 
     /// What says how long it is, and when a longer one begins with what a shorter one did.
@@ -177,6 +193,20 @@ impl OnLineTraining {
                 "the divergence from the reference is {kl_completion} nats, below zero: too few samples to tell, or the \
                  reference is not where the policy began",
                 [param("kl_completion").below(-0.5)],
+            ),
+            rule(
+                "completions are {tokens_growth} times as long as at first: if that is not what is wanted, take something off for \
+                 `tokens`, or divide losses as if all were as long (`loss: dr_grpo`)",
+                [param("tokens_growth").above(1.5)],
+            ),
+            rule(
+                "rewards have risen by {reward_rise} of their deviations: a reward model judges texts by now that are unlike those \
+                 it has learnt from; read `samples`, hold the policy harder to its reference, or stop earlier",
+                [param("reward_rise").above(3)],
+            ),
+            rule(
+                "at {clipped_high} of the tokens the clip stops the policy from becoming surer: lower `learning_rate` or `epochs`",
+                [param("clipped_high").above(0.3)],
             ),
         ]
     }
@@ -219,6 +249,7 @@ impl OnLineTraining {
             prompts: self.prompts_per_iteration,
             samples,
             max_new_tokens: self.max_new_tokens,
+            turns: self.environment.as_ref().map_or(1, Environment::turns),
             temperature: self.temperature,
             epochs: self.epochs,
             minibatch: 1,
@@ -228,6 +259,11 @@ impl OnLineTraining {
         sizes.minibatch = self.minibatch.unwrap_or(all).min(all);
         sizes.micro_batch = self.micro_batch.unwrap_or(sizes.minibatch);
         sizes
+    }
+
+    /// What the stage says of a curve.
+    pub(super) fn summary(&self, curve: &[Point]) -> Vec<(String, f64)> {
+        summary(curve, self.rewards.is_learnt())
     }
 
     /// The optimiser of the policy, and the schedule of all its steps.
@@ -249,15 +285,55 @@ impl OnLineTraining {
     }
 }
 
-/// Means over the last tenth of the iterations.
-pub(super) fn summary(curve: &[Point]) -> Vec<(String, f64)> {
+/// Means over the last tenth of the iterations, and how far that is from the first: in length, and where a reward is `learnt` in
+/// deviations of the first's rewards.
+fn summary(curve: &[Point], learnt: bool) -> Vec<(String, f64)> {
     let last = &curve[curve.len() - curve.len().div_ceil(10)..];
-    let names = last.last().map(|point| point.metrics.keys().cloned().collect::<Vec<_>>());
-    let mean = |name: String| {
-        let values = last.iter().filter_map(|point| point.metrics.get(&name)?.as_f64());
-        let values: Vec<f64> = values.collect();
-        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-        (name, mean)
+    let names: BTreeSet<&String> = last.iter().flat_map(|point| point.metrics.keys()).collect();
+    let mean = |name: &str| {
+        let values = last.iter().filter_map(|point| point.metrics.get(name)?.as_f64());
+        mean(&values.collect::<Vec<_>>())
     };
-    names.unwrap_or_default().into_iter().map(mean).collect()
+    let mut all: Vec<(String, f64)> =
+        names.into_iter().map(|name| (name.clone(), mean(name))).collect();
+    let first = |name: &str| curve.first()?.metrics.get(name)?.as_f64();
+    if let Some(tokens) = first("tokens").filter(|it| *it > 0.0) {
+        all.push(("tokens_growth".to_owned(), mean("tokens") / tokens));
+    }
+    let deviation = first("reward_deviation").filter(|it| learnt && *it > 0.0);
+    if let (Some(reward), Some(by)) = (first("reward"), deviation) {
+        all.push(("reward_rise".to_owned(), (mean("reward") - reward) / by));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_of_the_end_and_of_how_far_that_is_from_the_beginning() {
+        let point = |step: usize| {
+            let metrics = json!({
+                "tokens": 4 + step, "reward": step, "reward_deviation": 2.0, "rare": if step == 19 { 7 } else { 0 },
+            });
+            let mut metrics = metrics.as_object().unwrap().clone();
+            if step == 18 {
+                metrics.remove("rare");
+            }
+            Point { step, loss: 0.0, grad_norm: 0.0, learning_rate: 0.0, metrics }
+        };
+        let curve: Vec<Point> = (0..20).map(point).collect();
+        let found: std::collections::BTreeMap<_, _> = summary(&curve, true).into_iter().collect();
+        // The last two of twenty; what only one of them has is its own.
+        for (name, by_hand) in [
+            ("tokens", 22.5),
+            ("reward", 18.5),
+            ("rare", 7.0),
+            ("tokens_growth", 22.5 / 4.0),
+            ("reward_rise", 18.5 / 2.0),
+        ] {
+            assert!((found[name] - by_hand).abs() < 1e-12, "{name}: {found:?}");
+        }
+    }
 }

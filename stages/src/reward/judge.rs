@@ -4,7 +4,7 @@ use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::sources::{Judges, Rewards, alike};
+use super::sources::{Came, Judges, Rewards, alike};
 use crate::{
     artifact,
     context::Context,
@@ -32,6 +32,8 @@ ports!(Inputs {
     reward_model: Option<artifact::RewardModel>,
     /// The reward that made the data.
     true_reward: Option<artifact::TrueReward>,
+    /// The program of rewards `from: program`.
+    judge: Option<artifact::File>,
 });
 ports!(Outputs {
     /// The same, with `rewards` and `reward`.
@@ -40,8 +42,7 @@ ports!(Outputs {
 
 impl Stage for Judge {
     const KIND: &'static str = "reward.judge";
-    const REVISION: u32 = 1;
-    const USES_SEED: bool = false;
+    const REVISION: u32 = 2;
     const BY_ROW: &'static [&'static str] = &["rollouts"];
     const LOOKS: bool = true;
     const DOC: &'static str = "Give rollouts rewards from models, verifiers and rules, and combine them.
@@ -72,10 +73,15 @@ teach nothing to who compares within groups: `groups_alike` is their share.";
     ) -> Result<(), StageError> {
         let mut all = read("rollouts", &inputs.rollouts.source)?;
         let expression = params.rewards.check()?;
-        let (known, model) = (inputs.true_reward.as_ref(), inputs.reward_model.as_ref());
-        let judges = Judges::open(known, model, true, context)?;
+        let came = Came {
+            true_reward: inputs.true_reward.as_ref(),
+            reward_model: inputs.reward_model.as_ref(),
+            program: inputs.judge.as_ref(),
+        };
+        let judges = Judges::open(&params.rewards, came, true, context)?;
+        let draws = context.stream("rewards");
         let mut heard = |done, of| context.rows(done, of, "samples scored");
-        let rewards = params.rewards.judge(&expression, &mut all, &judges, &mut heard)?;
+        let rewards = params.rewards.judge(&expression, &mut all, &judges, draws, &mut heard)?;
         for name in params.rewards.names() {
             let own: Vec<f64> = all.iter().map(|it| it.rewards[name]).collect();
             context.summary(name, mean(&own));

@@ -3,8 +3,8 @@
 pub(crate) mod expression;
 pub(crate) mod judge;
 pub(crate) mod model;
+mod program;
 pub(crate) mod sources;
-mod verifier;
 
 use crate::stage::AnyStage;
 

@@ -1,25 +1,30 @@
 //! Where rewards come from, and what several of them come to, for rollouts from the disk and for those of the moment alike.
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use gradus_protocol::Page;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     expression::{Expression, is_name},
     model::scored,
-    verifier::{Match, compiled},
+    program::judged,
 };
 use crate::{
     artifact::{self, digest::digest, true_reward::TrueReward},
     context::Context,
     error::StageError,
-    nn::{config::Head, pretrained::Pretrained},
+    nn::{config::Head, pretrained::Pretrained, stream::Stream},
     port::file_of,
+    program::{Program, Running},
     rollout::trajectories::{Trajectory, groups},
+    verifier::{Match, compiled},
 };
+
+/// What every trajectory has without a source.
+const OF_ALL: [&str; 3] = ["tokens", "turns", "ended"];
 
 /// Where a reward comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +32,8 @@ use crate::{
 enum From {
     /// The input `true_reward`.
     TrueReward,
+    /// 1 as often as the input `true_reward` says, else 0, drawn anew for every completion: a judge who knows, and is noisy.
+    Drawn,
     /// A judge who errs in a way that is known: the input `true_reward` says how, where its task has one.
     Proxy,
     /// The input `reward_model`.
@@ -37,6 +44,10 @@ enum From {
     Format,
     /// A number that stands in `column` of the row, as a program left it there.
     Column,
+    /// What the environment gave for all replies together.
+    Environment,
+    /// What a program of yours says, the input `judge`: it speaks lines of JSON (docs/programs.md).
+    Program,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -53,6 +64,9 @@ struct Source {
     /// Of `format`: the regular expression.
     #[serde(default)]
     pattern: Option<String>,
+    /// Of `program`: how it is run and waited for.
+    #[serde(default)]
+    program: Running,
 }
 
 /// What rollouts are judged by: parameters of `reward.judge` and of whoever learns on-line.
@@ -60,8 +74,8 @@ struct Source {
 pub(crate) struct Rewards {
     /// The rewards by their names, each with its source: `{ right: { from: answer, column: answer } }`.
     rewards: BTreeMap<String, Source>,
-    /// What they come to: an expression over their names, `tokens` (how many the policy wrote) and `ended` (1 or 0), say
-    /// `right + 0.2 * form - 0.001 * tokens`. Of a single reward that itself.
+    /// What they come to: an expression over their names, `tokens` (how many the policy wrote), `turns` (how often it
+    /// spoke) and `ended` (1 or 0), say `right + 0.2 * form - 0.001 * tokens`. Of a single reward that itself.
     #[serde(default)]
     reward: Option<String>,
 }
@@ -70,29 +84,53 @@ pub(crate) struct Rewards {
 pub(crate) struct Judges {
     true_reward: Option<TrueReward>,
     reward_model: Option<(Pretrained, Page)>,
+    /// The program that came in, and how it is run, for each reward that asks it.
+    programs: BTreeMap<String, (RefCell<Program>, Page)>,
+}
+
+/// Who came in to judge.
+#[derive(Clone, Copy)]
+pub(crate) struct Came<'a> {
+    pub(crate) true_reward: Option<&'a artifact::TrueReward>,
+    pub(crate) reward_model: Option<&'a artifact::RewardModel>,
+    pub(crate) program: Option<&'a artifact::File>,
 }
 
 impl Judges {
-    /// Opens those that came in. What a reward model says of texts that may come again stands in the ledger, if `keeps`.
+    /// Opens those that came in. What a reward model or a program says of what may come again stands in the ledger, if
+    /// `keeps`.
     pub(crate) fn open(
-        true_reward: Option<&artifact::TrueReward>,
-        reward_model: Option<&artifact::RewardModel>,
+        rewards: &Rewards,
+        came: Came<'_>,
         keeps: bool,
         context: &Context,
     ) -> Result<Self, StageError> {
         let true_reward =
-            true_reward.map(|it| TrueReward::load(file_of(&it.source)?)).transpose()?;
+            came.true_reward.map(|it| TrueReward::load(file_of(&it.source)?)).transpose()?;
+        let page = |of: &str, settings: &Value| match keeps {
+            true => context.page(of, 1, settings),
+            false => Page::blank(),
+        };
         let opened = |it: &artifact::RewardModel| {
             let judge = Pretrained::open("reward_model", &it.source, Head::Score, context.device)?;
-            let page = if keeps {
-                context.page("score", 1, &Some(digest(&it.source)?))
-            } else {
-                Page::blank()
-            };
+            let page = page("score", &json!(Some(digest(&it.source)?)));
             Ok::<_, StageError>((judge, page))
         };
-        Ok(Self { true_reward, reward_model: reward_model.map(opened).transpose()? })
+        let reward_model = came.reward_model.map(opened).transpose()?;
+        let mut programs = BTreeMap::new();
+        for (name, source) in rewards.rewards.iter().filter(|(_, it)| it.from == From::Program) {
+            let program = &came.program.ok_or_else(|| lacks("program", "judge"))?.source;
+            let settings = json!([digest(program)?, source.program.words()]);
+            let page = page("program", &settings);
+            let program = RefCell::new(Program::place("judge", program, &source.program)?);
+            programs.insert(name.clone(), (program, page));
+        }
+        Ok(Self { true_reward, reward_model, programs })
     }
+}
+
+fn lacks(from: &str, port: &str) -> StageError {
+    StageError::refused(format!("`from: {from}` needs the input `{port}`"))
 }
 
 /// The share of prompts whose completions, where there are several, all have one reward.
@@ -113,10 +151,11 @@ impl Rewards {
         expression: &Expression,
         all: &mut [Trajectory],
         judges: &Judges,
+        mut draws: Stream,
         heard: &mut dyn FnMut(usize, usize) -> Result<(), StageError>,
     ) -> Result<Vec<f64>, StageError> {
         for (name, source) in &self.rewards {
-            let values = source.of(all, judges, heard)?;
+            let values = source.of(name, all, judges, draws.named(name), heard)?;
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 let value = values[at];
                 return Err(StageError::refused(format!("row {}: `{name}` is {value}", at + 1)));
@@ -129,6 +168,7 @@ impl Rewards {
         for (at, trajectory) in all.iter_mut().enumerate() {
             let mut values = trajectory.rewards.clone();
             values.insert("tokens".to_owned(), trajectory.tokens.of_policy() as f64);
+            values.insert("turns".to_owned(), trajectory.turns.len().max(1) as f64);
             values.insert("ended".to_owned(), f64::from(trajectory.tokens.ended));
             let wrong = |why| StageError::refused(format!("row {}: `reward`: {why}", at + 1));
             let reward = expression.of(&values).map_err(wrong)?;
@@ -136,6 +176,41 @@ impl Rewards {
             rewards.push(reward);
         }
         Ok(rewards)
+    }
+
+    /// What of the reward a conversation had before its last turn, turn by turn: by how much each raised what `expression`
+    /// comes to. What judges the whole, a reward model say, comes with the last turn.
+    pub(crate) fn earlier(
+        &self,
+        expression: &Expression,
+        it: &Trajectory,
+    ) -> Result<Vec<f64>, StageError> {
+        let mut values: BTreeMap<String, f64> =
+            it.rewards.keys().map(|name| (name.clone(), 0.0)).collect();
+        values.insert("ended".to_owned(), 0.0);
+        let given = |(_, source): &(&String, &Source)| source.from == From::Environment;
+        let by_environment: Vec<&String> =
+            self.rewards.iter().filter(given).map(|(name, _)| name).collect();
+        let (mut before, mut so_far) = (0.0, 0.0);
+        let mut parts = Vec::new();
+        let turns = it.turns.iter().zip(it.tokens.by_turn()).zip(1..);
+        for ((turn, tokens), number) in turns.take(it.turns.len().saturating_sub(1)) {
+            so_far += turn.reward;
+            for name in &by_environment {
+                values.insert((*name).clone(), so_far);
+            }
+            values.insert("tokens".to_owned(), tokens as f64);
+            values.insert("turns".to_owned(), f64::from(number));
+            let wrong = |why| StageError::refused(format!("`reward` after turn {number}: {why}"));
+            let value = expression.of(&values).map_err(wrong)?;
+            parts.push(value - std::mem::replace(&mut before, value));
+        }
+        Ok(parts)
+    }
+
+    /// Whether one of them is a model's, which can be far from what it stands for.
+    pub(crate) fn is_learnt(&self) -> bool {
+        self.rewards.values().any(|it| it.from == From::RewardModel)
     }
 
     /// The names of all of them.
@@ -147,9 +222,9 @@ impl Rewards {
     pub(crate) fn check(&self) -> Result<Expression, StageError> {
         let names: Vec<&str> = self.rewards.keys().map(String::as_str).collect();
         for (name, source) in &self.rewards {
-            if !is_name(name) || ["tokens", "ended"].contains(&name.as_str()) {
+            if !is_name(name) || OF_ALL.contains(&name.as_str()) {
                 return Err(StageError::refused(format!(
-                    "no reward can be called `{name}`: letters, digits and `_`, and neither `tokens` nor `ended`"
+                    "no reward can be called `{name}`: letters, digits and `_`, and neither `tokens`, `turns` nor `ended`"
                 )));
             }
             source
@@ -167,7 +242,7 @@ impl Rewards {
                 )));
             }
         };
-        let known: Vec<&str> = names.into_iter().chain(["tokens", "ended"]).collect();
+        let known: Vec<&str> = names.into_iter().chain(OF_ALL).collect();
         Expression::read(text, &known).map_err(StageError::Refused)
     }
 }
@@ -184,28 +259,49 @@ impl Source {
                 needs(self.pattern.is_some(), "pattern", "format")?;
                 compiled(self.pattern.as_deref().unwrap_or_default()).map(drop)
             }
-            From::TrueReward | From::Proxy | From::RewardModel => Ok(()),
+            From::TrueReward
+            | From::Drawn
+            | From::Proxy
+            | From::RewardModel
+            | From::Environment
+            | From::Program => Ok(()),
         }
     }
 
     /// A value for every trajectory; `heard` ends it if a person asked for that.
     fn of(
         &self,
+        name: &str,
         all: &[Trajectory],
         judges: &Judges,
+        draws: Stream,
         heard: &mut dyn FnMut(usize, usize) -> Result<(), StageError>,
     ) -> Result<Vec<f64>, StageError> {
-        let lacks =
-            |port: &str| StageError::refused(format!("`from: {port}` needs the input `{port}`"));
+        let lacks = |port: &str| lacks(port, port);
         match self.from {
             From::TrueReward => {
                 let reward = judges.true_reward.as_ref().ok_or_else(|| lacks("true_reward"))?;
-                Ok(all.iter().map(|it| reward.score(&it.prompt, &it.completion)).collect())
+                Ok(all.iter().map(|it| reward.score(&it.prompt, it.reply())).collect())
+            }
+            From::Drawn => {
+                let reward = judges.true_reward.as_ref().ok_or_else(|| lacks("true_reward"))?;
+                let drawn = |(it, draws): (&Trajectory, Stream)| {
+                    let chance = reward.score(&it.prompt, it.reply());
+                    let none = || {
+                        StageError::refused(format!(
+                            "`from: drawn` needs a true reward between 0 and 1, and one is {chance}"
+                        ))
+                    };
+                    let chance =
+                        (0.0..=1.0).contains(&chance).then_some(chance).ok_or_else(none)?;
+                    Ok(f64::from(draws.uniforms(1).all(|it| it < chance)))
+                };
+                all.iter().zip(draws.rows(all.len())).map(drawn).collect()
             }
             From::Proxy => {
                 let reward = judges.true_reward.as_ref().ok_or_else(|| lacks("true_reward"))?;
                 let none = || StageError::refused("`from: proxy`: this task has no such judge");
-                let proxy = |it: &Trajectory| reward.proxy(&it.prompt, &it.completion);
+                let proxy = |it: &Trajectory| reward.proxy(&it.prompt, it.reply());
                 all.iter().map(|it| proxy(it).ok_or_else(none)).collect()
             }
             From::RewardModel => {
@@ -224,7 +320,22 @@ impl Source {
             From::Format => {
                 let pattern = compiled(self.pattern.as_deref().unwrap_or_default());
                 let pattern = pattern.map_err(StageError::Refused)?;
-                Ok(all.iter().map(|it| f64::from(pattern.is_match(&it.completion))).collect())
+                Ok(all.iter().map(|it| f64::from(pattern.is_match(it.reply()))).collect())
+            }
+            From::Environment => {
+                let given = |(row, it): (usize, &Trajectory)| match it.turns.as_slice() {
+                    [] => Err(StageError::refused(format!(
+                        "row {}: `from: environment` needs a conversation: sample with an `environment`",
+                        row + 1
+                    ))),
+                    turns => Ok(turns.iter().map(|turn| turn.reward).sum()),
+                };
+                all.iter().enumerate().map(given).collect()
+            }
+            From::Program => {
+                let (program, page) =
+                    judges.programs.get(name).ok_or_else(|| self::lacks("program", "judge"))?;
+                judged(all, &mut program.borrow_mut(), page, heard)
             }
         }
     }
@@ -238,7 +349,7 @@ impl Source {
             return value.as_f64().ok_or_else(|| format!("`{column}` is `{value}`, and no number"));
         }
         let answer = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        self.r#match.holds(&it.completion, &answer).map(f64::from)
+        self.r#match.holds(it.reply(), &answer).map(f64::from)
     }
 }
 
@@ -266,13 +377,13 @@ mod tests {
     say what the rewards come to, `reward: form + right`
     ");
         insta::assert_snapshot!(refused(json!({ "rewards": both, "reward": "rihgt" })), @"
-    `reward: rihgt` names `rihgt`, and there are `form`, `right`, `tokens`, `ended`
+    `reward: rihgt` names `rihgt`, and there are `form`, `right`, `tokens`, `turns`, `ended`
     ");
         insta::assert_snapshot!(refused(json!({ "rewards": { "a": { "from": "answer" } } })), @"
     the reward `a`: `from: answer` needs a `column`
     ");
         insta::assert_snapshot!(refused(json!({ "rewards": { "tokens": right } })), @"
-    no reward can be called `tokens`: letters, digits and `_`, and neither `tokens` nor `ended`
+    no reward can be called `tokens`: letters, digits and `_`, and neither `tokens`, `turns` nor `ended`
     ");
         insta::assert_snapshot!(refused(json!({ "rewards": {} })), @"
     `rewards` names none

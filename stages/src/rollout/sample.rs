@@ -7,11 +7,12 @@ use serde::Deserialize;
 use super::{
     decoding::{Decoding, Wanted},
     sampler::{Asked, Ready},
-    trajectories::{Author, Span, Tokens, Trajectory, of_prompt, write},
+    trajectories::{Tokens, Trajectory, write},
 };
 use crate::{
     artifact::{self, digest::digest},
     context::Context,
+    environment::settings::{Came, Environment, opened},
     error::StageError,
     nn::{config::Head, pretrained::Pretrained},
     port::{Out, ports},
@@ -27,6 +28,9 @@ pub(crate) struct Sample;
 pub(crate) struct Params {
     #[serde(flatten)]
     wanted: Wanted,
+    /// Whom the policy talks to. By default to nobody: a completion is all that it says.
+    #[serde(default)]
+    environment: Option<Environment>,
 }
 
 ports!(Inputs {
@@ -34,6 +38,10 @@ ports!(Inputs {
     policy: artifact::Model,
     /// What to complete. Further columns, an answer say, stay with every completion.
     prompts: artifact::Prompts,
+    /// For `environment: { from: program }`: the program.
+    environment: Option<artifact::File>,
+    /// For `environment: { from: true_reward }`.
+    true_reward: Option<artifact::TrueReward>,
 });
 ports!(Outputs {
     /// The completions, those of a prompt one behind the other.
@@ -48,7 +56,11 @@ impl Stage for Sample {
 
 Rollouts are a data set of completions with more columns, so `train.sft` learns from them as they are, and a \
 program can judge them. Prompts that leave no room for `max_new_tokens` in the policy's context are left out and \
-counted; a prompt that stands in several rows is completed once.";
+counted; a prompt that stands in several rows is completed once.
+
+With an `environment` the policy replies, hears what comes of it, and replies again, until all is said, `turns` are over, or \
+no room is left for another exchange (`conversations_cut`). The column `rollout` says who wrote which tokens, and `turns` has the \
+replies, with rewards. `environment` is the mean of what a conversation was given.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -83,36 +95,33 @@ counted; a prompt that stands in several rows is completed once.";
         context.summary("prompts_repeated", prompts.repeated as f64);
         let decoding = &params.wanted.decoding;
         let asked = Asked::each(prompts);
-        let ready = Ready::new(&policy, asked, decoding.max_new_tokens, context)?;
+        let ready = Ready::new("", &policy, asked, decoding.max_new_tokens, context)?;
         let policy_is = digest(source)?;
-        let mut all: Vec<Trajectory> = Vec::new();
-        for it in ready.sampled((&policy, &policy_is), decoding, params.wanted.batch, context)? {
-            let asked = &ready.asked[it.asked];
-            let before = all.last().filter(|last| last.tokens.prompt == asked.number);
-            let sample = before.map_or(0, |last| last.tokens.sample + 1);
-            let span = |author, tokens| Span { author, tokens, turn: 0 };
-            let written = it.completion.ids.len();
-            all.push(Trajectory {
-                prompt: asked.prompt.clone(),
-                completion: it.text,
-                tokens: Tokens {
-                    prompt: asked.number,
-                    sample,
-                    spans: vec![
-                        span(Author::Prompt, it.prompt_ids.len()),
-                        span(Author::Policy, written),
-                    ],
-                    ids: [it.prompt_ids.as_slice(), &it.completion.ids].concat(),
-                    log_probs: it.completion.log_probs,
-                    sampling_log_probs: it.completion.sampling_log_probs,
-                    ended: it.ended,
-                },
-                rewards: [].into(),
-                reward: None,
-                extra: of_prompt(asked.extra.clone()),
-            });
-        }
+        let came =
+            Came { true_reward: inputs.true_reward.as_ref(), program: inputs.environment.as_ref() };
+        let mut world = opened(params.environment.as_ref(), came)?;
+        let turns = world.as_ref().map_or(1, |it| it.turns);
+        let batch = params.wanted.batch;
+        let found =
+            ready.sampled((&policy, &policy_is), decoding, batch, world.as_mut(), context)?;
+        let cut = found.iter().filter(|it| it.is_cut(turns)).count();
+        let each = ready
+            .asked
+            .iter()
+            .flat_map(|asked| (0..decoding.samples_per_prompt).map(move |sample| (asked, sample)));
+        let all: Vec<Trajectory> = found
+            .into_iter()
+            .zip(each)
+            .map(|(said, (asked, sample))| said.trajectory(asked, asked.number, sample))
+            .collect();
         let count = all.len() as f64;
+        if world.is_some() {
+            let mean = |of: &dyn Fn(&Trajectory) -> f64| all.iter().map(of).sum::<f64>() / count;
+            let reward = |it: &Trajectory| it.turns.iter().map(|turn| turn.reward).sum();
+            context.summary("environment", mean(&reward));
+            context.summary("turns", mean(&|it| it.turns.len() as f64));
+            context.summary("conversations_cut", cut as f64);
+        }
         let mean =
             |of: &dyn Fn(&Tokens) -> f64| all.iter().map(|it| of(&it.tokens)).sum::<f64>() / count;
         context.summary("samples", count);

@@ -6,13 +6,14 @@
 use crate::{
     artifact::json::Object,
     context::Context,
+    environment::settings::Opened,
     error::StageError,
-    nn::{
-        generate::{Completion, Limits, generate},
-        pretrained::Pretrained,
-    },
+    nn::pretrained::Pretrained,
     prepare::examples::Prompts,
-    rollout::decoding::Decoding,
+    rollout::{
+        conversation::{Begun, Said, Speaker},
+        decoding::Decoding,
+    },
 };
 
 /// What is to be completed.
@@ -33,18 +34,6 @@ impl Asked {
     }
 }
 
-/// One completion of one prompt; those of a prompt follow each other.
-pub(crate) struct Sampled {
-    /// Its prompt, among those that were completed.
-    pub(crate) asked: usize,
-    pub(crate) prompt_ids: Vec<u32>,
-    pub(crate) completion: Completion,
-    /// The completion as text, without the token that ended it.
-    pub(crate) text: String,
-    /// Whether it came to an end by itself.
-    pub(crate) ended: bool,
-}
-
 /// Prompts as token ids, those that leave room for a completion.
 pub(crate) struct Ready {
     pub(crate) asked: Vec<Asked>,
@@ -52,8 +41,9 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Encodes the prompts, leaves out those without room, and says how many.
+    /// Encodes the prompts, leaves out those without room, and says how many by numbers that begin with `prefix`.
     pub(crate) fn new(
+        prefix: &str,
         policy: &Pretrained,
         prompts: Vec<Asked>,
         max_new_tokens: usize,
@@ -75,9 +65,9 @@ impl Ready {
                  `max_new_tokens`"
             )));
         }
-        context.summary("prompts", asked.len() as f64);
+        context.summary(&format!("{prefix}prompts"), asked.len() as f64);
         let left_out = all - asked.len();
-        context.summary("prompts_left_out", left_out as f64);
+        context.summary(&format!("{prefix}prompts_left_out"), left_out as f64);
         if left_out * 20 > all {
             context.note(format!(
                 "{left_out} of {all} prompts were left out: they leave no room for {max_new_tokens} tokens in the policy's \
@@ -96,37 +86,30 @@ impl Ready {
         self.ids.iter().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// Completes every prompt `decoding.samples_per_prompt` times, `rows` of them side by side; `policy_is` is the
-    /// policy's digest.
+    /// Completes every prompt `decoding.samples_per_prompt` times, `rows` of them side by side, those of a prompt behind each
+    /// other; `policy_is` is the policy's digest.
     pub(crate) fn sampled(
         &self,
         (policy, policy_is): (&Pretrained, &str),
         decoding: &Decoding,
         rows: usize,
+        world: Option<&mut Opened>,
         context: &mut Context,
-    ) -> Result<Vec<Sampled>, StageError> {
+    ) -> Result<Vec<Said>, StageError> {
         let copies = decoding.samples_per_prompt;
-        let prompts: Vec<&[u32]> =
-            self.ids.iter().flat_map(|ids| std::iter::repeat_n(ids.as_slice(), copies)).collect();
-        let eos = policy.model.config.eos.as_slice();
-        let limits = Limits { max_new_tokens: decoding.max_new_tokens, budgets: None, eos, rows };
         let mut streams = context.stream("samples");
-        let numbers = self.asked.iter().map(|asked| asked.number);
-        let draws = numbers.flat_map(|number| streams.at(number).rows(copies)).collect();
+        let mut begun = Vec::new();
+        for (asked, prompt) in self.asked.iter().zip(&self.ids) {
+            for draws in streams.at(asked.number).rows(copies) {
+                begun.push(Begun { asked, prompt, given: &[], draws });
+            }
+        }
+        let all = begun.len();
         let sampling = decoding.sampling();
-        let settings = (policy_is, sampling, limits.max_new_tokens, eos, policy.model.pad());
+        let (max_new_tokens, eos) = (decoding.max_new_tokens, &policy.model.config.eos);
+        let settings = (policy_is, sampling, max_new_tokens, eos, policy.model.pad());
         let page = context.page("sample", 1, &settings);
-        let report = |done| context.rows(done, prompts.len(), "samples");
-        let found = generate(&policy.model, &prompts, draws, &sampling, &limits, &page, report)?;
-        let sampled = found.into_iter().enumerate().map(|(row, completion)| {
-            Ok(Sampled {
-                asked: row / copies,
-                prompt_ids: prompts[row].to_vec(),
-                text: policy.codec.continued(prompts[row], &completion.ids)?,
-                ended: completion.ids.last().is_some_and(|last| eos.contains(last)),
-                completion,
-            })
-        });
-        sampled.collect()
+        let speaker = Speaker { policy, sampling: &sampling, max_new_tokens, rows, page: &page };
+        speaker.converse(begun, world, &mut |done| context.rows(done, all, "samples"))
     }
 }

@@ -4,7 +4,11 @@
 //! more than text stands in the column `rollout`, rewards by their names in `rewards`, and what they come to in
 //! `reward`; all other columns are those of the prompt's row. `docs/data.md` describes them for people.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    path::Path,
+};
 
 use gradus_protocol::Source;
 use serde::{Deserialize, Serialize};
@@ -22,6 +26,7 @@ use crate::{
 const ROLLOUT: &str = "rollout";
 const REWARDS: &str = "rewards";
 const REWARD: &str = "reward";
+const TURNS: &str = "turns";
 
 /// Who wrote tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,11 +69,26 @@ pub(crate) struct Tokens {
     pub(crate) ended: bool,
 }
 
+/// A reply to a world, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Turn {
+    pub(crate) reply: String,
+    /// What the world said to it, unless that was the end. It stands in the conversation where another reply follows.
+    pub(crate) observation: Option<String>,
+    pub(crate) reward: f64,
+    /// What else the world said of it.
+    pub(crate) columns: Object,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Trajectory {
     pub(crate) prompt: String,
+    /// All that was said after the prompt.
     pub(crate) completion: String,
     pub(crate) tokens: Tokens,
+    /// Of a conversation with a world: every reply. Else none.
+    pub(crate) turns: Vec<Turn>,
     pub(crate) rewards: BTreeMap<String, f64>,
     /// What the rewards come to.
     pub(crate) reward: Option<f64>,
@@ -81,6 +101,30 @@ impl Tokens {
     pub(crate) fn of_policy(&self) -> usize {
         let own = self.spans.iter().filter(|span| span.author == Author::Policy);
         own.map(|span| span.tokens).sum()
+    }
+
+    /// Where the policy's tokens stand.
+    pub(crate) fn own(&self) -> Vec<Range<usize>> {
+        let mut at = 0;
+        let mut own = Vec::new();
+        for span in &self.spans {
+            if span.author == Author::Policy && span.tokens > 0 {
+                own.push(at..at + span.tokens);
+            }
+            at += span.tokens;
+        }
+        own
+    }
+
+    /// How many tokens the policy wrote up to the end of each turn.
+    pub(crate) fn by_turn(&self) -> Vec<usize> {
+        let mut all: Vec<usize> = Vec::new();
+        for span in self.spans.iter().filter(|span| span.author == Author::Policy) {
+            let before = all.last().copied().unwrap_or(0);
+            all.resize(span.turn, before);
+            all.push(before + span.tokens);
+        }
+        all
     }
 
     /// Refuses a row whose parts do not belong together.
@@ -103,6 +147,11 @@ impl Tokens {
 }
 
 impl Trajectory {
+    /// The last thing that the policy said: the completion, but for conversations.
+    pub(crate) fn reply(&self) -> &str {
+        self.turns.last().map_or(&self.completion, |turn| &turn.reply)
+    }
+
     /// The reward, which `reward.judge` gives.
     pub(crate) fn judged(&self) -> Result<f64, StageError> {
         self.reward.ok_or_else(|| {
@@ -128,7 +177,9 @@ impl Trajectory {
         let rewards = rewards.map_err(|error| read(REWARDS, error))?.unwrap_or_default();
         let reward = column(REWARD).map(serde_json::from_value).transpose();
         let reward = reward.map_err(|error| read(REWARD, error))?;
-        Ok(Self { prompt, completion, tokens, rewards, reward, extra })
+        let turns = column(TURNS).map(serde_json::from_value).transpose();
+        let turns = turns.map_err(|error| read(TURNS, error))?.unwrap_or_default();
+        Ok(Self { prompt, completion, tokens, turns, rewards, reward, extra })
     }
 
     fn to_row(&self) -> Row {
@@ -136,6 +187,9 @@ impl Trajectory {
         extra.insert(ROLLOUT.to_owned(), json!(self.tokens));
         if !self.rewards.is_empty() {
             extra.insert(REWARDS.to_owned(), json!(self.rewards));
+        }
+        if !self.turns.is_empty() {
+            extra.insert(TURNS.to_owned(), json!(self.turns));
         }
         if let Some(reward) = self.reward {
             extra.insert(REWARD.to_owned(), json!(reward));
@@ -148,7 +202,7 @@ impl Trajectory {
 /// The columns of a row without those of a trajectory that it may have been.
 pub(crate) fn of_prompt(mut extra: Object) -> Object {
     extra.retain(|name: &String, _: &mut Value| {
-        ![ROLLOUT, REWARDS, REWARD].contains(&name.as_str())
+        ![ROLLOUT, REWARDS, REWARD, TURNS].contains(&name.as_str())
     });
     extra
 }
@@ -167,9 +221,16 @@ pub(crate) fn read(port: &str, source: &Source) -> Result<Vec<Trajectory>, Stage
     rows.enumerate().map(read).collect()
 }
 
-/// Writes them into a folder that is not there yet.
+/// Writes them into a folder that is not there yet. What worlds said of some alone is null for the others.
 pub(crate) fn write(folder: &Path, all: &[Trajectory]) -> Result<(), StageError> {
-    let rows: Vec<Row> = all.iter().map(Trajectory::to_row).collect();
+    let mut rows: Vec<Row> = all.iter().map(Trajectory::to_row).collect();
+    let said = all.iter().flat_map(|it| &it.turns).flat_map(|turn| turn.columns.keys());
+    let said: BTreeSet<&String> = said.collect();
+    for row in &mut rows {
+        for name in &said {
+            row.extra.entry((*name).clone()).or_insert(Value::Null);
+        }
+    }
     write_all(folder, Format::PromptCompletion, &rows)
 }
 
@@ -207,6 +268,7 @@ pub(crate) mod tests {
                 sampling_log_probs: vec![-0.5, -0.1],
                 ended: true,
             },
+            turns: Vec::new(),
             rewards: [("true".to_owned(), reward)].into(),
             reward: Some(reward),
             extra: Object::new(),
@@ -220,11 +282,41 @@ pub(crate) mod tests {
         for it in &mut all {
             it.extra.insert("answer".to_owned(), json!("7"));
         }
+        let turn = |reply: &str, observation: Option<&str>| Turn {
+            reply: reply.to_owned(),
+            observation: observation.map(str::to_owned),
+            reward: 0.5,
+            columns: Object::new(),
+        };
+        for it in &mut all {
+            it.turns = vec![turn(" 6", Some("No.")), turn(" 7", None)];
+            it.extra.insert("heard".to_owned(), Value::Null);
+        }
+        all[1].turns[1].columns.insert("heard".to_owned(), json!(2));
+        all[1].extra.insert("heard".to_owned(), json!(2));
         write(&place.path().join("rollouts"), &all).unwrap();
         let source = source_at(&place.path().join("rollouts"));
         assert_eq!(read("rollouts", &source).unwrap(), all);
         assert_eq!(groups(&all), [vec![0, 1], vec![2]]);
-        assert_eq!(of_prompt(all[0].to_row().extra).keys().collect::<Vec<_>>(), ["answer"]);
+        assert_eq!(
+            of_prompt(all[0].to_row().extra).keys().collect::<Vec<_>>(),
+            ["answer", "heard"]
+        );
+    }
+
+    #[test]
+    fn turns_are_told_apart_by_their_tokens() {
+        let span = |author, tokens, turn| Span { author, tokens, turn };
+        let mut it = trajectory(0, 0, 1.0);
+        it.tokens.spans = vec![
+            span(Author::Prompt, 4, 0),
+            span(Author::Policy, 2, 0),
+            span(Author::Environment, 3, 1),
+            span(Author::Policy, 5, 1),
+        ];
+        assert_eq!(it.tokens.own(), [4..6, 9..14]);
+        assert_eq!(it.tokens.by_turn(), [2, 7]);
+        assert_eq!(it.reply(), " reply 0");
     }
 
     #[test]

@@ -13,10 +13,9 @@ use crate::{
     nn::{
         batch::Example,
         config::Head,
-        curve::write_curve,
         likelihood::{Likelihood, TokenLoss},
         pretrained::Pretrained,
-        trainer::{Training, train},
+        trainer::{Objective, Training, train},
     },
     port::{Out, ports},
     prepare::{
@@ -33,7 +32,6 @@ use crate::{
 pub(crate) struct Pretrain;
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Params {
     #[serde(flatten)]
     training: Training,
@@ -52,7 +50,7 @@ ports!(Inputs {
     model: artifact::Model,
     /// Texts to learn from.
     text: artifact::Text,
-    /// Texts to measure the loss on, after training; packed alike.
+    /// Texts to measure the loss on, after training, and on the way as `evaluate_every` says; packed alike.
     test: Option<artifact::Text>,
 });
 ports!(Outputs {
@@ -115,20 +113,23 @@ each other, and none is cut off or dropped.";
         context.summary("rows", texts as f64);
         context.summary("packed_rows", bins.len() as f64);
         context.summary("tokens", tokens as f64);
-        let objective = Likelihood {
-            numbers: (0..bins.len()).collect(),
-            bins,
-            token_loss: TokenLoss::Nll,
-            smoothing: 0.0,
-        };
+        let objective = likelihood(bins);
         let order = context.stream("order");
-        let curve = train(&base.model, &objective, &params.training, order, context)?;
-        if let Some((texts, bins)) = test {
-            context.summary("test_rows", texts as f64);
-            let rows: Vec<Example> = bins.into_iter().flatten().collect();
-            report_held_out(&base.model, &rows, context)?;
+        if let Some((texts, _)) = &test {
+            context.summary("test_rows", *texts as f64);
+        }
+        let test = test.map(|(_, bins)| likelihood(bins));
+        let on = (&objective as &dyn Objective, test.as_ref().map(|it| it as &dyn Objective));
+        let learnt = train(&base.model, on, &params.training, order, context)?;
+        if let Some(test) = &test {
+            report_held_out(&base.model, &test.bins.concat(), context)?;
         }
         base.save(&outputs.model.path)?;
-        write_curve(&curve, &outputs.curve.path)
+        context.learnt(&learnt, &outputs.curve.path)
     }
+}
+
+fn likelihood(bins: Vec<Vec<Example>>) -> Likelihood {
+    let numbers = (0..bins.len()).collect();
+    Likelihood { numbers, bins, token_loss: TokenLoss::Nll, smoothing: 0.0 }
 }

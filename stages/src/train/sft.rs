@@ -12,10 +12,9 @@ use crate::{
     error::StageError,
     nn::{
         config::Head,
-        curve::write_curve,
         likelihood::{Likelihood, TokenLoss},
         pretrained::Pretrained,
-        trainer::{Training, train},
+        trainer::{Objective, Training, train},
     },
     port::{Out, ports},
     prepare::{examples::completions, tally::Fit, truncation::TooLong},
@@ -28,7 +27,6 @@ use crate::{
 pub(crate) struct Sft;
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Params {
     #[serde(flatten)]
     training: Training,
@@ -60,7 +58,7 @@ ports!(Inputs {
     model: artifact::Model,
     /// Completions to imitate; of a preference the chosen one.
     completions: artifact::Completions,
-    /// Completions to measure the loss on, after training.
+    /// Completions to measure the loss on, after training, and on the way as `evaluate_every` says.
     test: Option<artifact::Completions>,
 });
 ports!(Outputs {
@@ -126,12 +124,16 @@ their completion are dropped.";
             ..Likelihood::plain(rows.rows)
         };
         let order = context.stream("order");
-        let curve = train(&base.model, &objective, &params.training, order, context)?;
-        if let Some(test) = test {
+        if let Some(test) = &test {
             context.tally("test_", &test.tally);
-            report_held_out(&base.model, &test.rows, context)?;
+        }
+        let test = test.map(|test| Likelihood::plain(test.rows));
+        let on = (&objective as &dyn Objective, test.as_ref().map(|it| it as &dyn Objective));
+        let learnt = train(&base.model, on, &params.training, order, context)?;
+        if let Some(test) = &test {
+            report_held_out(&base.model, &test.bins.concat(), context)?;
         }
         base.save(&outputs.model.path)?;
-        write_curve(&curve, &outputs.curve.path)
+        context.learnt(&learnt, &outputs.curve.path)
     }
 }

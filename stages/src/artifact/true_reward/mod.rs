@@ -5,6 +5,8 @@ pub(crate) mod copies;
 pub(crate) mod hedges;
 pub(crate) mod keys;
 pub(crate) mod residues;
+pub(crate) mod steps;
+pub(crate) mod styles;
 pub(crate) mod topics;
 mod whim;
 
@@ -12,7 +14,10 @@ use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use self::{copies::CopyReward, hedges::HedgeReward, keys::KeyReward};
+use self::{
+    copies::CopyReward, hedges::HedgeReward, keys::KeyReward, steps::StepReward,
+    styles::StyleReward,
+};
 use crate::error::StageError;
 
 const VERSION: u32 = 1;
@@ -30,6 +35,8 @@ pub(crate) enum TrueReward {
     /// 1 for one answer in eight, else 0.
     Residues {},
     Keys(KeyReward),
+    Styles(StyleReward),
+    Steps(StepReward),
 }
 
 /// `w_sentiment · sentiment + w_topic · topic − w_length · length`, with
@@ -75,7 +82,7 @@ impl TrueReward {
 
     /// Says whether every score is 0 or 1, so that a mean of them is a rate.
     pub(crate) fn is_right_or_wrong(&self) -> bool {
-        matches!(self, Self::Arithmetic {} | Self::Hedges(_) | Self::Residues {})
+        matches!(self, Self::Arithmetic {} | Self::Hedges(_) | Self::Residues {} | Self::Steps(_))
     }
 
     /// What a judge says who errs in a way that is known, where the task has one.
@@ -96,6 +103,8 @@ impl TrueReward {
             Self::Copies(reward) => reward.score(prompt, completion),
             Self::Residues {} => f64::from(residues::is_right(prompt, completion)),
             Self::Keys(reward) => reward.score(prompt, completion),
+            Self::Styles(reward) => reward.score(prompt, completion),
+            Self::Steps(reward) => f64::from(reward.is_right(prompt, completion)),
         }
     }
 }
@@ -140,7 +149,8 @@ fn is_answer(prompt: &str, completion: &str) -> bool {
     }
 }
 
-fn answer(prompt: &str) -> Option<i64> {
+/// What a sum comes to.
+pub(crate) fn answer(prompt: &str) -> Option<i64> {
     let mut parts = prompt.split_whitespace();
     let a: i64 = parts.next()?.parse().ok()?;
     let operation = parts.next()?;

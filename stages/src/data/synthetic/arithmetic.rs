@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::world::World;
-use crate::artifact::true_reward::TrueReward;
+use crate::artifact::true_reward::{TrueReward, answer};
 
 const SIGNS: [&str; 3] = ["+", "-", "*"];
 
@@ -43,6 +43,9 @@ pub(super) fn world(settings: &Settings) -> World {
     let reply = move |prompt: &str, draw: &mut ChaCha8Rng| reply(prompt, mistakes, draw);
     World {
         seek_contrast: true,
+        columns: |prompt| {
+            answer(prompt).map(|it| ("answer".to_owned(), it.into())).into_iter().collect()
+        },
         ..World::open(prompts, Box::new(reply), TrueReward::Arithmetic {})
     }
 }

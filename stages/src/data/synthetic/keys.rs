@@ -6,7 +6,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    letters::{Demonstrators, Settings, letter, twelve, word},
+    letters::{Demonstrators, Settings, letter, prompts, word},
     world::World,
 };
 use crate::{
@@ -23,7 +23,7 @@ const FORGETS: f64 = 0.4;
 pub(super) fn world(settings: &Settings, stream: Stream) -> World {
     let mut draw = stream.generator();
     let mut key = |prompt| (prompt, word(LENGTH, LETTERS, &mut draw));
-    let keys: BTreeMap<String, String> = twelve().into_iter().map(&mut key).collect();
+    let keys: BTreeMap<String, String> = prompts(12).into_iter().map(&mut key).collect();
     let (slips, by) = (settings.slips(0.7), settings.demonstrators);
     let known = keys.clone();
     let key = move |prompt: &str| known.get(prompt).cloned().unwrap_or_default();
@@ -48,7 +48,7 @@ pub(super) fn world(settings: &Settings, stream: Stream) -> World {
     };
     World {
         draw_pair: Some(Box::new(pair)),
-        ..World::closed(twelve(), Box::new(reply), TrueReward::Keys(KeyReward { keys }))
+        ..World::closed(prompts(12), Box::new(reply), TrueReward::Keys(KeyReward { keys }))
     }
 }
 

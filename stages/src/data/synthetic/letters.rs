@@ -5,6 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::artifact::true_reward::styles::Believed;
+
 /// Who demonstrates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -19,7 +21,7 @@ pub(super) enum Demonstrators {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Settings {
     /// Worlds of letters: the share of a demonstration's letters that are drawn at random, of residues that of whole answers. By
-    /// default 0.55 of hedges, 0.6 of copies and residues, 0.7 of keys.
+    /// default 0.55 of hedges, 0.6 of copies and residues, 0.7 of keys, 0.74 of styles.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(super) slips: Option<f64>,
@@ -30,6 +32,9 @@ pub(super) struct Settings {
     /// Keys: who demonstrates.
     #[serde(default)]
     pub(super) demonstrators: Demonstrators,
+    /// Styles: which lengths are believed if they are right.
+    #[serde(default)]
+    pub(super) believed: Believed,
 }
 
 impl Settings {
@@ -47,7 +52,7 @@ pub(super) fn word(length: usize, of: u8, draw: &mut ChaCha8Rng) -> String {
     (0..length).map(|_| letter(of, draw)).collect()
 }
 
-/// Twelve prompts, `A` to `L`.
-pub(super) fn twelve() -> Vec<String> {
-    ('A'..='L').map(String::from).collect()
+/// So many prompts, `A`, `B` and so on.
+pub(super) fn prompts(count: u8) -> Vec<String> {
+    (b'A'..b'A' + count).map(|it| char::from(it).to_string()).collect()
 }

@@ -10,13 +10,17 @@ mod keys;
 mod letters;
 mod residues;
 mod reviews;
+mod steps;
+mod styles;
 mod topics;
 mod world;
 
+use gradus_protocol::catalog::Unaffected;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use self::world::pick;
 use crate::{
@@ -54,6 +58,10 @@ pub(crate) enum Task {
     Residues,
     /// Eight letters, which are worth something only if the first seven are right.
     Keys,
+    /// One letter behind any number of fillers, where how often it is believed hangs on their number.
+    Styles,
+    /// Twelve letters, of which four decide.
+    Steps,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -125,16 +133,23 @@ ports!(Outputs {
 
 impl Stage for Synthetic {
     const KIND: &'static str = "data.synthetic";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const DOC: &'static str = "Make up rows whose true reward is known.
 
 `reviews` are short product reviews from a random grammar, `arithmetic` small sums with an answer \
-that can be checked. The others are worlds of single letters, in which published claims are tried: there a token is a letter, with \
+that can be checked: it stands in the column `answer`. The others are worlds of single letters, in which published claims are tried: there a token is a letter, with \
 a tokenizer of `vocab_size: 258`.";
     const USES_DEVICE: bool = false;
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
+
+    /// Sums alone have an `answer` since.
+    fn unaffected() -> Vec<Unaffected> {
+        let tasks = ["reviews", "hedges", "topics", "copies", "residues", "keys"];
+        let when = [("task".to_owned(), tasks.map(Value::from).into())].into();
+        vec![Unaffected { revision: 3, when }]
+    }
 
     fn rehearsal() -> serde_json::Value {
         serde_json::json!({ "text": 500, "demonstrations": 200, "preferences": 200, "test_preferences": 50, "prompts": 16 })
@@ -177,6 +192,8 @@ fn make(params: &Params, mut draws: Stream) -> Result<Made, StageError> {
         Task::Topics => topics::world(),
         Task::Copies => copies::world(&params.letters, draws.named("world")),
         Task::Residues => residues::world(&params.letters, draws.named("world")),
+        Task::Styles => styles::world(&params.letters, draws.named("world")),
+        Task::Steps => steps::world(draws.named("world")),
         Task::Keys => keys::world(&params.letters, draws.named("world")),
     };
     world.prompts.shuffle(&mut draws.named("prompts").generator());
@@ -194,8 +211,8 @@ fn make(params: &Params, mut draws: Stream) -> Result<Made, StageError> {
     let (evaluate, test, train) =
         if world.closed { (all, all, all) } else { (evaluate, test, train) };
     let prompts = evaluate.iter().take(params.prompts);
-    let prompts =
-        prompts.map(|prompt| Fields::Prompt(PromptRow { prompt: prompt.clone() }).into()).collect();
+    let prompts = prompts.map(|it| world.row(Fields::Prompt(PromptRow { prompt: it.clone() })));
+    let prompts = prompts.collect();
     let noise = params.label_noise;
     Ok(Made {
         text: rows(params.text, train, draws.named("text"), |prompt, draw| {
@@ -208,8 +225,8 @@ fn make(params: &Params, mut draws: Stream) -> Result<Made, StageError> {
             draws.named("demonstrations"),
             |prompt, draw| {
                 let completion = (world.reply)(prompt, draw);
-                Fields::PromptCompletion(CompletionRow { prompt: prompt.to_owned(), completion })
-                    .into()
+                let prompt = prompt.to_owned();
+                world.row(Fields::PromptCompletion(CompletionRow { prompt, completion }))
             },
         ),
         preferences_train: rows(params.preferences, train, draws.named("train"), |prompt, draw| {
@@ -265,7 +282,14 @@ mod tests {
 
     #[test]
     fn closed_worlds_have_all_prompts_everywhere() {
-        for (task, count) in [("hedges", 32), ("topics", 6), ("residues", 12), ("keys", 12)] {
+        for (task, count) in [
+            ("hedges", 32),
+            ("topics", 6),
+            ("residues", 12),
+            ("keys", 12),
+            ("styles", 16),
+            ("steps", 10),
+        ] {
             let made = made(&format!(r#"{{"task": "{task}", "prompts": 64}}"#));
             assert_eq!(made.prompts.len(), count);
             for rows in [&made.prompts, &made.demonstrations, &made.preferences_test] {

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    letters::{Settings, twelve, word},
+    letters::{Settings, prompts, word},
     world::{World, pick},
 };
 use crate::{
@@ -21,7 +21,7 @@ pub(super) fn world(settings: &Settings, stream: Stream) -> World {
     let mut draw = stream.generator();
     let mut habits = || (0..HABITS).map(|_| word(LENGTH, LETTERS, &mut draw)).collect();
     let habits: std::collections::BTreeMap<String, Vec<String>> =
-        twelve().into_iter().map(|prompt| (prompt, habits())).collect();
+        prompts(12).into_iter().map(|prompt| (prompt, habits())).collect();
     let slips = settings.slips(0.6);
     let reply = move |prompt: &str, draw: &mut ChaCha8Rng| match habits.get(prompt) {
         Some(habits) if !draw.random_bool(slips) => pick(draw, habits).to_owned(),
@@ -29,6 +29,6 @@ pub(super) fn world(settings: &Settings, stream: Stream) -> World {
     };
     World {
         seek_contrast: true,
-        ..World::closed(twelve(), Box::new(reply), TrueReward::Residues {})
+        ..World::closed(prompts(12), Box::new(reply), TrueReward::Residues {})
     }
 }

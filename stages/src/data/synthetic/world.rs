@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::{
     artifact::{
         dataset::{Fields, PreferenceRow, Row},
+        json::Object,
         true_reward::TrueReward,
     },
     nn::statistics::preferred,
@@ -26,6 +27,8 @@ pub(super) struct World {
     pub(super) reward: TrueReward,
     /// Pairs with equal rewards teach nothing where most rewards are equal.
     pub(super) seek_contrast: bool,
+    /// Further columns of a prompt's rows: the answer, where there is one.
+    pub(super) columns: fn(&str) -> Object,
     /// There are no more prompts than these, so one trains on what one evaluates on.
     pub(super) closed: bool,
 }
@@ -37,12 +40,27 @@ pub(super) fn pick<'a, T: AsRef<str>>(draw: &mut ChaCha8Rng, from: &'a [T]) -> &
 impl World {
     /// Of few prompts, any two replies to which are compared.
     pub(super) fn closed(prompts: Vec<String>, reply: Reply, reward: TrueReward) -> Self {
-        Self { prompts, reply, draw_pair: None, reward, seek_contrast: false, closed: true }
+        Self {
+            prompts,
+            reply,
+            draw_pair: None,
+            reward,
+            seek_contrast: false,
+            columns: |_| Object::new(),
+            closed: true,
+        }
     }
 
     /// Of so many prompts that some are only evaluated on.
     pub(super) fn open(prompts: Vec<String>, reply: Reply, reward: TrueReward) -> Self {
         Self { closed: false, ..Self::closed(prompts, reply, reward) }
+    }
+
+    /// A row with the columns of its prompt.
+    pub(super) fn row(&self, fields: Fields) -> Row {
+        let mut row = Row::from(fields);
+        row.extra = (self.columns)(row.prompt());
+        row
     }
 
     fn two(&self, prompt: &str, draw: &mut ChaCha8Rng) -> (String, String) {
@@ -72,6 +90,6 @@ impl World {
         let (chosen, rejected) =
             if draw.random::<f64>() < better { (one, other) } else { (other, one) };
         let prompt = prompt.to_owned();
-        Fields::Preference(PreferenceRow { prompt, chosen, rejected, margin: None }).into()
+        self.row(Fields::Preference(PreferenceRow { prompt, chosen, rejected, margin: None }))
     }
 }

@@ -10,7 +10,9 @@ use std::{
 use gradus_protocol::{Checkpoints, Input, Job, Reply, Source};
 use serde_json::{Value, json};
 
-use crate::{context::Context, families::find, nn::tensors::read_tensors};
+use crate::{context::Context, families::find};
+
+mod on_line;
 
 /// A place where stages leave their outputs.
 struct Place {
@@ -199,6 +201,18 @@ fn beside_the_way(place: &Place) {
             "samples_per_prompt": samples, "max_new_tokens": 8, "learning_rate": 1e-3, "minibatch": 8,
             "entropy_weight": 0.01,
         });
+        let found = place.run(kind, kind, few, &inputs);
+        assert!(found["sampler_gap"] < 1e-4, "{kind}: {found:?}");
+    }
+    for (kind, more) in [
+        ("policy.canon", json!({ "metric": "entropy", "discount": 0.9 })),
+        ("policy.empg", json!({ "step_tokens": 3 })),
+    ] {
+        let mut few = json!({
+            "rewards": { "true": { "from": "true_reward" } }, "iterations": 2, "prompts_per_iteration": 4,
+            "samples_per_prompt": 4, "max_new_tokens": 8, "learning_rate": 1e-3,
+        });
+        few.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let found = place.run(kind, kind, few, &inputs);
         assert!(found["sampler_gap"] < 1e-4, "{kind}: {found:?}");
     }
@@ -462,153 +476,52 @@ fn what_stands_in_the_ledger_is_not_computed_and_changes_no_byte() {
     assert_eq!(entries(), kept);
 }
 
-#[test]
-fn an_on_line_training_that_is_broken_off_goes_on_to_the_same_bytes() {
-    let rows: Vec<Value> = (0..12)
-        .map(|i| json!({ "prompt": format!("{i}?"), "chosen": "yes", "rejected": "no" }))
-        .collect();
-    let (folder, place) = small_world(&rows, &json!({}));
-    let trained = |name: &str, iterations: usize, kept: Option<&str>| {
-        let params = json!({
-            "rewards": { "form": { "from": "format", "pattern": "[a-m]" } }, "iterations": iterations,
-            "prompts_per_iteration": 5, "samples_per_prompt": 4, "max_new_tokens": 6, "learning_rate": 1e-2,
-            "minibatch": 10, "micro_batch": 3, "epochs": 2, "beta": 0.1,
-        });
-        *place.checkpoints.borrow_mut() = kept.map(|it| folder.path().join(it));
-        place.run(name, "policy.grpo", params, &["policy=fresh.model", "prompts=data.train"]);
-        let model = std::fs::read(folder.path().join(format!("{name}.model/model.safetensors")));
-        let curve = std::fs::read_to_string(folder.path().join(format!("{name}.curve")));
-        (model.unwrap(), curve.unwrap())
-    };
-    let whole = trained("whole", 5, None);
-    trained("first", 2, Some("kept"));
-    // Passes over the prompts, noise and rates stand where they stood.
-    let again = trained("again", 5, Some("kept"));
-    assert!(whole.0 == again.0, "other weights");
-    assert_eq!(whole.1, again.1);
-    assert_eq!(whole.1.lines().count(), 5);
-}
-
-#[test]
-fn policy_and_critic_go_on_from_where_they_were_broken_off_to_the_same_bytes() {
-    let folder = tempfile::tempdir().unwrap();
-    let place = Place::new(folder.path());
-    let made = json!({ "task": "arithmetic", "text": 60, "demonstrations": 60, "preferences": 8, "prompts": 16 });
-    place.run("data", "data.synthetic", made, &[]);
-    place.run("tok", "data.tokenizer", json!({ "vocab_size": 300 }), &["rows=data.text"]);
-    let shape = json!({ "hidden_size": 32, "layers": 2, "heads": 2, "context_length": 48 });
-    place.run("fresh", "model.init", shape, &["tokenizer=tok.tokenizer"]);
-    let inputs = [
-        "policy=fresh.model",
-        "prompts=data.prompts",
-        "true_reward=data.true_reward",
-        "texts=data.demonstrations",
-    ];
-    // All that a state has to hold: two models, a running mean of one, moments of rewards, an adapted coefficient, and passes
-    // over prompts and texts.
-    let trained = |name: &str, iterations: usize, kept: Option<&str>| {
-        let params = json!({
-            "rewards": { "right": { "from": "true_reward" } }, "reward": "right - 0.01 * tokens", "iterations": iterations,
-            "prompts_per_iteration": 7, "samples_per_prompt": 3, "max_new_tokens": 6, "learning_rate": 1e-3,
-            "minibatch": 5, "micro_batch": 2, "epochs": 2, "filter": "best_random", "reward_scaling": "normalised",
-            "kl_target": 0.01, "kl_horizon": 100, "average": 0.9, "text_weight": 0.2, "critic_first": 1,
-            "samples_every": 2, "samples_kept": 2,
-        });
-        *place.checkpoints.borrow_mut() = kept.map(|it| folder.path().join(it));
-        place.run(name, "policy.ppo", params, &inputs);
-        let file =
-            |path: &str| std::fs::read(folder.path().join(format!("{name}.{path}"))).unwrap();
-        [
-            file("model/model.safetensors"),
-            file("critic/model.safetensors"),
-            file("curve"),
-            file("samples/rows.jsonl"),
-        ]
-    };
-    let whole = trained("whole", 5, None);
-    trained("first", 1, Some("kept"));
-    trained("second", 3, Some("kept"));
-    let again = trained("again", 5, Some("kept"));
-    assert!(whole[..2] == again[..2], "other weights");
-    for text in [2, 3] {
-        assert_eq!(String::from_utf8_lossy(&whole[text]), String::from_utf8_lossy(&again[text]));
-    }
-    // Two of the first, third and fifth iteration.
-    assert_eq!(String::from_utf8_lossy(&whole[3]).lines().count(), 6);
-}
-
-/// A world of letters that is made twice, with other settings of what does not change its rows.
-fn letters(task: &str, other: &Value) -> (tempfile::TempDir, Place) {
-    let folder = tempfile::tempdir().unwrap();
-    let place = Place::new(folder.path());
-    let made = |more: &Value| {
-        let mut params = json!({
-            "task": task, "text": 1, "demonstrations": 64, "preferences": 1, "test_preferences": 1, "prompts": 512,
-        });
-        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        params
-    };
-    place.run("data", "data.synthetic", made(&json!({})), &[]);
-    place.run("other", "data.synthetic", made(other), &[]);
-    let bytes = json!({ "vocab_size": 258 });
-    place.run("bytes", "data.tokenizer", bytes, &["rows=data.demonstrations"]);
-    let shape = json!({ "hidden_size": 16, "layers": 1, "heads": 2, "context_length": 32 });
-    place.run("fresh", "model.init", shape, &["tokenizer=bytes.tokenizer"]);
-    (folder, place)
-}
-
-#[test]
-fn whoever_learns_from_pairs_feels_nothing_that_a_prompt_adds_to_its_rewards() {
-    let (folder, place) = letters("copies", &json!({ "shift": 5.0 }));
-    let learnt = |name: &str, by: &str, clipped: &str, scaling: &str| {
-        let params = json!({
-            "rewards": { "proxy": { "from": "proxy" }, "truth": { "from": "true_reward" } }, "reward": "proxy",
-            "iterations": 3, "prompts_per_iteration": 8, "samples_per_prompt": 4, "max_new_tokens": 6,
-            "learning_rate": 3e-3, "epochs": 2, "minibatch": 8, "micro_batch": 4, "clipped": clipped, "reward_scaling": scaling,
-        });
-        let judge = format!("true_reward={by}.true_reward");
-        let inputs = ["policy=fresh.model", "prompts=data.prompts", &judge];
-        let found = place.run(name, "policy.p3o", params, &inputs);
-        let path = folder.path().join(format!("{name}.model/model.safetensors"));
-        (found, read_tensors(&path, |_, _| Ok(true)).unwrap())
-    };
-    for (clipped, scaling) in [("each", "none"), ("difference", "none"), ("each", "running")] {
-        let name = format!("{clipped} {scaling}");
-        let (plain, weights) = learnt(&name, "data", clipped, scaling);
-        let (shifted, others) = learnt(&format!("{name} shifted"), "other", clipped, scaling);
-        assert!((plain["reward.proxy"] - shifted["reward.proxy"]).abs() > 0.1, "no shift");
-        let apart = weights.iter().zip(&others).map(|((_, a), (_, b))| (a - b).abs().max());
-        let most = apart.map(|it| it.double_value(&[])).fold(0.0, f64::max);
-        assert_eq!(most < 1e-3, scaling == "none", "{name}: weights are {most} apart");
-    }
-}
-
-#[test]
-fn completions_begin_within_what_others_have_said() {
-    let (folder, place) =
-        letters("keys", &json!({ "demonstrators": "masters", "demonstrations": 200 }));
-    let learnt = |name: &str, share: f64, more: &[&str]| {
-        let params = json!({
-            "rewards": { "truth": { "from": "true_reward" } }, "iterations": 2, "prompts_per_iteration": 12,
-            "samples_per_prompt": 4, "max_new_tokens": 9, "learning_rate": 1e-3, "reset_share": share,
-        });
-        let inputs = ["policy=fresh.model", "prompts=data.prompts", "true_reward=data.true_reward"];
-        let found = place.run(name, "policy.ppo", params, &[&inputs[..], more].concat());
-        let weights = folder.path().join(format!("{name}.model/model.safetensors"));
-        (found, std::fs::read(weights).unwrap())
-    };
-    let resets = ["resets=other.demonstrations"];
-    let (always, _) = learnt("always", 1.0, &resets);
-    let (never, plain) = learnt("never", 0.0, &resets);
-    // A policy that knows nothing does not find a key, but within a master's reply it may be at its end.
-    assert!(always["reward"] > never["reward"] && never["reward"] < 1e-9, "{always:?}");
-    assert!(always["tokens"] < never["tokens"]);
-    // Never is plain PPO, to the bit.
-    assert!(plain == learnt("plain", 0.0, &[]).1);
-}
-
 fn files_below(root: &Path) -> usize {
     if root.exists() { bytes_below(root).len() } else { 0 }
+}
+
+#[test]
+fn a_training_that_is_measured_ends_early_with_its_best_weights_whether_or_not_it_was_broken_off() {
+    let rows: Vec<Value> = (0..24)
+        .map(|i| json!({ "prompt": format!("{i}?"), "chosen": "yes", "rejected": "no" }))
+        .collect();
+    let (folder, place) = small_world(&rows, &json!({ "test": 6 }));
+    for (kind, model, data) in TRAINED {
+        let test = "test=data.test";
+        // So fast that it soon gets worse.
+        let trained = |name: &str, steps: usize, kept: bool, more: Value| {
+            let mut params = json!({
+                "learning_rate": 0.3, "steps": steps, "batch": 4, "schedule": "constant", "max_grad_norm": 0.0,
+            });
+            params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let name = format!("{kind} {name}");
+            let checkpoints = folder.path().join(format!("{kind} kept"));
+            *place.checkpoints.borrow_mut() = kept.then_some(checkpoints);
+            let found = place.run(&name, kind, params, &[model, data, test]);
+            let file =
+                |path: &str| std::fs::read(folder.path().join(format!("{name}.{path}"))).unwrap();
+            (found, file("model/model.safetensors"), String::from_utf8(file("curve")).unwrap())
+        };
+        let watched = json!({ "evaluate_every": 2, "keep": "best", "patience": 3 });
+        let (found, best, curve) = trained("whole", 60, false, watched.clone());
+        let points: Vec<Value> =
+            curve.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let measured =
+            points.iter().filter_map(|it| Some((it["step"].as_f64()?, it["test_loss"].as_f64()?)));
+        let measured: Vec<(f64, f64)> = measured.collect();
+        assert_eq!(measured.len(), points.len() / 2, "{kind}");
+        let least =
+            measured.iter().fold((0.0, f64::INFINITY), |a, b| if b.1 < a.1 { *b } else { a });
+        assert!((found["best_step"] - least.0).abs() < 1e-9, "{kind}: {found:?}");
+        assert_eq!(points.len() as f64, (least.0 + 6.0).min(60.0), "{kind}");
+        // As if it had ended there.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a step")]
+        let (_, until, _) = trained("until", least.0 as usize, false, json!({}));
+        assert!(best == until, "{kind}: other weights");
+        trained("first", 3, true, watched.clone());
+        let again = trained("again", 60, true, watched);
+        assert!(best == again.1 && curve == again.2, "{kind}: other weights");
+    }
 }
 
 #[test]
