@@ -32,6 +32,7 @@ mod serve;
 mod stage;
 mod take;
 mod train;
+mod verifier;
 
 use std::process::ExitCode;
 

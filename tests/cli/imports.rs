@@ -23,6 +23,7 @@ const WORKER: House = House {
         &["schema"],
         &["rules"],
         &["port"],
+        &["verifier"],
         &["artifact"],
         &["nn"],
         &["prepare"],

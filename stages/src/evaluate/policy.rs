@@ -11,17 +11,14 @@ use super::{
     divergence::sequence_divergences,
     evaluation::Evaluation,
     measured::{Measured, known},
-    samples::{Reward, Sample, by_prompt, mean_over_prompts, rate_over_prompts},
+    samples::{Reward, Sample, by_prompt, mean_over_prompts, pass_at, rate_over_prompts},
     win_rate::win_rate,
 };
 use crate::{
     artifact::{self, digest::digest, true_reward::TrueReward},
     context::Context,
     error::StageError,
-    nn::{
-        batch::Example, config::Head, likelihood::held_out, pretrained::Pretrained,
-        statistics::mean_of,
-    },
+    nn::{batch::Example, config::Head, likelihood::held_out, pretrained::Pretrained},
     port::{Out, file_of, ports},
     prepare::{
         examples::{completions, prompts},
@@ -73,7 +70,7 @@ ports!(Outputs {
 
 impl Stage for EvaluatePolicy {
     const KIND: &'static str = "evaluate.policy";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const BY_ROW: &'static [&'static str] = &["prompts"];
     const DOC: &'static str = "Sample from a policy and measure reward, KL divergence and win rate.
 
@@ -199,8 +196,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         evaluation.write(&outputs.evaluation.path)?;
         report(&evaluation, context);
         for k in &params.pass_at {
-            let rates = pass_at(&evaluation.samples, *k);
-            if let Some(estimate) = mean_of(&rates) {
+            if let Some(estimate) = pass_at(&evaluation.samples, *k) {
                 context.estimate(&format!("pass_at_{k}"), &estimate);
             }
         }
@@ -260,22 +256,12 @@ impl Params {
     }
 }
 
-/// Of each prompt how often at least one of `k` completions is right: `1 − C(n − c, k) / C(n, k)` of `n` samples with `c` right
-/// ones, which is unbiased (Chen et al. 2021, "Evaluating Large Language Models Trained on Code", eq. 1).
-fn pass_at(samples: &[Sample], k: usize) -> Vec<f64> {
-    let rate = |samples: &[Sample]| {
-        let n = samples.len();
-        let right = samples.iter().filter(|it| it.true_reward.is_some_and(|it| it > 0.5)).count();
-        // The share of choices of k in which all are wrong, factor by factor.
-        let wrong = n - right;
-        let all_wrong: f64 =
-            (0..k).map(|i| wrong.saturating_sub(i) as f64 / (n - i) as f64).product();
-        1.0 - all_wrong
-    };
-    by_prompt(samples).map(rate).collect()
-}
-
-fn summed_up(measured: Measured, samples: Vec<Sample>, right_or_wrong: bool) -> Evaluation {
+/// Samples with the means of what they hold.
+pub(super) fn summed_up(
+    measured: Measured,
+    samples: Vec<Sample>,
+    right_or_wrong: bool,
+) -> Evaluation {
     let mut evaluation = Evaluation::of(measured, samples);
     let samples = &evaluation.samples;
     // A true reward that is 0 or 1 says how often completions are right.
@@ -339,16 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_several_completions_is_right_as_often_as_choices_say() {
-        let template = evaluation(&["1 + 1 ="], 0.0, 0.0).samples.remove(0);
-        let sample =
-            |right: bool| Sample { true_reward: Some(f64::from(right)), ..template.clone() };
-        let samples: Vec<Sample> = [true, false, false, true].map(sample).into();
-        let of = |k| pass_at(&samples, k)[0];
-        // Of the six pairs of four one is all wrong; of the four triples none.
-        for (k, expected) in [(1, 0.5), (2, 5.0 / 6.0), (3, 1.0), (4, 1.0)] {
-            assert!((of(k) - expected).abs() < 1e-12, "{k}");
-        }
+    fn pass_at_what_cannot_be_said_is_refused() {
         let params = |pass_at: &[usize]| -> Params {
             serde_json::from_value(
                 serde_json::json!({ "pass_at": pass_at, "samples_per_prompt": 4 }),

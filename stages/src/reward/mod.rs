@@ -1,11 +1,12 @@
 //! What rollouts are worth: sources that give them numbers by name, and an expression over these.
 
+pub(crate) mod answers;
 pub(crate) mod expression;
 pub(crate) mod judge;
 pub(crate) mod model;
 pub(crate) mod sources;
-mod verifier;
 
 use crate::stage::AnyStage;
 
-pub(crate) const STAGES: &[AnyStage] = &[AnyStage::of::<judge::Judge>()];
+pub(crate) const STAGES: &[AnyStage] =
+    &[AnyStage::of::<answers::Answers>(), AnyStage::of::<judge::Judge>()];

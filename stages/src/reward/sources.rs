@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::{
     expression::{Expression, is_name},
     model::scored,
-    verifier::{Match, compiled},
 };
 use crate::{
     artifact::{self, digest::digest, true_reward::TrueReward},
@@ -19,6 +18,7 @@ use crate::{
     nn::{config::Head, pretrained::Pretrained},
     port::file_of,
     rollout::trajectories::{Trajectory, groups},
+    verifier::{Match, compiled},
 };
 
 /// Where a reward comes from.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// How a completion is held against an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Match {
+pub(crate) enum Match {
     /// The last number in it is the last number of the answer, whatever its commas and trailing zeros.
     #[default]
     Number,
@@ -21,7 +21,7 @@ pub(super) enum Match {
 
 impl Match {
     /// Whether `completion` has `answer`; an error if that cannot be asked.
-    pub(super) fn holds(self, completion: &str, answer: &str) -> Result<bool, String> {
+    pub(crate) fn holds(self, completion: &str, answer: &str) -> Result<bool, String> {
         match self {
             Self::Exact => Ok(completion.trim() == answer.trim()),
             Self::Regex => compiled(answer).map(|it| it.is_match(completion)),
@@ -38,12 +38,12 @@ impl Match {
     }
 }
 
-pub(super) fn compiled(pattern: &str) -> Result<Regex, String> {
+pub(crate) fn compiled(pattern: &str) -> Result<Regex, String> {
     Regex::new(pattern).map_err(|error| format!("`{pattern}` is no regular expression: {error}"))
 }
 
 /// The last number in a text in one way of writing: `1,234.50` is `1234.5`.
-fn last_number(text: &str) -> Option<String> {
+pub(crate) fn last_number(text: &str) -> Option<String> {
     let is_part = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '-');
     let words = text.split(|c: char| !is_part(c)).rev();
     words.into_iter().find_map(|word| {
