@@ -88,7 +88,7 @@ ports!(Outputs {
     report: Out<artifact::Report>,
     /// Every point of every line as CSV.
     table: Out<artifact::Table>,
-    /// Gain of both rewards against √KL, as shares of the largest gain.
+    /// The change of both rewards since the start against √KL, each as a share of its largest.
     plot: Out<artifact::Plot>,
     /// The same plot as PNG.
     picture: Out<artifact::Picture>,

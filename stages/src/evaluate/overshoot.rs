@@ -217,7 +217,7 @@ fn legend(told: &Told) -> String {
     text
 }
 
-/// The gain of each reward since the start against √KL, as a share of the largest gain of that reward: the two are on scales of their own.
+/// The change of each reward since the start against √KL, as a share of its largest: the two are on scales of their own.
 pub(super) fn figure(told: &Told) -> Figure {
     let gains = |line: &Line, of: fn(&Unit) -> &[f64]| -> Vec<f64> {
         let means = line.means(of);
@@ -252,7 +252,7 @@ pub(super) fn figure(told: &Told) -> Figure {
     Figure {
         title: told.title.to_owned(),
         x: "√KL from the reference, √nats".to_owned(),
-        y: "gain since the start, share of the largest".to_owned(),
+        y: "change since the start, share of the largest".to_owned(),
         from_zero: true,
         series,
         level: None,

@@ -52,8 +52,7 @@ pub(crate) struct Params {
     /// Whether higher or lower numbers are better.
     #[serde(default)]
     better: Better,
-    /// What candidates are called, by the stages that they come from. A stage's name stands for all its variants, `baseline` for a
-    /// baseline that is no candidate.
+    /// What candidates and baseline are called, by the stages that they come from. A stage's name stands for all its variants.
     #[serde(default)]
     labels: BTreeMap<String, String>,
     /// How often runs are drawn anew for an interval. More make its bounds steadier from seed to seed.
