@@ -1,5 +1,5 @@
 //! `evaluate.best_of_n`: what a policy is worth if of several completions only the best is kept: the baseline that whoever trains a policy
-//! must beat (Nakano et al. 2021, "WebGPT"; Gao et al. 2022, "Scaling Laws for Reward Model Overoptimization").
+//! must beat (Nakano et al. 2021, "`WebGPT`"; Gao et al. 2022, "Scaling Laws for Reward Model Overoptimization").
 //!
 //! It chooses among samples that are there, so `evaluate.compare` holds it against other evaluations like any other.
 

@@ -337,9 +337,8 @@ mod tests {
 
     #[test]
     fn steps_of_a_curve_become_points() {
-        let text: String = (1..=5)
-            .map(|i| format!("{{\"step\":{i},\"reward.score\":{i},\"reward.truth\":{},\"kl_completion\":0.5}}\n", i * i))
-            .collect();
+        let step = |i: i32| serde_json::json!({ "step": i, "reward.score": i, "reward.truth": i * i, "kl_completion": 0.5 });
+        let text = (1..=5).map(|i| step(i).to_string()).collect::<Vec<_>>().join("\n");
         let line = params(&serde_json::json!({ "steps_per_point": 2 })).curve(&text).unwrap();
         // The fifth fills no point.
         assert_eq!(line.names, ["2", "4"]);

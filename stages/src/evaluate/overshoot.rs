@@ -44,11 +44,11 @@ impl Line {
         if self.replicates.is_empty() { &self.units } else { &self.replicates }
     }
 
-    fn at(&self, of: fn(&Unit) -> &[f64], point: usize) -> Vec<f64> {
+    fn at(&self, of: Numbers, point: usize) -> Vec<f64> {
         self.each().iter().map(|unit| of(unit)[point]).collect()
     }
 
-    fn means(&self, of: fn(&Unit) -> &[f64]) -> Vec<f64> {
+    fn means(&self, of: Numbers) -> Vec<f64> {
         (0..self.names.len()).map(|point| mean(&self.at(of, point))).collect()
     }
 
@@ -74,8 +74,8 @@ impl Line {
     pub(super) fn lost(&self) -> Estimate {
         let (peak, last) = (self.peak(), self.names.len() - 1);
         let of = |unit: &Unit| unit.truth[peak] - unit.truth[last];
-        let lost: Vec<f64> = self.each().iter().map(of).collect();
-        mean_of(&lost).unwrap_or(Estimate { value: 0.0, interval: None })
+        let losses: Vec<f64> = self.each().iter().map(of).collect();
+        mean_of(&losses).unwrap_or(Estimate { value: 0.0, interval: None })
     }
 
     pub(super) fn proxy_after_peak(&self) -> f64 {
@@ -101,6 +101,9 @@ impl Line {
         Some([alpha, beta])
     }
 }
+
+/// One number for each point of a unit.
+type Numbers = fn(&Unit) -> &[f64];
 
 fn kl(unit: &Unit) -> &[f64] {
     &unit.kl
@@ -155,7 +158,7 @@ pub(super) fn markdown(told: &Told) -> String {
         "| | | √KL | proxy | true reward | lost since the peak | proxy gained since | α | β |\n";
     text += "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: |\n";
     for line in told.lines {
-        let (peak, last) = (line.peak(), line.names.len() - 1);
+        let (peak, end_at) = (line.peak(), line.names.len() - 1);
         let (proxies, truths) = (line.means(proxy), line.means(truth));
         let row = |word: &str, at: usize| {
             format!(
@@ -168,24 +171,27 @@ pub(super) fn markdown(told: &Told) -> String {
         };
         let name = line.name.replace('|', "\\|");
         let _ = writeln!(text, "| {name} | {} | | | | |", row("start", 0));
-        if peak != 0 && peak != last {
+        if peak != 0 && peak != end_at {
             let _ = writeln!(text, "| | {} | | | | |", row("peak of the true reward", peak));
         }
         let lost = line.lost();
         let bounds =
             lost.interval.map_or(String::new(), |it| format!(" ({:.3} to {:.3})", it.low, it.high));
         let lost =
-            if peak == last { "–".to_owned() } else { format!("{:.3}{bounds}", lost.value) };
-        let gained =
-            if peak == last { "–".to_owned() } else { format!("{:.3}", line.proxy_after_peak()) };
+            if peak == end_at { "–".to_owned() } else { format!("{:.3}{bounds}", lost.value) };
+        let gained = if peak == end_at {
+            "–".to_owned()
+        } else {
+            format!("{:.3}", line.proxy_after_peak())
+        };
         let law = line
             .law()
             .map_or(["–".to_owned(), "–".to_owned()], |law| law.map(|it| format!("{it:.3}")));
-        let end = if peak == last { "end, and peak of the true reward" } else { "end" };
+        let end = if peak == end_at { "end, and peak of the true reward" } else { "end" };
         let _ = writeln!(
             text,
             "| | {} | {lost} | {gained} | {} | {} |",
-            row(end, last),
+            row(end, end_at),
             law[0],
             law[1]
         );
@@ -219,18 +225,18 @@ fn legend(told: &Told) -> String {
 
 /// The change of each reward since the start against √KL, as a share of its largest: the two are on scales of their own.
 pub(super) fn figure(told: &Told) -> Figure {
-    let gains = |line: &Line, of: fn(&Unit) -> &[f64]| -> Vec<f64> {
+    let gains = |line: &Line, of: Numbers| -> Vec<f64> {
         let means = line.means(of);
         means.iter().map(|it| it - means[0]).collect()
     };
-    let largest = |of: fn(&Unit) -> &[f64]| {
+    let largest = |of: Numbers| {
         let all = told.lines.iter().flat_map(|line| gains(line, of));
         all.map(f64::abs).fold(0.0, f64::max).max(f64::MIN_POSITIVE)
     };
     let scales = [largest(proxy), largest(truth)];
     let mut series = Vec::new();
     for line in told.lines {
-        let rewards: [(&str, fn(&Unit) -> &[f64]); 2] = [("proxy", proxy), ("true reward", truth)];
+        let rewards: [(&str, Numbers); 2] = [("proxy", proxy), ("true reward", truth)];
         for ((word, of), scale) in rewards.into_iter().zip(scales) {
             let point = |(at, gain): (usize, f64)| Point {
                 x: line.root_kl(at),
@@ -312,7 +318,7 @@ mod tests {
         let mut it = line(true);
         let shorter = Unit { truth: vec![0.0, 1.0, 0.5, 0.5], ..it.mean() };
         it.replicates = vec![it.mean(), shorter];
-        assert!((it.lost().value - (2.0 + 0.5) / 2.0).abs() < 1e-12);
+        assert!((it.lost().value - f64::midpoint(2.0, 0.5)).abs() < 1e-12);
     }
 
     #[test]

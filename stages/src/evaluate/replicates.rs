@@ -205,16 +205,14 @@ fn candidates(params: &Params, inputs: &Inputs) -> Result<Vec<Candidate>, StageE
         let more = numbers("baseline", baseline, &params.which)?;
         for ((name, artifact), number) in baseline.0.iter().zip(more) {
             let candidates = &inputs.candidates.0;
-            match candidates
-                .iter()
-                .position(|(_, it)| it.source == artifact.source && it.label == artifact.label)
-            {
-                Some(known) => of_baseline[known] = true,
-                None => {
-                    found.push(number);
-                    names.push(name.clone());
-                    of_baseline.push(true);
-                }
+            let same =
+                |it: &artifact::Numbers| it.source == artifact.source && it.label == artifact.label;
+            if let Some(known) = candidates.iter().position(|(_, it)| same(it)) {
+                of_baseline[known] = true;
+            } else {
+                found.push(number);
+                names.push(name.clone());
+                of_baseline.push(true);
             }
         }
     }

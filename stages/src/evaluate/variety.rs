@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn what_repeats_is_counted_within_a_prompt() {
         let groups = [vec!["a b", "a b", "c", "a b"], vec!["a b", "c", "d", "e"]];
-        close(duplicates(&groups).unwrap().value, (0.5 + 0.0) / 2.0);
+        close(duplicates(&groups).unwrap().value, 0.25);
         assert!(duplicates(&groups).unwrap().interval.is_some());
     }
 
@@ -135,7 +135,7 @@ mod tests {
     fn distinct_n_grams_by_hand() {
         // a b a, a c: three of five words, and ab ba ac are all different.
         let groups = [vec!["a b a", "a c"], vec!["d"]];
-        close(distinct(&groups, 1).unwrap().value, (3.0 / 5.0 + 1.0) / 2.0);
+        close(distinct(&groups, 1).unwrap().value, f64::midpoint(3.0 / 5.0, 1.0));
         close(distinct(&groups, 2).unwrap().value, 1.0);
         assert_eq!(distinct(&groups, 4), None);
         // Three of the four words are said in six draws: of four, 4 (1 − (3/4)^6) would be.

@@ -139,8 +139,8 @@ mod tests {
     fn an_improvement_is_of_pairs_within_a_stratum() {
         // 1 > 0, 1 = 1, 3 > 0, 3 > 1; then none of one.
         let (ours, theirs) = (vec![vec![1.0, 3.0], vec![-9.0]], vec![vec![0.0, 1.0], vec![-8.0]]);
-        close(improvement(&ours, &theirs), (3.5 / 4.0 + 0.0) / 2.0);
-        close(improvement(&theirs, &ours), (0.5 / 4.0 + 1.0) / 2.0);
+        close(improvement(&ours, &theirs), f64::midpoint(3.5 / 4.0, 0.0));
+        close(improvement(&theirs, &ours), f64::midpoint(0.5 / 4.0, 1.0));
     }
 
     #[test]

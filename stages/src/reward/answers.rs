@@ -96,15 +96,13 @@ impl Params {
         };
         self.r#match.holds("", &answer)?;
         let prompt = row.prompt();
-        match answers.get(prompt).filter(|known| **known != answer) {
-            Some(known) => Err(format!(
+        if let Some(known) = answers.get(prompt).filter(|known| **known != answer) {
+            return Err(format!(
                 "the answer to `{prompt}` is `{answer}`, and was `{known}` in a row before: leave one of them out"
-            )),
-            None => {
-                answers.insert(prompt.to_owned(), answer);
-                Ok(())
-            }
+            ));
         }
+        answers.insert(prompt.to_owned(), answer);
+        Ok(())
     }
 }
 
