@@ -10,6 +10,7 @@
 #[allow(dead_code, reason = "most of it is for the tests of the command line")]
 mod support;
 
+mod baselines;
 mod extend;
 mod kill;
 mod on_line;
@@ -17,7 +18,11 @@ mod papers;
 mod preferences;
 mod quickstart;
 
-use std::{env, fs, path::Path, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -55,6 +60,16 @@ fn paper(name: &str) -> Option<Project> {
     let project = project_of(&fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap())?;
     copy(&project, &folder, "runs");
     Some(project)
+}
+
+/// Real data, if this machine has it: it lies outside the project, in `../shared/data`.
+fn data(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
+    if path.exists() {
+        return Some(path.canonicalize().unwrap());
+    }
+    println!("skipped: there is no {}", path.display());
+    None
 }
 
 /// Copies the files of a folder into one of the same name.

@@ -1,8 +1,6 @@
 //! `pipelines/preferences.yaml`: the same way on a preference file of a person's own.
 
-use std::path::{Path, PathBuf};
-
-use crate::{Events, Project, assert_as_before, assert_as_shipped, metric, project, run};
+use crate::{Events, Project, assert_as_before, assert_as_shipped, data, metric, project, run};
 
 /// So small that a test can bear it, and too small to learn much.
 const SMALL: [&str; 14] = [
@@ -21,16 +19,6 @@ const SMALL: [&str; 14] = [
     "--set",
     "beta=0.2",
 ];
-
-/// Real data, if this machine has it: it lies outside the project, in `../shared/data`.
-fn data(name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
-    if path.exists() {
-        return Some(path.canonicalize().unwrap());
-    }
-    println!("skipped: there is no {}", path.display());
-    None
-}
 
 fn small(settings: &[String]) -> Option<(Project, Events)> {
     let project = project("preferences")?;

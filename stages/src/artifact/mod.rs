@@ -67,6 +67,10 @@ artifact!(
     Evaluation: "evaluation"
 );
 artifact!(
+    /// Samples of a policy: an evaluation with them, or rollouts.
+    Sampled: "evaluation" | "rollouts"
+);
+artifact!(
     /// A curve of numbers per step, as JSON lines.
     Metrics: "metrics"
 );

@@ -156,8 +156,9 @@ fn whole_way(place: &Place, scale: &Scale) -> Summaries {
 
 /// The kinds that are not on the way.
 fn beside_the_way(place: &Place) {
-    let rows =
-        (0..24).map(|i| json!({ "prompt": format!("{i}?"), "chosen": "yes", "rejected": "no" }));
+    let rows = (0..24).map(
+        |i| json!({ "prompt": format!("{i}?"), "chosen": "yes", "rejected": "no", "answer": i }),
+    );
     let lines: Vec<_> = rows.map(|row| row.to_string()).collect();
     let path = place.root.join("rows.jsonl");
     std::fs::write(&path, lines.join("\n")).unwrap();
@@ -232,6 +233,7 @@ fn beside_the_way(place: &Place) {
     let both = ["candidates=after.evaluation", "baseline=before.evaluation"];
     let claim = place.run("claimed", "evaluate.claim", gained, &both);
     assert!(claim["holds"] > 0.5 && claim["replicates"] < 1.5);
+    beyond_one_number(place);
     let fast = json!({ "learning_rate": 1e-3, "steps": 2 });
     place.run(
         "best",
@@ -251,6 +253,35 @@ fn beside_the_way(place: &Place) {
         json!({}),
         &["model=sft.model", "preferences=tokens.tokens"],
     );
+}
+
+/// What is said of evaluations and curves that are there.
+fn beyond_one_number(place: &Place) {
+    let both = ["candidates=after.evaluation", "baseline=before.evaluation"];
+    let seeds = json!({ "metric": "true_reward" });
+    let found = place.run("over_seeds", "evaluate.replicates", seeds, &both);
+    assert!(found.contains_key("after.evaluation.improvement"), "{found:?}");
+    let two = json!({ "n": 2 });
+    let best =
+        place.run("best_of_two", "evaluate.best_of_n", two, &["evaluation=before.evaluation"]);
+    assert!((best["kl"] - (2.0_f64.ln() - 0.5)).abs() < 1e-9, "{best:?}");
+    for from in ["before.evaluation", "rollouts.rollouts"] {
+        let candidates = format!("candidates={from}");
+        let found = place.run(
+            &format!("variety of {from}"),
+            "evaluate.diversity",
+            json!({}),
+            &[&candidates],
+        );
+        assert!(found[&format!("{from}.distinct_1")] > 0.0, "{found:?}");
+    }
+    let named = json!({ "proxy": "reward.score", "truth": "reward.true" });
+    let lines = ["curves=online.curve", "best_of_n=before.evaluation"];
+    let found = place.run("overshot", "evaluate.over_optimisation", named, &lines);
+    assert!(found["online.curve.lost"] >= 0.0 && found["before.evaluation.lost"] >= 0.0);
+    let answers = json!({ "column": "answer" });
+    let found = place.run("checker", "reward.answers", answers, &["prompts=loaded.train"]);
+    assert!((found["prompts"] - 24.0).abs() < 1e-9);
 }
 
 /// The files below a folder with their bytes.

@@ -7,20 +7,18 @@ use std::{fmt::Write as _, fs};
 use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{
     curve::Steps,
-    evaluation::Evaluation,
-    label::{self, Label, quoted},
-    measured::Measured,
+    label::quoted,
+    numbers::{Number, Which, numbers},
 };
 use crate::{
     artifact,
     context::Context,
     error::StageError,
     nn::statistics::{Estimate, mean_of},
-    port::{Many, Out, file_of, ports},
+    port::{Many, Out, ports},
     rules::{param, rule},
     stage::Stage,
 };
@@ -65,15 +63,11 @@ enum Against {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Params {
     /// What is claimed, in words.
     statement: String,
-    /// The number that it is about: of evaluations `true_reward`, `score`, `kl`, `tokens`, `ended`, `perplexity`,
-    /// `win_rate_true_reward` or `win_rate_score`; of curves that column; of a JSON file that number.
-    metric: String,
     #[serde(flatten)]
-    steps: Steps,
+    which: Which,
     /// What a candidate is held against its baseline by.
     #[serde(default)]
     against: Against,
@@ -167,9 +161,9 @@ have prompts and judges of their own.";
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let candidates = numbers("candidates", &inputs.candidates, &params)?;
+        let candidates = numbers("candidates", &inputs.candidates, &params.which)?;
         let baseline = inputs.baseline.as_ref();
-        let baseline = baseline.map(|it| numbers("baseline", it, &params)).transpose()?;
+        let baseline = baseline.map(|it| numbers("baseline", it, &params.which)).transpose()?;
         let replicates = paired(&candidates, baseline.as_deref(), &params.over, params.against)?;
         let values: Vec<f64> = replicates.iter().map(|it| it.value).collect();
         let estimate =
@@ -183,8 +177,8 @@ have prompts and judges of their own.";
         let verdict = Verdict {
             gradus_claim: 1,
             statement: &params.statement,
-            metric: &params.metric,
-            steps: &params.steps,
+            metric: &params.which.metric,
+            steps: &params.which.steps,
             against: params.against,
             over: &params.over,
             direction: params.direction,
@@ -227,72 +221,6 @@ impl Params {
             Direction::AtMost => bound <= self.threshold,
         })
     }
-}
-
-/// A number with the place of what it is of.
-#[derive(Debug, Clone, PartialEq)]
-struct Number {
-    label: Label,
-    value: f64,
-    /// Of an evaluation: how it was measured.
-    measured: Option<Measured>,
-}
-
-impl Number {
-    /// Refuses two evaluations that were not measured alike.
-    fn comparable(&self, other: &Self) -> Result<(), StageError> {
-        match self.measured.as_ref().zip(other.measured.as_ref()) {
-            Some((own, theirs)) => {
-                let names = [&self.label, &other.label].map(ToString::to_string);
-                own.comparable(theirs, [&names[0], &names[1]])
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// The number `metric` of everything that came in through `port`.
-fn numbers(
-    port: &str,
-    came: &Many<artifact::Numbers>,
-    Params { metric, steps, .. }: &Params,
-) -> Result<Vec<Number>, StageError> {
-    let names: Vec<String> = came.0.iter().map(|(name, _)| name.clone()).collect();
-    let mut found = Vec::new();
-    for (label, (name, it)) in label::read(&names).into_iter().zip(&came.0) {
-        let path = file_of(&it.source)?;
-        let text = fs::read_to_string(path).map_err(StageError::file(path))?;
-        let wrong = |why: String| StageError::refused(format!("`{port}`, `{name}`: {why}"));
-        let parsed: Option<Value> = serde_json::from_str(&text).ok();
-        let mut measured = None;
-        let value = match parsed {
-            Some(value) if value.get("gradus_evaluation").is_some() => {
-                let evaluation = Evaluation::read(path, name)?;
-                let value = of_evaluation(&evaluation, metric);
-                measured = Some(evaluation.measured);
-                value
-            }
-            Some(Value::Object(numbers))
-                if text.trim_end().lines().count() != 1 || !numbers.contains_key("step") =>
-            {
-                numbers.get(metric).and_then(Value::as_f64)
-            }
-            _ => steps.of(&text, metric),
-        };
-        let value = value.filter(|value| value.is_finite());
-        let value = value.ok_or_else(|| wrong(format!("there is no number `{metric}`")))?;
-        found.push(Number { label, value, measured });
-    }
-    Ok(found)
-}
-
-fn of_evaluation(evaluation: &Evaluation, metric: &str) -> Option<f64> {
-    if metric == "perplexity" {
-        return evaluation.perplexity;
-    }
-    let estimates = evaluation.estimates().into_iter();
-    let mut named = estimates.filter(|(name, _)| *name == metric);
-    named.next().and_then(|(_, estimate)| estimate).map(|it| it.value)
 }
 
 /// Every candidate, with the baseline of the same value of `axis` if there is a baseline.
@@ -402,7 +330,7 @@ fn report(verdict: &Verdict<'_>) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{super::label, *};
     use crate::nn::statistics::Interval;
 
     fn number(label: &str, value: f64) -> Number {

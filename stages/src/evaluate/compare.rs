@@ -11,8 +11,8 @@ use serde::Deserialize;
 use super::{
     candidate::{self, Candidate, comparable, compete},
     frontier::figure,
-    replicates::{self, Row},
     report::{self, Told},
+    rows::{self, Row},
     samples::Reward,
 };
 use crate::{
@@ -139,7 +139,7 @@ fn sorted(
     replicates: Option<&str>,
     reward: Reward,
 ) -> Result<Vec<Row>, StageError> {
-    let mut rows = replicates::rows(candidates, replicates)?;
+    let mut rows = rows::rows(candidates, replicates)?;
     let value = |row: &Row| row.reward(reward).map_or(f64::NEG_INFINITY, |it| it.value);
     rows.sort_by(|a, b| value(b).total_cmp(&value(a)));
     Ok(rows)

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{
     measured::Measured,
-    samples::{Reward, Sample},
+    samples::{Reward, Sample, completions, pass_at},
+    variety::{distinct, duplicates, self_bleu},
 };
 use crate::{error::StageError, nn::statistics::Estimate};
 
@@ -80,6 +81,29 @@ impl Evaluation {
             ("win_rate_true_reward", self.win_rate_true_reward),
             ("win_rate_score", self.win_rate_score),
         ]
+    }
+
+    /// The number of that name, if it has it.
+    pub(super) fn number(&self, name: &str) -> Option<f64> {
+        if name == "perplexity" {
+            return self.perplexity;
+        }
+        if let Some(k) = name.strip_prefix("pass_at_").and_then(|k| k.parse().ok()) {
+            return pass_at(&self.samples, k).map(|it| it.value);
+        }
+        let of_texts = match name {
+            "duplicates" => duplicates(&completions(&self.samples)),
+            "distinct_1" => distinct(&completions(&self.samples), 1),
+            "distinct_2" => distinct(&completions(&self.samples), 2),
+            "self_bleu" => self_bleu(&completions(&self.samples)),
+            _ => None,
+        };
+        if let Some(found) = of_texts {
+            return Some(found.value);
+        }
+        let estimates = self.estimates().into_iter();
+        let mut named = estimates.filter(|(known, _)| *known == name);
+        named.next().and_then(|(_, estimate)| estimate).map(|it| it.value)
     }
 
     /// Reads the evaluation that is called `name`.

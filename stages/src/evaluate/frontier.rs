@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use gradus_plot::{Figure, Level, Look, Point, Series};
 
-use super::{label::Label, replicates::Row, samples::Reward};
+use super::{label::Label, rows::Row, samples::Reward};
 
 /// Draws rows that have a KL. A baseline without one is a level.
 pub(super) fn figure(title: &str, rows: &[Row], reward: Reward, over: &str) -> Figure {
@@ -88,14 +88,14 @@ fn point(row: &Row, rows: &[Row], reward: Reward) -> Option<(Point, String)> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{candidate::tests::candidate, replicates},
+        super::{candidate::tests::candidate, rows},
         *,
     };
 
     fn drawn(names: &[&str]) -> Figure {
         let one = |(i, name): (usize, &&str)| candidate(name, i as f64, i as f64);
         let candidates: Vec<_> = names.iter().enumerate().map(one).collect();
-        let rows = replicates::rows(&candidates, None).unwrap();
+        let rows = rows::rows(&candidates, None).unwrap();
         figure("Frontier", &rows, Reward::TrueReward, "prompts")
     }
 
@@ -138,7 +138,7 @@ mod tests {
     fn a_baseline_without_kl_is_a_level() {
         let mut candidates = [candidate("dpo", 1.0, 2.0), candidate("sft", 0.0, 0.0)];
         candidates[1].evaluation.kl = None;
-        let rows = replicates::rows(&candidates, None).unwrap();
+        let rows = rows::rows(&candidates, None).unwrap();
         let drawn = figure("Frontier", &rows, Reward::TrueReward, "prompts");
         assert_eq!(drawn.level, Some(Level { name: "sft (baseline)".to_owned(), y: 0.75 }));
         assert_eq!(drawn.series.len(), 1);

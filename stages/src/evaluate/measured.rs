@@ -3,6 +3,7 @@
 use gradus_protocol::Source;
 use serde::{Deserialize, Serialize};
 
+use super::samples::Reward;
 use crate::rollout::decoding::Decoding;
 use crate::{artifact::digest::digest, error::StageError};
 
@@ -21,6 +22,17 @@ pub(super) struct Measured {
     /// Whom it talked to, if to anybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) environment: Option<String>,
+    /// Of how many each sample is the best, and by what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) best_of: Option<BestOf>,
+}
+
+/// How the best of several samples was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BestOf {
+    pub(super) n: usize,
+    pub(super) by: Reward,
 }
 
 impl Measured {
@@ -40,7 +52,35 @@ impl Measured {
             reference: None,
             decoding: decoding.clone(),
             environment: None,
+            best_of: None,
         }
+    }
+
+    /// Refuses two runs of one thing whose numbers called `metric` are on different scales. Each may have prompts and a reference of
+    /// its own, as the seed of a whole experiment decides; not another judge, nor other decoding.
+    pub(super) fn same_scale(
+        &self,
+        other: &Self,
+        metric: &str,
+        [own_name, other_name]: [&str; 2],
+    ) -> Result<(), StageError> {
+        let mut differ = self.decoding.differences(&other.decoding);
+        let by_model = ["score", "win_rate_score"].contains(&metric);
+        if by_model && self.reward_model != other.reward_model {
+            differ.push("reward model".to_owned());
+        }
+        let by_truth = ["true_reward", "win_rate_true_reward"].contains(&metric);
+        if (by_truth || metric.starts_with("pass_at_")) && self.true_reward != other.true_reward {
+            differ.push("true reward".to_owned());
+        }
+        if differ.is_empty() {
+            return Ok(());
+        }
+        Err(StageError::refused(format!(
+            "`{own_name}` and `{other_name}` are no runs of one task: they differ in {}. Give what differs a seed of its own that \
+             all runs share, or name its axis in `strata`",
+            differ.join(", ")
+        )))
     }
 
     /// Says what differs between the two, if that makes their numbers mean different things. What only one
@@ -127,6 +167,26 @@ pub(super) mod tests {
         refused("`samples_per_prompt` (1 and 4), `temperature` (1.0 and 0.7)", &|it| {
             (it.decoding.temperature, it.decoding.samples_per_prompt) = (0.7, 4);
         });
+    }
+
+    #[test]
+    fn runs_may_have_other_prompts_but_no_other_judge_of_the_metric() {
+        let ours = measured(&["A lamp:"]);
+        let refused = |metric: &str, change: &dyn Fn(&mut Measured)| {
+            let mut theirs = measured(&["A desk:", "A bed:"]);
+            change(&mut theirs);
+            let names = ["dpo[seed=0]", "dpo[seed=1]"];
+            ours.same_scale(&theirs, metric, names)
+                .map_or_else(|it| it.to_string(), |()| String::new())
+        };
+        assert_eq!(refused("true_reward", &|_| ()), "");
+        let model = |it: &mut Measured| it.reward_model = Some("two".to_owned());
+        assert_eq!(refused("true_reward", &model), "");
+        insta::assert_snapshot!(refused("score", &model), @"`dpo[seed=0]` and `dpo[seed=1]` are no runs of one task: they differ in reward model. Give what differs a seed of its own that all runs share, or name its axis in `strata`");
+        let truth = |it: &mut Measured| it.true_reward = Some("two".to_owned());
+        assert!(refused("pass_at_4", &truth).contains("differ in true reward."));
+        let cold = |it: &mut Measured| it.decoding.temperature = 0.5;
+        assert!(refused("kl", &cold).contains("`temperature` (1.0 and 0.5)"));
     }
 
     #[test]

@@ -1,24 +1,36 @@
 //! How good a policy is, and how it compares with others.
 
+pub(crate) mod best_of_n;
 mod candidate;
 pub(crate) mod claim;
 pub(crate) mod compare;
 mod curve;
 mod divergence;
+pub(crate) mod diversity;
 mod evaluation;
 mod frontier;
 mod label;
 mod measured;
+mod numbers;
+pub(crate) mod over_optimisation;
+mod overshoot;
 pub(crate) mod policy;
-mod replicates;
+mod profile;
+pub(crate) mod replicates;
 mod report;
+mod rows;
 mod samples;
+mod variety;
 mod win_rate;
 
 use crate::stage::AnyStage;
 
 pub(crate) const STAGES: &[AnyStage] = &[
+    AnyStage::of::<best_of_n::BestOfN>(),
     AnyStage::of::<claim::Claim>(),
     AnyStage::of::<compare::Compare>(),
+    AnyStage::of::<diversity::Diversity>(),
+    AnyStage::of::<over_optimisation::OverOptimisation>(),
     AnyStage::of::<policy::EvaluatePolicy>(),
+    AnyStage::of::<replicates::Replicates>(),
 ];

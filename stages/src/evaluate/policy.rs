@@ -11,7 +11,9 @@ use super::{
     divergence::sequence_divergences,
     evaluation::Evaluation,
     measured::{Measured, known},
-    samples::{Conversation, Reward, Sample, by_prompt, mean_over_prompts, rate_over_prompts},
+    samples::{
+        Conversation, Reward, Sample, by_prompt, mean_over_prompts, pass_at, rate_over_prompts,
+    },
     win_rate::win_rate,
 };
 use crate::{
@@ -19,10 +21,7 @@ use crate::{
     context::Context,
     environment::settings::{Came, Environment, Opened, opened},
     error::StageError,
-    nn::{
-        batch::Example, config::Head, likelihood::held_out, pretrained::Pretrained,
-        statistics::mean_of,
-    },
+    nn::{batch::Example, config::Head, likelihood::held_out, pretrained::Pretrained},
     port::{Out, file_of, ports},
     prepare::{
         examples::{completions, prompts},
@@ -80,7 +79,7 @@ ports!(Outputs {
 
 impl Stage for EvaluatePolicy {
     const KIND: &'static str = "evaluate.policy";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const BY_ROW: &'static [&'static str] = &["prompts"];
     const DOC: &'static str = "Sample from a policy and measure reward, KL divergence and win rate.
 
@@ -147,7 +146,7 @@ given for all, and `turns` how often it spoke. Evaluations with different enviro
         let known_reward =
             known_reward.map(|it| TrueReward::load(file_of(&it.source)?)).transpose()?;
         let right_or_wrong = known_reward.as_ref().is_some_and(TrueReward::is_right_or_wrong);
-        let rightness = Rightness::of(&params, right_or_wrong)?;
+        params.check_pass_at(right_or_wrong)?;
         let came =
             Came { true_reward: inputs.true_reward.as_ref(), program: inputs.environment.as_ref() };
         let mut world = opened(params.environment.as_ref(), came)?;
@@ -214,8 +213,7 @@ given for all, and `turns` how often it spoke. Evaluations with different enviro
         evaluation.write(&outputs.evaluation.path)?;
         report(&evaluation, context);
         for k in &params.pass_at {
-            let rates = pass_at(&evaluation.samples, *k, rightness);
-            if let Some(estimate) = mean_of(&rates) {
+            if let Some(estimate) = pass_at(&evaluation.samples, *k) {
                 context.estimate(&format!("pass_at_{k}"), &estimate);
             }
         }
@@ -272,57 +270,32 @@ fn sampled(
     Ok((samples, rows))
 }
 
-/// What says whether a completion is right.
-#[derive(Debug, Clone, Copy)]
-enum Rightness {
-    TrueReward,
-    Environment,
-}
-
-impl Rightness {
+impl Params {
     /// Refuses what cannot be said, before anything is sampled.
-    fn of(params: &Params, known: bool) -> Result<Self, StageError> {
-        let n = params.wanted.decoding.samples_per_prompt;
-        if let Some(k) = params.pass_at.iter().find(|k| **k == 0 || **k > n) {
+    fn check_pass_at(&self, right_or_wrong: bool) -> Result<(), StageError> {
+        let n = self.wanted.decoding.samples_per_prompt;
+        if let Some(k) = self.pass_at.iter().find(|k| **k == 0 || **k > n) {
             return Err(StageError::refused(format!(
                 "`pass_at` has {k}, and there are {n} samples of each prompt: raise `samples_per_prompt`"
             )));
         }
-        let verified = params.environment.as_ref().is_some_and(Environment::is_right_or_wrong);
-        if !params.pass_at.is_empty() && !known && !verified {
+        let verified = self.environment.as_ref().is_some_and(Environment::is_right_or_wrong);
+        if !self.pass_at.is_empty() && !right_or_wrong && !verified {
             return Err(StageError::refused(
                 "`pass_at` needs the input `true_reward` of a task whose completions are right or wrong, or an `environment` with \
                  a verifier",
             ));
         }
-        Ok(if verified { Self::Environment } else { Self::TrueReward })
-    }
-
-    fn says(self, it: &Sample) -> bool {
-        let reward = match self {
-            Self::TrueReward => it.true_reward,
-            Self::Environment => it.conversation.as_ref().map(|it| it.reward),
-        };
-        reward.is_some_and(|it| it > 0.5)
+        Ok(())
     }
 }
 
-/// Of each prompt how often at least one of `k` completions is right: `1 − C(n − c, k) / C(n, k)` of `n` samples with `c` right
-/// ones, which is unbiased (Chen et al. 2021, "Evaluating Large Language Models Trained on Code", eq. 1).
-fn pass_at(samples: &[Sample], k: usize, rightness: Rightness) -> Vec<f64> {
-    let rate = |samples: &[Sample]| {
-        let n = samples.len();
-        let right = samples.iter().filter(|it| rightness.says(it)).count();
-        // The share of choices of k in which all are wrong, factor by factor.
-        let wrong = n - right;
-        let all_wrong: f64 =
-            (0..k).map(|i| wrong.saturating_sub(i) as f64 / (n - i) as f64).product();
-        1.0 - all_wrong
-    };
-    by_prompt(samples).map(rate).collect()
-}
-
-fn summed_up(measured: Measured, samples: Vec<Sample>, right_or_wrong: bool) -> Evaluation {
+/// Samples with the means of what they hold.
+pub(super) fn summed_up(
+    measured: Measured,
+    samples: Vec<Sample>,
+    right_or_wrong: bool,
+) -> Evaluation {
     let mut evaluation = Evaluation::of(measured, samples);
     let samples = &evaluation.samples;
     // A true reward that is 0 or 1 says how often completions are right.
@@ -391,16 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_several_completions_is_right_as_often_as_choices_say() {
-        let template = evaluation(&["1 + 1 ="], 0.0, 0.0).samples.remove(0);
-        let sample =
-            |right: bool| Sample { true_reward: Some(f64::from(right)), ..template.clone() };
-        let samples: Vec<Sample> = [true, false, false, true].map(sample).into();
-        let of = |k| pass_at(&samples, k, Rightness::TrueReward)[0];
-        // Of the six pairs of four one is all wrong; of the four triples none.
-        for (k, expected) in [(1, 0.5), (2, 5.0 / 6.0), (3, 1.0), (4, 1.0)] {
-            assert!((of(k) - expected).abs() < 1e-12, "{k}");
-        }
+    fn pass_at_what_cannot_be_said_is_refused() {
         let params = |pass_at: &[usize]| -> Params {
             serde_json::from_value(
                 serde_json::json!({ "pass_at": pass_at, "samples_per_prompt": 4 }),
@@ -408,13 +372,12 @@ mod tests {
             .unwrap()
         };
         assert!(
-            Rightness::of(&params(&[1, 4]), true).is_ok()
-                && Rightness::of(&params(&[]), false).is_ok()
+            params(&[1, 4]).check_pass_at(true).is_ok() && params(&[]).check_pass_at(false).is_ok()
         );
         for (params, right_or_wrong) in
             [(params(&[5]), true), (params(&[0]), true), (params(&[1]), false)]
         {
-            assert!(Rightness::of(&params, right_or_wrong).is_err());
+            assert!(params.check_pass_at(right_or_wrong).is_err());
         }
     }
 

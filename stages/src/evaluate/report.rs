@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     candidate::Candidate,
-    replicates::Row,
+    rows::Row,
     samples::{Reward, Sample},
 };
 use crate::{error::StageError, nn::statistics::Estimate};
@@ -166,6 +166,9 @@ fn legend(told: &Told) -> String {
         text += "KL is in nats per completion from what was sampled from, the policy after penalty, temperature and\n\
                  filters, to its reference: on its own samples, the exact divergence at every token, summed.\n";
     }
+    if measured().any(|it| it.best_of.is_some()) && any(|row| row.kl.is_some()) {
+        text += "Of the best of n samples KL is an upper bound, ln n − (n − 1) / n (Beirami et al. 2024).\n";
+    }
     if measured().any(|it| it.decoding.sampling().is_greedy()) {
         text += "Completions were decoded greedily, from no distribution: they have no KL.\n";
     }
@@ -208,7 +211,7 @@ mod tests {
     use super::{
         super::{
             candidate::{compete, tests::candidate},
-            replicates::rows,
+            rows::rows,
         },
         *,
     };

@@ -81,6 +81,14 @@ impl Reward {
         }
     }
 
+    /// The input of `evaluate.policy` that it needs.
+    pub(super) fn port(self) -> &'static str {
+        match self {
+            Self::TrueReward => "true_reward",
+            Self::Score => "reward_model",
+        }
+    }
+
     /// What tables call it.
     pub(super) fn words(self) -> &'static str {
         match self {
@@ -92,6 +100,14 @@ impl Reward {
 
 pub(super) fn by_prompt(samples: &[Sample]) -> impl Iterator<Item = &[Sample]> {
     samples.chunk_by(|a, b| a.prompt == b.prompt)
+}
+
+/// The completions of each prompt.
+pub(super) fn completions(samples: &[Sample]) -> Vec<Vec<&str>> {
+    fn texts(samples: &[Sample]) -> Vec<&str> {
+        samples.iter().map(|it| it.completion.as_str()).collect()
+    }
+    by_prompt(samples).map(texts).collect()
 }
 
 /// The mean of `value` over prompts. None if any sample lacks it.
@@ -116,6 +132,31 @@ pub(super) fn rate_over_prompts(
         values.map(|values| Outcomes { sum: values.iter().sum(), count: values.len() as f64 })
     };
     rate_of(&by_prompt(samples).map(of_prompt).collect::<Option<Vec<_>>>()?)
+}
+
+/// Whether a sample is right, where its true reward, or else what its environment gave, is 1 or 0.
+pub(super) fn is_right(sample: &Sample) -> Option<bool> {
+    let given = || sample.conversation.as_ref().map(|it| it.reward);
+    sample.true_reward.or_else(given).filter(|it| [0.0, 1.0].contains(it)).map(|it| it > 0.5)
+}
+
+/// How often at least one of `k` completions of a prompt is right (pass@k): the mean over prompts of
+/// `1 − C(n − c, k) / C(n, k)` of `n` samples with `c` right ones, which is unbiased (Chen et al. 2021, "Evaluating Large Language
+/// Models Trained on Code", eq. 1). Its interval is that of a rate over prompts. None where completions are not right or wrong, that is of
+/// true reward 1 or 0, or where a prompt has fewer than `k`.
+pub(super) fn pass_at(samples: &[Sample], k: usize) -> Option<Estimate> {
+    let of_prompt = |samples: &[Sample]| {
+        let n = samples.len();
+        let right: Vec<bool> = samples.iter().map(is_right).collect::<Option<_>>()?;
+        let wrong = right.iter().filter(|it| !**it).count();
+        // The share of choices of k in which all are wrong, factor by factor.
+        let all_wrong = |i: usize| wrong.saturating_sub(i) as f64 / (n - i) as f64;
+        let sum = 1.0 - (0..k).map(all_wrong).product::<f64>();
+        Some(Outcomes { sum, count: 1.0 })
+    };
+    let enough = k > 0 && by_prompt(samples).all(|it| it.len() >= k);
+    let prompts: Option<Vec<_>> = enough.then(|| by_prompt(samples).map(of_prompt).collect())?;
+    rate_of(&prompts?)
 }
 
 #[cfg(test)]
@@ -146,5 +187,35 @@ pub(super) mod tests {
         let found = rate_over_prompts(&samples, |sample| Some(f64::from(sample.prompt == "a")));
         let [a, b] = [(2.0, 2.0), (0.0, 1.0)].map(|(sum, count)| Outcomes { sum, count });
         assert_eq!(found, rate_of(&[a, b]));
+    }
+
+    #[test]
+    fn one_of_several_completions_is_right_as_often_as_choices_say() {
+        let samples = [1.0, 0.0, 0.0, 1.0].map(|reward| sample("1 + 1 =", reward));
+        // Of the six pairs of four one is all wrong; of the four triples none.
+        for (k, expected) in [(1, 0.5), (2, 5.0 / 6.0), (3, 1.0), (4, 1.0)] {
+            let found = pass_at(&samples, k).unwrap();
+            assert!((found.value - expected).abs() < 1e-12, "{k}");
+            assert_eq!(found.interval, None);
+        }
+        assert_eq!((pass_at(&samples, 0), pass_at(&samples, 5)), (None, None));
+        assert_eq!(pass_at(&[sample("a", 0.5), sample("a", 1.0)], 1), None);
+    }
+
+    #[test]
+    fn pass_at_one_is_how_often_completions_are_right() {
+        let of = |prompt: &'static str, right: f64| {
+            [0.0, 1.0, 2.0, 3.0].map(|it| sample(prompt, f64::from(it < right)))
+        };
+        let samples = [of("a", 1.0), of("b", 4.0), of("c", 0.0)].concat();
+        let [one, rate] = [pass_at(&samples, 1), rate_over_prompts(&samples, |it| it.true_reward)]
+            .map(|it| it.unwrap());
+        assert!((one.value - rate.value).abs() < 1e-12);
+        let [one, rate] = [one, rate].map(|it| it.interval.unwrap());
+        assert!((one.low - rate.low).abs() < 1e-12 && (one.high - rate.high).abs() < 1e-12);
+        // Where no prompt fails, that is not for certain.
+        let all = [of("a", 4.0), of("b", 4.0), of("c", 4.0)].concat();
+        let sure = pass_at(&all, 4).unwrap();
+        assert!(sure.value > 1.0 - 1e-12 && sure.interval.unwrap().low < 0.7);
     }
 }

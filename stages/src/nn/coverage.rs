@@ -1,10 +1,11 @@
-//! How often the intervals of [`statistics`](super::statistics) hold the truth, by simulation.
+//! How often the intervals of [`statistics`](super::statistics) and [`bootstrap`](super::bootstrap) hold the truth, by simulation.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    statistics::{Estimate, Outcomes, mean_of, rate_of, won},
+    bootstrap::{Aggregate, Scores, improved},
+    statistics::{Estimate, Interval, Outcomes, mean_of, rate_of, won},
     stream::Stream,
 };
 
@@ -118,6 +119,68 @@ fn intervals_of_means_hold_what_they_say_and_of_few_skewed_values_what_the_doc_s
             });
             println!("{prompts} {name} values: {found:.1} %");
             assert!(found >= least, "{prompts} {name}: {found}");
+        }
+    }
+}
+
+/// Draws a score of a run of the stratum of that number.
+type Run<'a> = &'a dyn Fn(&mut ChaCha8Rng, usize) -> f64;
+
+fn scores(random: &mut ChaCha8Rng, [strata, runs]: [usize; 2], run: Run) -> Scores {
+    (0..strata).map(|stratum| (0..runs).map(|_| run(random, stratum)).collect()).collect()
+}
+
+/// What the aggregate of endless runs is; of single strata and of many.
+fn true_aggregate(aggregate: Aggregate, strata: usize, run: Run) -> f64 {
+    let mut random = Stream::of(5).generator();
+    aggregate.of(&scores(&mut random, [strata, 200_000 / strata], run))
+}
+
+/// Runs of a stratum differ, and strata differ in where they lie and, of the skewed ones, how far they reach.
+const RUNS: [(&str, Run); 2] = [
+    ("normal", &|random, stratum| stratum as f64 + normal(random)),
+    ("skewed", &|random, stratum| {
+        stratum as f64 - (1.0 + stratum as f64) * (1.0 - random.random::<f64>()).ln()
+    }),
+];
+
+/// By strata and runs: the least that intervals of mean, interquartile mean and improvement hold.
+const BOOTSTRAPPED: [([usize; 2], [f64; 3]); 5] = [
+    ([1, 5], [84.0, 90.0, 93.0]),
+    ([1, 10], [88.0, 93.0, 93.0]),
+    ([1, 30], [91.0, 93.0, 93.0]),
+    ([4, 5], [89.0, 91.0, 93.0]),
+    ([10, 3], [88.0, 91.0, 93.0]),
+];
+
+#[test]
+fn bootstrapped_intervals_hold_what_their_doc_says() {
+    let resamples = 400;
+    for (name, run) in RUNS {
+        for (shape, least) in BOOTSTRAPPED {
+            let [strata, runs] = shape;
+            let aggregates = [Aggregate::Mean, Aggregate::InterquartileMean];
+            let mut held: Vec<f64> = aggregates
+                .map(|aggregate| {
+                    let truth = true_aggregate(aggregate, strata, run);
+                    coverage(truth, 6, |random| {
+                        let drawn = scores(random, shape, run);
+                        Some(aggregate.estimate(&drawn, resamples, random))
+                    })
+                })
+                .into();
+            // The rival is as good.
+            held.push(coverage(0.5, 7, |random| {
+                let [ours, theirs] = [0; 2].map(|_| scores(random, shape, run));
+                let found = improved([&ours, &theirs], resamples, random);
+                // Where all pairs agree it says that it does not know.
+                let interval = found.interval.or(Some(Interval { low: 0.0, high: 1.0 }));
+                Some(Estimate { interval, ..found })
+            }));
+            println!("{name}, {strata} strata, {runs} runs: {held:.1?} %");
+            for (found, least) in held.iter().zip(least) {
+                assert!(*found >= least, "{name}, {strata} strata, {runs} runs: {held:?}");
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod adamw;
 pub(crate) mod batch;
 pub(crate) mod batches;
+pub(crate) mod bootstrap;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
 #[cfg(test)]

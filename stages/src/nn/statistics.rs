@@ -47,7 +47,7 @@ pub(crate) fn preferred(difference: f64, noise: f64) -> f64 {
 }
 
 /// The 97.5th percentile of Student's t.
-fn t975(freedom: f64) -> f64 {
+pub(crate) fn t975(freedom: f64) -> f64 {
     StudentsT::new(0.0, 1.0, freedom).map_or(f64::INFINITY, |t| t.inverse_cdf(0.975))
 }
 

@@ -1,5 +1,6 @@
 //! What rollouts are worth: sources that give them numbers by name, and an expression over these.
 
+pub(crate) mod answers;
 pub(crate) mod expression;
 pub(crate) mod judge;
 pub(crate) mod model;
@@ -8,4 +9,5 @@ pub(crate) mod sources;
 
 use crate::stage::AnyStage;
 
-pub(crate) const STAGES: &[AnyStage] = &[AnyStage::of::<judge::Judge>()];
+pub(crate) const STAGES: &[AnyStage] =
+    &[AnyStage::of::<answers::Answers>(), AnyStage::of::<judge::Judge>()];

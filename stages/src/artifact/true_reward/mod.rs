@@ -1,6 +1,7 @@
-//! The reward that made-up rows were judged by: closed form, computed from the text alone. As it is
-//! known exactly, it shows where a learnt reward goes astray.
+//! The reward that made-up rows were judged by, or that holds completions against known answers: closed form, computed from
+//! the text alone. As it is known exactly, it shows where a learnt reward goes astray.
 
+pub(crate) mod answers;
 pub(crate) mod copies;
 pub(crate) mod hedges;
 pub(crate) mod keys;
@@ -15,8 +16,8 @@ use std::{fs, path::Path};
 use serde::{Deserialize, Serialize};
 
 use self::{
-    copies::CopyReward, hedges::HedgeReward, keys::KeyReward, steps::StepReward,
-    styles::StyleReward,
+    answers::AnswerReward, copies::CopyReward, hedges::HedgeReward, keys::KeyReward,
+    steps::StepReward, styles::StyleReward,
 };
 use crate::error::StageError;
 
@@ -37,6 +38,8 @@ pub(crate) enum TrueReward {
     Keys(KeyReward),
     Styles(StyleReward),
     Steps(StepReward),
+    /// 1 when a completion has the answer to its prompt, else 0.
+    Answers(AnswerReward),
 }
 
 /// `w_sentiment · sentiment + w_topic · topic − w_length · length`, with
@@ -82,7 +85,14 @@ impl TrueReward {
 
     /// Says whether every score is 0 or 1, so that a mean of them is a rate.
     pub(crate) fn is_right_or_wrong(&self) -> bool {
-        matches!(self, Self::Arithmetic {} | Self::Hedges(_) | Self::Residues {} | Self::Steps(_))
+        matches!(
+            self,
+            Self::Arithmetic {}
+                | Self::Hedges(_)
+                | Self::Residues {}
+                | Self::Steps(_)
+                | Self::Answers(_)
+        )
     }
 
     /// What a judge says who errs in a way that is known, where the task has one.
@@ -94,6 +104,7 @@ impl TrueReward {
         }
     }
 
+    /// How good a completion is; no number of a prompt whose answer is not known.
     pub(crate) fn score(&self, prompt: &str, completion: &str) -> f64 {
         match self {
             Self::Reviews(reward) => reward.score(prompt, completion),
@@ -105,6 +116,7 @@ impl TrueReward {
             Self::Keys(reward) => reward.score(prompt, completion),
             Self::Styles(reward) => reward.score(prompt, completion),
             Self::Steps(reward) => f64::from(reward.is_right(prompt, completion)),
+            Self::Answers(reward) => reward.score(prompt, completion),
         }
     }
 }
