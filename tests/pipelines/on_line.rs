@@ -1,7 +1,7 @@
 //! Pipelines in which a policy learns from what it does, from the first stage to the last with the real worker, as small as
 //! they go.
 
-use super::project;
+use crate::{metric, project, run};
 
 #[test]
 fn three_rounds_of_dpo_run_through_and_each_learns_from_the_one_before() {
@@ -37,4 +37,19 @@ fn a_policy_learns_on_line_from_a_learnt_reward() {
     let learnt = events.find(|it| it["stage"] == "grpo").unwrap();
     let gap = learnt["metrics"]["sampler_gap"].as_f64().unwrap();
     assert!(gap < 1e-4, "sampler and trainer differ: {gap}");
+}
+
+#[test]
+fn a_policy_talks_to_a_critic_while_it_learns_and_when_it_is_measured() {
+    let Some(project) = project("critic") else { return };
+    let events = run(&project, &["--set", "iterations=20", "--set", "turns=3"]);
+    let learnt = |name: &str| metric(&events, "learnt", name);
+    assert!(learnt("sampler_gap") < 1e-4 && learnt("turns") > 1.0 && learnt("turns") <= 3.0);
+    assert!(learnt("test_reward.given") >= 0.0);
+    for policy in ["sft", "learnt"] {
+        let talking = |name: &str| metric(&events, &format!("{policy}_talking"), name);
+        // A world that ends with the right answer gives as often 1 as the last reply is right.
+        assert!((talking("environment") - talking("true_reward")).abs() < 1e-9);
+        assert!(talking("turns") > 1.0);
+    }
 }
