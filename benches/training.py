@@ -126,11 +126,11 @@ stages:
 def tokens_of(case, shape, steps, found):
     """Tokens of a run: as many as rows have, but where the policy ends by itself."""
     if case == "generate":
-        rows = (json.loads(line) for line in found.read_text().splitlines())
+        rows = (json.loads(line) for line in found.read_text().rstrip("\n").split("\n"))
         return sum(len(row["rollout"]["log_probs"]) for row in rows)
     if case in ("grpo", "ppo"):
         # The mean length of an iteration's completions.
-        points = [json.loads(line) for line in found.read_text().splitlines()]
+        points = [json.loads(line) for line in found.read_text().rstrip("\n").split("\n")]
         half = shape["row"] // 2
         return sum(shape["batch"] * (half + point["tokens"]) for point in points)
     return steps * shape["batch"] * shape["row"] * (2 if case in ("dpo", "reward") else 1)

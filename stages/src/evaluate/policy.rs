@@ -73,7 +73,7 @@ ports!(Outputs {
 
 impl Stage for EvaluatePolicy {
     const KIND: &'static str = "evaluate.policy";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const BY_ROW: &'static [&'static str] = &["prompts"];
     const DOC: &'static str = "Sample from a policy and measure reward, KL divergence and win rate.
 
@@ -166,7 +166,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
             }
         }
         if let Some(judge) = &judge {
-            let page = context.page("score", 1, &measured.reward_model);
+            let page = context.page("score", 2, &measured.reward_model);
             let texts = samples.iter().map(|it| ([&*it.prompt, &*it.completion], it.ended));
             let report = |done, of| context.rows(done, of, "samples scored");
             let scores = scored(texts, judge, &page, report)?;
@@ -174,7 +174,7 @@ for `max_new_tokens` in the policy's context are left out and counted.";
         }
         if let Some(reference) = &reference {
             measured.reference = known(inputs.reference.as_ref().map(|it| &it.source))?;
-            let page = context.page("divergence", 1, &(policy_is, &measured.reference, sampling));
+            let page = context.page("divergence", 2, &(policy_is, &measured.reference, sampling));
             let report = |done, all| context.rows(done, all, "samples compared");
             let models = [&policy.model, &reference.model];
             let divergences = sequence_divergences(models, &rows, &sampling, &page, report)?;

@@ -2,8 +2,11 @@
 //! the training loop.
 
 pub(crate) mod adamw;
+mod attention;
 pub(crate) mod batch;
 pub(crate) mod batches;
+mod branches;
+mod cache;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
 #[cfg(test)]

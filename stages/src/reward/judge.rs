@@ -40,7 +40,7 @@ ports!(Outputs {
 
 impl Stage for Judge {
     const KIND: &'static str = "reward.judge";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const USES_SEED: bool = false;
     const BY_ROW: &'static [&'static str] = &["rollouts"];
     const LOOKS: bool = true;

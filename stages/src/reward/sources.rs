@@ -85,7 +85,7 @@ impl Judges {
         let opened = |it: &artifact::RewardModel| {
             let judge = Pretrained::open("reward_model", &it.source, Head::Score, context.device)?;
             let page = if keeps {
-                context.page("score", 1, &Some(digest(&it.source)?))
+                context.page("score", 2, &Some(digest(&it.source)?))
             } else {
                 Page::blank()
             };

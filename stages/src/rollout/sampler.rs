@@ -115,7 +115,7 @@ impl Ready {
         let draws = numbers.flat_map(|number| streams.at(number).rows(copies)).collect();
         let sampling = decoding.sampling();
         let settings = (policy_is, sampling, limits.max_new_tokens, eos, policy.model.pad());
-        let page = context.page("sample", 1, &settings);
+        let page = context.page("sample", 2, &settings);
         let report = |done| context.rows(done, prompts.len(), "samples");
         let found = generate(&policy.model, &prompts, draws, &sampling, &limits, &page, report)?;
         let sampled = found.into_iter().enumerate().map(|(row, completion)| {
