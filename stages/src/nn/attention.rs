@@ -1,12 +1,16 @@
 //! Attention: which keys a query looks at, and what it takes from them.
 //!
 //! On the CPU libtorch's fused kernel does it, which never holds all weights at once and skips what lies behind a
-//! query. On a GPU it is two products and a softmax: there the fused kernels add up gradients in no fixed order.
+//! query. Where rows are short, and on a GPU, it is two products and a softmax: a GPU's
+//! fused kernels add up gradients in no fixed order.
 
 use tch::{Device, Kind, Tensor};
 
 /// Finite, so that a row whose keys are all hidden gives numbers (which nobody reads) and not NaN.
 const HIDDEN: f64 = -1e30;
+
+/// Up to so many keys all weights together are small, and the products are kept to: the fused kernel has nothing to skip.
+const SHORT: i64 = 32;
 
 /// Which keys queries look at.
 pub(super) enum Sight {
@@ -21,7 +25,7 @@ pub(super) enum Sight {
 impl Sight {
     /// Back along rows of so many tokens.
     pub(super) fn back(width: i64, device: Device) -> Self {
-        if device == Device::Cpu { Self::Back } else { Self::Marked(behind(width, width, device)) }
+        if fuses(width, device) { Self::Back } else { Self::Marked(behind(width, width, device)) }
     }
 
     /// Back along rows, within the segment; segment 0 is padding, which none sees: [rows, width].
@@ -47,16 +51,21 @@ pub(super) fn behind(queries: i64, keys: i64, device: Device) -> Tensor {
 /// softmax(q kᵀ / √d + mask) v, where the query heads of a group share keys and values (Vaswani et al. 2017, eq. 1;
 /// Ainslie et al. 2023, section 2.2). All [rows, heads, tokens, d], the outcome [rows · queries, heads · d].
 pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, sight: &Sight) -> Tensor {
-    let mixed = if q.device() == Device::Cpu {
-        let mask = if let Sight::Marked(mask) = sight { Some(mask) } else { None };
-        let back = matches!(sight, Sight::Back);
-        let grouped = q.size()[1] != k.size()[1];
-        Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, back, None, grouped)
-    } else {
-        by_products(q, k, v, sight)
-    };
+    let of = if fuses(k.size()[2], k.device()) { fused } else { by_products };
+    let mixed = of(q, k, v, sight);
     let tokens = q.size()[0] * q.size()[2];
     mixed.transpose(1, 2).reshape([tokens, -1])
+}
+
+fn fuses(keys: i64, device: Device) -> bool {
+    keys > SHORT && device == Device::Cpu
+}
+
+fn fused(q: &Tensor, k: &Tensor, v: &Tensor, sight: &Sight) -> Tensor {
+    let mask = if let Sight::Marked(mask) = sight { Some(mask) } else { None };
+    let back = matches!(sight, Sight::Back);
+    let grouped = q.size()[1] != k.size()[1];
+    Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, back, None, grouped)
 }
 
 /// The queries of a group are laid end to end, so keys and values need no copies.
@@ -77,7 +86,7 @@ fn by_products(q: &Tensor, k: &Tensor, v: &Tensor, sight: &Sight) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::stream::Stream;
+    use crate::nn::{batch::as_i64, stream::Stream};
 
     /// q of four heads; k and v of two.
     fn drawn() -> [Tensor; 3] {
@@ -89,9 +98,10 @@ mod tests {
     fn found(of: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor) -> Vec<Tensor> {
         let [q, k, v] = drawn();
         let out = of(&q, &k, &v);
-        (&out * Tensor::arange(out.numel() as i64, (Kind::Float, Device::Cpu)).view_as(&out).sin())
-            .sum(Kind::Float)
-            .backward();
+        (&out
+            * Tensor::arange(as_i64(out.numel()), (Kind::Float, Device::Cpu)).view_as(&out).sin())
+        .sum(Kind::Float)
+        .backward();
         vec![out.detach(), q.grad(), k.grad(), v.grad()]
     }
 
@@ -101,9 +111,8 @@ mod tests {
         let segments = Tensor::from_slice(&[1_i64, 1, 1, 1, 1, 0, 1, 1, 2, 2]).view([2, 5]);
         let back = || Sight::Back;
         for sight in [Sight::Whole, back(), Sight::within(&segments)] {
-            let fused = found(|q, k, v| attention(q, k, v, &sight));
-            let plain =
-                found(|q, k, v| by_products(q, k, v, &sight).transpose(1, 2).reshape([10, -1]));
+            let fused = found(|q, k, v| fused(q, k, v, &sight));
+            let plain = found(|q, k, v| by_products(q, k, v, &sight));
             for (fused, plain) in fused.iter().zip(&plain) {
                 assert!((fused - plain).abs().max().double_value(&[]) < 1e-5);
             }
@@ -113,8 +122,10 @@ mod tests {
     #[test]
     fn a_query_that_sees_nothing_spoils_nothing() {
         let nothing = Sight::Marked(hidden(&Tensor::ones([1, 1, 5, 5], (Kind::Bool, Device::Cpu))));
-        for tensor in found(|q, k, v| attention(q, k, v, &nothing)) {
-            assert!(tensor.isfinite().all().int64_value(&[]) == 1);
+        for of in [fused, by_products] {
+            for tensor in found(|q, k, v| of(q, k, v, &nothing)) {
+                assert!(tensor.isfinite().all().int64_value(&[]) == 1);
+            }
         }
     }
 }

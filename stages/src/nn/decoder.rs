@@ -346,8 +346,7 @@ impl Turns {
     fn of(&self, x: &Tensor) -> Tensor {
         let halves = x.chunk(2, -1);
         let swapped = Tensor::cat(&[&halves[1], &halves[0]], -1);
-        // In place, as the gradient needs neither product.
-        (x * &self.cos).addcmul_(&swapped, &self.sin)
+        x * &self.cos + swapped * &self.sin
     }
 }
 
@@ -409,7 +408,7 @@ mod tests {
     fn what_rows_begin_with_in_common_is_read_once_to_the_same_end() {
         let (one, other): (Vec<u32>, Vec<u32>) = ((2..12).collect(), (3..11).rev().collect());
         let rows: Vec<Vec<u32>> = [(&one, 4), (&other, 2), (&one, 5), (&other, 6), (&one, 7)]
-            .map(|(stem, more)| stem.iter().copied().chain(more..more + more % 4 + 1).collect())
+            .map(|(stem, more)| stem.iter().copied().chain(more..=more + more % 4).collect())
             .into();
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         assert!(Branches::of(&rows).is_some());
@@ -424,7 +423,7 @@ mod tests {
         let alone = Tensor::cat(&alone, 0);
         assert!(difference(&hidden, &alone) < 1e-5);
         for (model, hidden) in [(&shared, hidden), (&plain, alone)] {
-            let weights = Tensor::arange(hidden.numel() as i64, (Kind::Float, Device::Cpu)).sin();
+            let weights = Tensor::arange(as_i64(hidden.numel()), (Kind::Float, Device::Cpu)).sin();
             (hidden.flatten(0, 1) * weights).sum(Kind::Float).backward();
             assert!(model.parameters["model.norm.weight"].grad().defined());
         }

@@ -176,8 +176,8 @@ impl Tail {
         (below, own)
     }
 
-    /// With g₁ to g₄ the gradients of the numbers, g₁ 1[v = y] − p_v (g₁ + g₂ + g₄ (log p_v + H)), as log p_v has the
-    /// gradient 1[v = u] − p_u, and H has −p_u (log p_u + H). Takes the log-probabilities' place.
+    /// `g₁ 1[v = y] − p_v (g₁ + g₂ + g₄ (log p_v + H))` with g₁ to g₄ the gradients of the numbers, as `log p_v` has the
+    /// gradient `1[v = u] − p_u`, and H has `−p_u (log p_u + H)`. Takes the log-probabilities' place.
     fn of_logits(&self, mut logs: Tensor, ids: &Tensor, gradient: &Tensor) -> Tensor {
         let own = gradient.get(0).unsqueeze(1);
         let mut worth = match self.asked {
@@ -186,7 +186,7 @@ impl Tail {
         };
         if self.asked == Asked::WithEntropy {
             let more = &logs + entropy_of(&logs).unsqueeze(1);
-            worth = worth - more * gradient.get(3).unsqueeze(1);
+            worth = worth.g_sub(&(more * gradient.get(3).unsqueeze(1)));
         }
         let _ = logs.exp_();
         let _ = logs.g_mul_(&worth);

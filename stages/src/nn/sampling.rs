@@ -47,7 +47,8 @@ impl Sampling {
             return logits;
         }
         if (self.temperature - 1.0).abs() > f64::EPSILON {
-            logits = logits / self.temperature;
+            // Not `/=`, which would spoil the logits themselves.
+            logits = logits.g_div_scalar(self.temperature);
         }
         if self.top_k > 0 {
             logits = keep_top_k(&logits, self.top_k);

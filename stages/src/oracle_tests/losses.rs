@@ -148,12 +148,12 @@ fn oracle_losses_reward() {
         };
         (0..ids.size()[0]).map(row).collect::<Vec<_>>()
     };
-    let scored = |rows: &[Vec<u32>]| {
+    let judged = |rows: &[Vec<u32>]| {
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         model.scores(&rows)
     };
     let theirs = fixture.tensor("left.rewards");
-    all_close("left", &scored(&batch("left")), theirs, None, LOG_PROBS);
+    all_close("left", &judged(&batch("left")), theirs, None, LOG_PROBS);
     let known =
         ["name", "center_rewards_coefficient", "margin", "loss", "grad_norm", "grad_l2", "metrics"];
     let mut compared = 0;
@@ -161,7 +161,7 @@ fn oracle_losses_reward() {
         if has_more("losses/reward", name, case, &known) {
             continue;
         }
-        let scores = scored(&batch("batch"));
+        let scores = judged(&batch("batch"));
         all_close(name, &scores, fixture.tensor("rewards"), None, LOG_PROBS);
         let sides = scores.chunk(2, 0);
         let margin = (case["margin"] == true).then(|| fixture.tensor("batch.margin"));
