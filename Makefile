@@ -41,8 +41,8 @@ lint: setup
 docs: setup
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items
 
-bench: ## Measure what gradus costs beside the work itself; figures go to benches/results/
-	cargo build --locked --release
+bench: setup ## Measure what gradus costs, and how fast it trains; figures go to benches/results/
+	cargo build --locked --release --workspace --bins
 	python3 benches/bench.py
 
 fuzz: ## Feed every reader of strangers' bytes with made-up ones, FUZZ_SECONDS (20) each

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What gradus costs beside the work itself: `make bench`.
+"""What gradus costs beside the work itself, and how fast it trains: `make bench`.
 
 Every figure is of whole processes, as the kernel accounts for them (wait4): the median of several runs, with the
 smallest and the largest. What is compared is run in turns, so that a change of the machine's mood strikes both.
@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import training
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = "--quick" in sys.argv
@@ -254,6 +256,8 @@ def main():
         measure_overhead(folder)
         measure_large(folder)
         measure_handing(folder)
+        for small in (False, True):
+            training.measure(GRADUS, folder, note, small=small, quick=QUICK)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     name = "".join(c if c.isalnum() else "-" for c in about["machine"]["processor"]).strip("-").lower()

@@ -16,6 +16,7 @@ mod evaluate;
 mod families;
 mod feedback;
 mod look;
+mod memory;
 mod model;
 mod nn;
 #[cfg(test)]
@@ -39,6 +40,7 @@ mod verifier;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    memory::keep();
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("catalog"), None) => serve::print_catalog(),

@@ -180,7 +180,7 @@ given for all, and `turns` how often it spoke. Evaluations with different enviro
             }
         }
         if let Some(judge) = &judge {
-            let page = context.page("score", 1, &measured.reward_model);
+            let page = context.page("score", 2, &measured.reward_model);
             let texts = samples.iter().map(|it| ([&*it.prompt, &*it.completion], it.ended));
             let report = |done, of| context.rows(done, of, "samples scored");
             let scores = scored(texts, judge, &page, report)?;
@@ -188,7 +188,7 @@ given for all, and `turns` how often it spoke. Evaluations with different enviro
         }
         if let Some(reference) = &reference {
             measured.reference = known(inputs.reference.as_ref().map(|it| &it.source))?;
-            let page = context.page("divergence", 1, &(policy_is, &measured.reference, sampling));
+            let page = context.page("divergence", 2, &(policy_is, &measured.reference, sampling));
             let report = |done, all| context.rows(done, all, "samples compared");
             let models = [&policy.model, &reference.model];
             let divergences = sequence_divergences(models, &rows, &sampling, &page, report)?;

@@ -13,7 +13,6 @@ use crate::{
     context::Context,
     error::StageError,
     nn::{
-        batch::Batch,
         config::Head,
         decoder::Model,
         pretrained::Pretrained,
@@ -73,7 +72,7 @@ ports!(Outputs {
 
 impl Stage for TrainRewardModel {
     const KIND: &'static str = "feedback.reward_model";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const DOC: &'static str = "Train a model that scores the preferred reply higher.
 
 The Bradley-Terry loss on a scalar head over a language model. With `test`, says how often the \
@@ -221,7 +220,7 @@ impl Objective for Comparisons {
         let ids: Vec<&[u32]> = (rows.iter().map(|row| &*self.rows[*row].chosen))
             .chain(rows.iter().map(|row| &*self.rows[*row].rejected))
             .collect();
-        let scores = model.scores(&Batch::right(&ids, model.pad(), model.device())).chunk(2, 0);
+        let scores = model.scores(&ids).chunk(2, 0);
         let (chosen, rejected) = (&scores[0], &scores[1]);
         #[expect(clippy::cast_possible_truncation, reason = "scores are float32")]
         let margin = |row: &usize| match self.rows[*row].margin {

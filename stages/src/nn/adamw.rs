@@ -81,12 +81,18 @@ impl AdamW {
                 .or_insert_with(|| (parameter.zeros_like(), parameter.zeros_like()));
             let _ = m.lerp_(&gradient, 1.0 - beta1);
             let _ = v.g_mul_scalar_(beta2);
-            let _ = v.g_add_(&(gradient.square() * (1.0 - beta2)));
+            let _ = v.addcmul_(&gradient, &(&gradient * (1.0 - beta2)));
             if weight_decay > 0.0 && decays(name) {
                 let _ = parameter.g_mul_scalar_(1.0 - rate * weight_decay);
             }
-            let update = &*m / (v.sqrt() * bias2.sqrt().recip() + epsilon);
-            let _ = parameter.g_sub_(&(update * (rate / bias1)));
+            if rate > 0.0 {
+                // The whole factor stands below the line, so that one pass divides and subtracts.
+                let factor = -bias1 / rate;
+                let mut below = v.sqrt();
+                let _ = below.g_mul_scalar_(factor / bias2.sqrt());
+                let _ = below.g_add_scalar_(factor * epsilon);
+                let _ = parameter.addcdiv_(m, &below);
+            }
             let _ = gradient.zero_();
         }
     }

@@ -69,6 +69,25 @@ pub(crate) struct Batch {
     pub(crate) ids: Tensor,
     pub(crate) segments: Tensor,
     pub(crate) positions: Tensor,
+    pub(crate) lie: Lie,
+}
+
+/// How tokens lie in their rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// One sequence in each, as long as the row.
+    Full,
+    /// One sequence in each, before all padding: looking back it never sees padding.
+    Before,
+    Anyhow,
+}
+
+impl Lie {
+    /// Of sequences of these lengths, one in a row.
+    fn of(mut lengths: impl Iterator<Item = usize>, else_: Self) -> Self {
+        let first = lengths.next();
+        if lengths.all(|length| Some(length) == first) { Self::Full } else { else_ }
+    }
 }
 
 impl Batch {
@@ -76,19 +95,21 @@ impl Batch {
     pub(crate) fn masked(ids: Tensor, mask: &Tensor) -> Self {
         let segments = mask.to_kind(Kind::Int64);
         let positions = (segments.cumsum(1, Kind::Int64) - 1).clamp_min(0);
-        Self { ids, segments, positions }
+        Self { ids, segments, positions, lie: Lie::Anyhow }
     }
 
     /// Pads on the right.
     pub(crate) fn right<R: AsRef<[u32]>>(rows: &[R], pad: u32, device: Device) -> Self {
         let (ids, mask) = padded(rows, pad, false);
-        Self::masked(ids.to_device(device), &mask.to_device(device))
+        let lie = Lie::of(rows.iter().map(|row| row.as_ref().len()), Lie::Before);
+        Self { lie, ..Self::masked(ids.to_device(device), &mask.to_device(device)) }
     }
 
     /// Pads on the left, for generation.
     pub(crate) fn left<R: AsRef<[u32]>>(rows: &[R], pad: u32, device: Device) -> Self {
         let (ids, mask) = padded(rows, pad, true);
-        Self::masked(ids.to_device(device), &mask.to_device(device))
+        let lie = Lie::of(rows.iter().map(|row| row.as_ref().len()), Lie::Anyhow);
+        Self { lie, ..Self::masked(ids.to_device(device), &mask.to_device(device)) }
     }
 
     /// Bins of sequences laid end to end; no sequence sees another.
@@ -111,7 +132,12 @@ impl Batch {
             }
         }
         let tensor = |values: &[i64]| Tensor::from_slice(values).view(size).to_device(device);
-        Self { ids: tensor(&ids), segments: tensor(&segments), positions: tensor(&positions) }
+        Self {
+            ids: tensor(&ids),
+            segments: tensor(&segments),
+            positions: tensor(&positions),
+            lie: Lie::Anyhow,
+        }
     }
 
     pub(crate) fn rows(&self) -> i64 {

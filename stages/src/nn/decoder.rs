@@ -6,17 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Device, IndexOp, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
-    batch::Batch,
+    attention::{Sight, attention},
+    batch::{Batch, Lie, as_i64},
+    branches::Branches,
+    cache::Cache,
     config::{Config, Head},
     stream::Stream,
 };
 use crate::error::StageError;
-
-/// Finite, so that a row whose keys are all hidden gives numbers (which nobody reads) and not NaN.
-const HIDDEN: f64 = -1e30;
 
 pub(crate) struct Model {
     pub(crate) config: Config,
@@ -98,27 +98,65 @@ impl Model {
 
     /// The last hidden states, after the final norm: [rows, width, hidden].
     pub(crate) fn hidden(&self, batch: &Batch) -> Tensor {
-        let rotary = self.rotary(&batch.positions);
-        let mask = attention_mask(&batch.segments, &batch.segments);
-        self.layers(&batch.ids, &rotary, &mask, None)
+        let sight = match batch.lie {
+            Lie::Full | Lie::Before => Sight::back(batch.width(), self.device()),
+            Lie::Anyhow => Sight::within(&batch.segments),
+        };
+        let rows = batch.rows();
+        let hidden = self.layers(&self.weights(), &batch.ids, &batch.positions, |_, q, k, v| {
+            let [q, k, v] = [q, k, v].map(|it| by_rows(it, rows));
+            attention(&q, &k, &v, &sight)
+        });
+        hidden.view([rows, batch.width(), -1])
     }
 
     /// The same for the next tokens of rows whose past is in `cache`, which takes these in.
     pub(crate) fn hidden_after(&self, batch: &Batch, cache: &mut Cache) -> Tensor {
-        let width = batch.width();
-        let rotary = self.rotary(&batch.positions);
-        cache.segments.narrow(1, cache.length, width).copy_(&batch.segments);
-        let keys = cache.segments.narrow(1, 0, cache.length + width);
-        let mask = attention_mask(&batch.segments, &keys);
-        let hidden = self.layers(&batch.ids, &rotary, &mask, Some(cache));
-        cache.length += width;
-        hidden
+        let sight = cache.sight(batch);
+        let rows = batch.rows();
+        let before = &*cache;
+        let hidden =
+            self.layers(&before.weights, &batch.ids, &batch.positions, |layer, q, k, v| {
+                let [q, k, v] = [q, k, v].map(|it| by_rows(it, rows));
+                let (k, v) = before.extend(layer, &k, &v);
+                attention(&q, &k, &v, &sight)
+            });
+        cache.length += batch.width();
+        hidden.view([rows, batch.width(), -1])
+    }
+
+    /// The hidden states of all stems, then of all branches, one behind the other: [tokens, hidden].
+    fn hidden_of_branches(&self, branches: &Branches) -> Tensor {
+        let device = self.device();
+        let (stems, tails) =
+            (branches.stems(self.pad(), device), branches.tails(self.pad(), device));
+        let [ids, positions] = [(&stems.ids, &tails.ids), (&stems.positions, &tails.positions)]
+            .map(|(stems, tails)| Tensor::cat(&[stems.flatten(0, 1), tails.flatten(0, 1)], 0));
+        let sizes = [stems.rows() * stems.width(), tails.rows() * tails.width()];
+        let stem_of = branches.stem_of(device);
+        let back = Sight::back(stems.width(), device);
+        let beyond = Sight::Marked(branches.mask(device));
+        self.layers(&self.weights(), &ids, &positions, |_, q, k, v| {
+            let [q, k, v] = [q, k, v].map(|it| {
+                let parts = it.split_with_sizes(sizes, 0);
+                [by_rows(&parts[0], stems.rows()), by_rows(&parts[1], tails.rows())]
+            });
+            let [all_k, all_v] = [&k, &v]
+                .map(|[stem, tail]| Tensor::cat(&[&stem.index_select(0, &stem_of), tail], 2));
+            let stems = attention(&q[0], &k[0], &v[0], &back);
+            Tensor::cat(&[stems, attention(&q[1], &all_k, &all_v, &beyond)], 0)
+        })
+    }
+
+    /// The output head's weights: [vocabulary, hidden].
+    pub(super) fn head(&self) -> &Tensor {
+        let head = self.parameters.get("lm_head.weight");
+        head.unwrap_or(self.parameter("model.embed_tokens.weight"))
     }
 
     /// Next-token logits of hidden states: [.., vocabulary].
     pub(crate) fn logits(&self, hidden: &Tensor) -> Tensor {
-        let head = self.parameters.get("lm_head.weight");
-        hidden.linear::<Tensor>(head.unwrap_or(self.parameter("model.embed_tokens.weight")), None)
+        hidden.linear::<Tensor>(self.head(), None)
     }
 
     /// The score head's number at every hidden state: one dimension less.
@@ -126,181 +164,196 @@ impl Model {
         hidden.linear::<Tensor>(self.parameter("score.weight"), None).squeeze_dim(-1)
     }
 
-    /// The score of each row at its last token that is not padding: `[rows]`. As in transformers, the
-    /// padding token never counts, so where it ends texts too, the token before the end does.
-    pub(crate) fn scores(&self, batch: &Batch) -> Tensor {
-        let scores = self.scored(&self.hidden(batch));
-        let places = Tensor::arange(batch.width(), (Kind::Int64, self.device()));
-        let mut real = batch.segments.gt(0);
-        if let Some(pad) = self.config.pad {
-            real = real.logical_and(&batch.ids.not_equal(i64::from(pad)));
-        }
-        let last = (real.to_kind(Kind::Int64) * places).argmax(1, true);
-        scores.gather(1, &last, false).squeeze_dim(1)
+    /// The score of each row at its last token. As in transformers, the padding token never counts, so where it ends texts
+    /// too, the token before the end does: `[rows]`.
+    pub(crate) fn scores(&self, rows: &[&[u32]]) -> Tensor {
+        let pad = self.config.pad;
+        let last = |row: &[u32]| row.iter().rposition(|id| Some(*id) != pad).unwrap_or(0);
+        let last: Vec<usize> = rows.iter().map(|row| last(row)).collect();
+        self.scored(&self.hidden_at(rows, last.into_iter().enumerate()))
     }
 
+    /// Hidden states at places, each in one of the rows: [places, hidden]. What rows begin with in common is read once
+    /// where that is less.
+    pub(crate) fn hidden_at(
+        &self,
+        rows: &[&[u32]],
+        places: impl Iterator<Item = (usize, usize)>,
+    ) -> Tensor {
+        let device = self.device();
+        if let Some(branches) = Branches::of(rows) {
+            let places = branches.places(places, device);
+            return self.hidden_of_branches(&branches).index_select(0, &places);
+        }
+        let batch = Batch::right(rows, self.pad(), device);
+        let width = usize::try_from(batch.width()).unwrap_or(0);
+        let places: Vec<i64> = places.map(|(row, at)| as_i64(row * width + at)).collect();
+        let hidden = self.hidden(&batch).flatten(0, 1);
+        hidden.index_select(0, &Tensor::from_slice(&places).to_device(device))
+    }
+
+    /// The hidden states of tokens, one behind the other, whatever their rows: [tokens, hidden]. In a layer `look` gives what
+    /// queries take from keys and values, all [tokens, heads, d].
     fn layers(
         &self,
+        weights: &Weights,
         ids: &Tensor,
-        rotary: &(Tensor, Tensor),
-        mask: &Tensor,
-        mut cache: Option<&mut Cache>,
+        positions: &Tensor,
+        mut look: impl FnMut(usize, &Tensor, &Tensor, &Tensor) -> Tensor,
     ) -> Tensor {
+        let turns = self.turns(&positions.flatten(0, -1));
+        let ids = ids.flatten(0, -1);
         let embedding = self.parameter("model.embed_tokens.weight");
-        let mut x = Tensor::embedding(embedding, ids, -1, false, false);
-        for layer in 0..self.config.layers {
-            let prefix = format!("model.layers.{layer}");
-            let normed = self.rms_norm(&x, &format!("{prefix}.input_layernorm.weight"));
-            let kept = cache.as_deref_mut().map(|cache| cache.layer(layer));
-            // Not `+=`, which is in place and would spoil what the gradient needs.
-            let mixed =
-                x + self.attention(&normed, &format!("{prefix}.self_attn"), rotary, mask, kept);
-            let normed =
-                self.rms_norm(&mixed, &format!("{prefix}.post_attention_layernorm.weight"));
-            x = mixed + self.swiglu(&normed, &format!("{prefix}.mlp"));
+        let mut x = Tensor::embedding(embedding, &ids, -1, false, false);
+        for (number, layer) in weights.0.iter().enumerate() {
+            let (q, k, v) = self.projected(&self.norm(&x, &layer.before), layer, &turns);
+            let mixed = look(number, &q, &k, &v);
+            let mixed = layer.out.added(&x, &mixed);
+            let inner = swiglu(&self.norm(&mixed, &layer.between), &layer.gate_up);
+            x = layer.down.added(&mixed, &inner);
         }
-        self.rms_norm(&x, "model.norm.weight")
+        self.norm(&x, self.parameter("model.norm.weight"))
+    }
+
+    /// Queries, keys and values, the former two turned by their positions.
+    fn projected(&self, x: &Tensor, layer: &Layer, turns: &Turns) -> (Tensor, Tensor, Tensor) {
+        let Config { heads, kv_heads, head_dim, .. } = self.config;
+        let all = layer.qkv.of(x).view([-1, heads + 2 * kv_heads, head_dim]);
+        let (turned, v) = match &layer.norms {
+            None => {
+                let parts = all.split_with_sizes([heads + kv_heads, kv_heads], 1);
+                (turns.of(&parts[0]), parts[1].shallow_clone())
+            }
+            Some((of_q, of_k)) => {
+                let parts = all.split_with_sizes([heads, kv_heads, kv_heads], 1);
+                let normed = [self.norm(&parts[0], of_q), self.norm(&parts[1], of_k)];
+                (turns.of(&Tensor::cat(&normed, 1)), parts[2].shallow_clone())
+            }
+        };
+        let parts = turned.split_with_sizes([heads, kv_heads], 1);
+        (parts[0].shallow_clone(), parts[1].shallow_clone(), v)
     }
 
     /// `x / √(mean x² + ε) · w` (Zhang & Sennrich 2019, eq. 4).
-    fn rms_norm(&self, x: &Tensor, weight: &str) -> Tensor {
-        let square = x.square().mean_dim(-1, true, Kind::Float);
-        x * (square + self.config.rms_norm_eps).rsqrt() * self.parameter(weight)
+    fn norm(&self, x: &Tensor, weight: &Tensor) -> Tensor {
+        x.rms_norm(weight.size(), Some(weight), self.config.rms_norm_eps)
     }
 
-    /// `W_down (silu(W_gate x) ⊙ W_up x)` (Shazeer 2020, eq. 6).
-    fn swiglu(&self, x: &Tensor, prefix: &str) -> Tensor {
-        let gate = self.linear(x, &format!("{prefix}.gate_proj")).silu();
-        self.linear(
-            &(gate * self.linear(x, &format!("{prefix}.up_proj"))),
-            &format!("{prefix}.down_proj"),
-        )
-    }
-
-    fn linear(&self, x: &Tensor, prefix: &str) -> Tensor {
-        let bias = self.parameters.get(&format!("{prefix}.bias"));
-        x.linear(self.parameter(&format!("{prefix}.weight")), bias)
-    }
-
-    /// softmax(q kᵀ / √d + mask) v, where the query heads of a group share keys and values
-    /// (Vaswani et al. 2017, eq. 1; Ainslie et al. 2023, section 2.2).
-    fn attention(
-        &self,
-        x: &Tensor,
-        prefix: &str,
-        rotary: &(Tensor, Tensor),
-        mask: &Tensor,
-        kept: Option<Kept>,
-    ) -> Tensor {
-        let (rows, width, _) = x.size3().expect("hidden states have three dimensions");
-        let Config { heads, kv_heads, head_dim, .. } = self.config;
-        let project = |name: &str, heads: i64| {
-            let y = self
-                .linear(x, &format!("{prefix}.{name}_proj"))
-                .view([rows, width, heads, head_dim]);
-            let norm = format!("{prefix}.{name}_norm.weight");
-            let y = if self.parameters.contains_key(&norm) { self.rms_norm(&y, &norm) } else { y };
-            y.transpose(1, 2)
-        };
-        let q = rotate(&project("q", heads), rotary);
-        let (k, v) = (rotate(&project("k", kv_heads), rotary), project("v", kv_heads));
-        let (k, v) = match kept {
-            Some(kept) => kept.extend(&k, &v),
-            None => (k, v),
-        };
-        // The queries of a group are laid end to end, so keys and values need no copies.
-        let length = k.size()[2];
-        let q = q.reshape([rows, kv_heads, -1, head_dim]) * (head_dim as f64).sqrt().recip();
-        let scores = q.matmul(&k.transpose(-2, -1)).view([rows, kv_heads, -1, width, length]);
-        let weights = (scores + mask).softmax(-1, Kind::Float).view([rows, kv_heads, -1, length]);
-        let mixed = weights.matmul(&v).reshape([rows, heads, width, head_dim]);
-        self.linear(&mixed.transpose(1, 2).reshape([rows, width, -1]), &format!("{prefix}.o_proj"))
-    }
-
-    /// cos and sin of position · frequency, each `[rows, 1, width, head_dim]`.
-    fn rotary(&self, positions: &Tensor) -> (Tensor, Tensor) {
+    /// How much tokens at these places are turned.
+    fn turns(&self, positions: &Tensor) -> Turns {
         let frequencies = self.config.rope.frequencies(self.config.head_dim);
         let frequencies = Tensor::from_slice(&frequencies).to_kind(Kind::Float);
         let angle =
             positions.to_kind(Kind::Float).unsqueeze(-1) * frequencies.to_device(self.device());
-        let angle = Tensor::cat(&[&angle, &angle], -1).unsqueeze(1);
-        (angle.cos(), angle.sin())
-    }
-}
-
-/// x · cos + (−x₂, x₁) · sin over the two halves of each head.
-fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
-    let halves = x.chunk(2, -1);
-    x * cos + Tensor::cat(&[-&halves[1], halves[0].shallow_clone()], -1) * sin
-}
-
-/// 0 where a query may look and [`HIDDEN`] elsewhere: [rows, 1, 1, queries, keys]. The queries are the
-/// last of the keys.
-fn attention_mask(queries: &Tensor, keys: &Tensor) -> Tensor {
-    let (width, length) = (queries.size()[1], keys.size()[1]);
-    let same =
-        queries.unsqueeze(2).eq_tensor(&keys.unsqueeze(1)).logical_and(&keys.gt(0).unsqueeze(1));
-    let causal = Tensor::ones([width, length], (Kind::Bool, keys.device())).tril(length - width);
-    let hidden = same.logical_and(&causal).logical_not();
-    let zeros = Tensor::zeros(hidden.size(), (Kind::Float, keys.device()));
-    zeros.masked_fill(&hidden, HIDDEN).unsqueeze(1).unsqueeze(1)
-}
-
-/// Keys and values of the tokens so far, in buffers as long as the rows can get.
-pub(crate) struct Cache {
-    layers: Vec<(Tensor, Tensor)>,
-    segments: Tensor,
-    length: i64,
-}
-
-impl Cache {
-    pub(crate) fn new(model: &Model, rows: i64, longest: i64) -> Self {
-        let Config { kv_heads, head_dim, layers, .. } = model.config;
-        let device = model.device();
-        let buffer = || Tensor::zeros([rows, kv_heads, longest, head_dim], (Kind::Float, device));
-        Self {
-            layers: (0..layers).map(|_| (buffer(), buffer())).collect(),
-            segments: Tensor::zeros([rows, longest], (Kind::Int64, device)),
-            length: 0,
+        let (cos, sin) = (angle.cos(), angle.sin());
+        Turns {
+            cos: Tensor::cat(&[&cos, &cos], -1).unsqueeze(1),
+            sin: Tensor::cat(&[&-&sin, &sin], -1).unsqueeze(1),
         }
     }
 
-    /// Keeps only the rows named.
-    pub(crate) fn select(&mut self, rows: &Tensor) {
-        for (keys, values) in &mut self.layers {
-            *keys = keys.index_select(0, rows);
-            *values = values.index_select(0, rows);
-        }
-        self.segments = self.segments.index_select(0, rows);
-    }
-
-    fn layer(&mut self, layer: i64) -> Kept {
-        let (keys, values) =
-            &self.layers[usize::try_from(layer).expect("layers are counted from 0")];
-        Kept { keys: keys.shallow_clone(), values: values.shallow_clone(), length: self.length }
-    }
-}
-
-/// One layer of a [`Cache`].
-struct Kept {
-    keys: Tensor,
-    values: Tensor,
-    length: i64,
-}
-
-impl Kept {
-    fn extend(&self, keys: &Tensor, values: &Tensor) -> (Tensor, Tensor) {
-        let width = keys.size()[2];
-        let put = |buffer: &Tensor, new: &Tensor| {
-            buffer.narrow(2, self.length, width).copy_(new);
-            buffer.i((.., .., ..self.length + width))
+    /// The weights as the layers take them. What reads the same is one matrix, so one product does for all of it.
+    pub(super) fn weights(&self) -> Weights {
+        let layer = |layer: i64| {
+            let name = |of: &str| format!("model.layers.{layer}.{of}");
+            let parameter = |of: &str| self.parameters.get(&name(of)).map(Tensor::shallow_clone);
+            let known = |of: &str| self.parameter(&name(of)).shallow_clone();
+            let linear = |of: &[&str]| {
+                let all = |part: &str| -> Vec<Tensor> {
+                    of.iter().filter_map(|it| parameter(&format!("{it}.{part}"))).collect()
+                };
+                let (weights, biases) = (all("weight"), all("bias"));
+                Linear {
+                    weight: joined(weights).expect("a layer has all its weights"),
+                    bias: joined(biases),
+                }
+            };
+            Layer {
+                before: known("input_layernorm.weight"),
+                between: known("post_attention_layernorm.weight"),
+                norms: parameter("self_attn.q_norm.weight")
+                    .zip(parameter("self_attn.k_norm.weight")),
+                qkv: linear(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+                out: linear(&["self_attn.o_proj"]),
+                gate_up: linear(&["mlp.gate_proj", "mlp.up_proj"]),
+                down: linear(&["mlp.down_proj"]),
+            }
         };
-        (put(&self.keys, keys), put(&self.values, values))
+        Weights((0..self.config.layers).map(layer).collect())
+    }
+}
+
+/// Of all layers, in order.
+pub(super) struct Weights(Vec<Layer>);
+
+struct Layer {
+    /// The norm's before attention.
+    before: Tensor,
+    /// That between attention and the feed-forward layers.
+    between: Tensor,
+    /// Those of queries and keys, where there are such.
+    norms: Option<(Tensor, Tensor)>,
+    qkv: Linear,
+    out: Linear,
+    gate_up: Linear,
+    down: Linear,
+}
+
+struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    fn of(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, self.bias.as_ref())
+    }
+
+    /// The outcome on top of `sum`.
+    fn added(&self, sum: &Tensor, x: &Tensor) -> Tensor {
+        match self.bias {
+            None => sum.addmm(x, &self.weight.tr()),
+            Some(_) => sum + self.of(x),
+        }
+    }
+}
+
+/// One matrix above the other.
+fn joined(parts: Vec<Tensor>) -> Option<Tensor> {
+    if parts.len() > 1 { Some(Tensor::cat(&parts, 0)) } else { parts.into_iter().next() }
+}
+
+/// `silu(W_gate x) ⊙ W_up x` (Shazeer 2020, eq. 6).
+fn swiglu(x: &Tensor, gate_up: &Linear) -> Tensor {
+    let parts = gate_up.of(x).chunk(2, -1);
+    parts[0].silu() * &parts[1]
+}
+
+/// Tokens one behind the other, by rows: [rows, heads, width, d].
+fn by_rows(x: &Tensor, rows: i64) -> Tensor {
+    let (_, heads, size) = x.size3().expect("heads have three dimensions");
+    x.view([rows, -1, heads, size]).transpose(1, 2)
+}
+
+/// Rotations: cos and (−sin, sin) of position · frequency, each [tokens, 1, d].
+struct Turns {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Turns {
+    /// x · cos + (−x₂, x₁) · sin over the two halves of each head.
+    fn of(&self, x: &Tensor) -> Tensor {
+        let halves = x.chunk(2, -1);
+        let swapped = Tensor::cat(&[&halves[1], &halves[0]], -1);
+        x * &self.cos + swapped * &self.sin
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tch::IndexOp;
+
     use super::*;
     use crate::nn::config::tests::tiny;
 
@@ -331,6 +384,7 @@ mod tests {
             ids: whole.ids.i((.., from..to)),
             segments: whole.segments.i((.., from..to)),
             positions: whole.positions.i((.., from..to)),
+            lie: Lie::Full,
         };
         let mut cache = Cache::new(&model, 1, 4);
         let first = model.hidden_after(&part(0, 3), &mut cache);
@@ -341,12 +395,42 @@ mod tests {
     #[test]
     fn a_row_is_scored_at_its_last_token() {
         let model = model().with_score_head(Stream::of(1));
-        let rows = [&[2_u32, 3][..], &[4, 5, 6]];
-        let right = model.scores(&Batch::right(&rows, 0, Device::Cpu));
-        let left = model.scores(&Batch::left(&rows, 0, Device::Cpu));
-        assert!(difference(&right, &left) < 1e-6);
+        let alone = |row: &[u32]| model.scores(&[row]).double_value(&[0]);
+        let both = model.scores(&[&[2, 3], &[4, 5, 6]]);
+        assert!((both.double_value(&[0]) - alone(&[2, 3])).abs() < 1e-6);
+        assert!((both.double_value(&[1]) - alone(&[4, 5, 6])).abs() < 1e-6);
         // 0 is the padding token, even inside a row.
-        let ended = model.scores(&Batch::right(&[&[2_u32, 3, 0][..], &[4, 5, 6]], 0, Device::Cpu));
-        assert!(difference(&right, &ended) < 1e-6);
+        let ended = model.scores(&[&[2, 3, 0], &[4, 5, 6]]);
+        assert!(difference(&both, &ended) < 1e-6);
+    }
+
+    #[test]
+    fn what_rows_begin_with_in_common_is_read_once_to_the_same_end() {
+        let (one, other): (Vec<u32>, Vec<u32>) = ((2..12).collect(), (3..11).rev().collect());
+        let rows: Vec<Vec<u32>> = [(&one, 4), (&other, 2), (&one, 5), (&other, 6), (&one, 7)]
+            .map(|(stem, more)| stem.iter().copied().chain(more..=more + more % 4).collect())
+            .into();
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        assert!(Branches::of(&rows).is_some());
+        let (shared, plain) = (model().trainable(), model().trainable());
+        let all = rows.iter().enumerate();
+        let places = all.flat_map(|(row, ids)| (0..ids.len()).map(move |at| (row, at)));
+        let hidden = shared.hidden_at(&rows, places);
+        let alone: Vec<Tensor> = rows
+            .iter()
+            .map(|row| plain.hidden(&Batch::right(&[row], 0, Device::Cpu)).i(0))
+            .collect();
+        let alone = Tensor::cat(&alone, 0);
+        assert!(difference(&hidden, &alone) < 1e-5);
+        for (model, hidden) in [(&shared, hidden), (&plain, alone)] {
+            let weights = Tensor::arange(as_i64(hidden.numel()), (Kind::Float, Device::Cpu)).sin();
+            (hidden.flatten(0, 1) * weights).sum(Kind::Float).backward();
+            assert!(model.parameters["model.norm.weight"].grad().defined());
+        }
+        for (name, parameter) in &shared.parameters {
+            let (one, other) = (parameter.grad(), plain.parameters[name].grad());
+            assert_eq!(one.defined(), other.defined());
+            assert!(!one.defined() || difference(&one, &other) < 1e-4, "{name}");
+        }
     }
 }

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    batch::{Batch, as_i64},
-    decoder::{Cache, Model},
+    batch::{Batch, Lie, as_i64},
+    cache::Cache,
+    decoder::Model,
     kept::kept,
     logprob,
     sampling::{Sampling, draw},
@@ -100,26 +101,31 @@ fn complete(
     mut heard: impl FnMut() -> Result<(), StageError>,
 ) -> Result<Vec<Completion>, StageError> {
     let device = model.device();
-    let batch = Batch::left(prompts, model.pad(), device);
+    let (different, of) = apart(prompts);
+    let of = Tensor::from_slice(&of).to_device(device);
+    let batch = Batch::left(&different, model.pad(), device);
     let new = budgets.iter().copied().max().unwrap_or(0);
     let own: Vec<i64> = budgets.iter().copied().map(as_i64).collect();
     let mut left = Tensor::from_slice(&own).to_device(device);
     // A row at its budget goes on until the next time that rows are dropped, and what it says then is dropped, too.
     let last_place = model.config.context_length - 1;
-    let mut cache = Cache::new(model, batch.rows(), batch.width() + as_i64(new));
+    // Completions of one prompt share what was read of it.
+    let mut cache = Cache::new(model, batch.rows(), batch.width());
+    let read = model.hidden_after(&batch, &mut cache);
+    let mut cache = cache.spread(&of, batch.width() + as_i64(new));
     let mut uniforms = uniforms.to_device(device);
     let mut live: Vec<usize> = (0..prompts.len()).collect();
-    let mut ended = Tensor::zeros([batch.rows()], (Kind::Bool, device));
-    let mut position = batch.positions.narrow(1, batch.width() - 1, 1);
+    let mut ended = Tensor::zeros([of.size()[0]], (Kind::Bool, device));
+    let mut position = batch.positions.narrow(1, batch.width() - 1, 1).index_select(0, &of);
     // The repetition penalty must not count padding, which hangs on the neighbours: the prompt's last
     // token stands in for it.
     let last = batch.ids.narrow(1, batch.width() - 1, 1);
-    let mut seen = batch.ids.where_self(&batch.segments.gt(0), &last);
-    let mut hidden = model.hidden_after(&batch, &mut cache);
+    let mut seen = batch.ids.where_self(&batch.segments.gt(0), &last).index_select(0, &of);
+    let mut hidden = read.narrow(1, batch.width() - 1, 1).index_select(0, &of);
     let mut pending: Vec<(Tensor, Tensor)> = Vec::new();
     let mut completions = vec![Completion::default(); prompts.len()];
     for step in 0..new {
-        let logits = model.logits(&hidden.narrow(1, hidden.size()[1] - 1, 1)).squeeze_dim(1);
+        let logits = model.logits(&hidden).squeeze_dim(1);
         let filtered = sampling.filter(&logits, &seen);
         let ids = if sampling.is_greedy() {
             filtered.argmax(1, false)
@@ -129,6 +135,8 @@ fn complete(
         let own = logprob::of_tokens(&logits, &ids);
         let drawn = if sampling.is_greedy() {
             own.zeros_like()
+        } else if sampling.is_plain() {
+            own.shallow_clone()
         } else {
             logprob::of_tokens(&filtered, &ids)
         };
@@ -163,11 +171,25 @@ fn complete(
         let next = Batch {
             segments: Tensor::ones(ids.size(), (Kind::Int64, device)),
             positions: position.shallow_clone(),
+            lie: Lie::Full,
             ids,
         };
         hidden = model.hidden_after(&next, &mut cache);
     }
     Ok(completions)
+}
+
+/// The prompts without those that repeat the one before, and which of these each of them is.
+fn apart<'a>(prompts: &[&'a [u32]]) -> (Vec<&'a [u32]>, Vec<i64>) {
+    let mut different: Vec<&[u32]> = Vec::new();
+    let which = prompts.iter().map(|prompt| {
+        if different.last() != Some(prompt) {
+            different.push(prompt);
+        }
+        as_i64(different.len() - 1)
+    });
+    let which = which.collect();
+    (different, which)
 }
 
 /// Moves the tokens drawn since the last time to their rows, up to the first end token.
@@ -224,6 +246,25 @@ mod tests {
         assert_eq!(sample(20, &Sampling::GREEDY), sample(1, &Sampling::GREEDY));
         let averse = Sampling { repetition_penalty: 3.0, ..Sampling::PLAIN };
         assert_eq!(sample(20, &averse), sample(1, &averse));
+    }
+
+    #[test]
+    fn a_prompt_is_read_once_for_all_its_completions() {
+        let [a, b] = [&[2_u32, 3][..], &[4]];
+        assert_eq!(apart(&[a, a, b, a]), (vec![a, b, a], vec![0, 0, 1, 2]));
+        let model = Model::fresh(tiny(), Stream::of(5), Device::Cpu);
+        let limits = |rows| Limits { max_new_tokens: 9, budgets: None, eos: &[1], rows };
+        let found = |rows| {
+            let (draws, blank) = (Stream::of(4).rows(5).collect(), Page::blank());
+            let prompts = [a, a, a, b, b];
+            generate(&model, &prompts, draws, &Sampling::PLAIN, &limits(rows), &blank, |_| Ok(()))
+                .unwrap()
+        };
+        for (one, other) in found(5).iter().zip(&found(1)) {
+            assert_eq!(one.ids, other.ids);
+            let both = one.log_probs.iter().zip(&other.log_probs);
+            assert!(both.into_iter().all(|(a, b)| (a - b).abs() < 1e-5));
+        }
     }
 
     #[test]

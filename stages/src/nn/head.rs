@@ -1,7 +1,8 @@
 //! What the output head says of tokens, in tiles: never all places × vocabulary at once.
 //!
-//! A tile's logits live while its numbers are computed. Where gradients are wanted and there are several tiles,
-//! they are computed again on the way back ([`Tail::backward`]), as memory is dearer than one more product.
+//! The way back is written out here and not left to libtorch's tape ([`Tail::backward`]), which would go over places ×
+//! vocabulary twice as often. Of a single tile the log-probabilities are kept until then; of several they are computed
+//! again, as memory is dearer than one more product.
 
 use tch::{Kind, Tensor};
 
@@ -21,49 +22,54 @@ pub(crate) struct Said {
     pub(crate) entropy: Tensor,
 }
 
-/// Of logits [places, vocabulary] and the tokens that follow, numbers for each: `[numbers, places]`.
-type Compute = fn(&Tensor, &Tensor) -> Tensor;
+/// Which numbers of a token are wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// log p.
+    LogProbs,
+    /// As [`Said`] has them.
+    All,
+    /// The same, entropies with gradients.
+    WithEntropy,
+}
 
-/// The way back through a head that was computed in several tiles.
+/// The way back through the head: what was said has gradients, and those are to be taken on.
 pub(crate) struct Tail {
     hidden: Tensor,
     ids: Tensor,
     /// What the loss was computed from.
     numbers: Tensor,
-    compute: Compute,
+    asked: Asked,
     tile: i64,
+    /// log p of the whole vocabulary, where there is one tile.
+    logs: Option<Tensor>,
 }
 
-/// What the head says of `ids` at the hidden states before them: [places, hidden] and `[places]`. With
-/// gradients the loss must be taken back through the tail, too, where there is one.
+/// What the head says of `ids` at the hidden states before them: [places, hidden] and `[places]`. With gradients the loss
+/// must be taken back through the tail, too.
 pub(crate) fn said(model: &Model, hidden: &Tensor, ids: &Tensor) -> (Said, Option<Tail>) {
-    let (said, tail) = said_with(model, hidden, ids, said_of);
+    let (said, tail) = said_with(model, hidden, ids, Asked::All);
     (Said { entropy: said.entropy.detach(), ..said }, tail)
 }
 
-/// The same, where entropies have gradients, too: it needs more memory.
+/// The same, where entropies have gradients, too: it takes longer.
 pub(crate) fn said_with_entropy(
     model: &Model,
     hidden: &Tensor,
     ids: &Tensor,
 ) -> (Said, Option<Tail>) {
-    said_with(model, hidden, ids, said_with_entropy_of)
+    said_with(model, hidden, ids, Asked::WithEntropy)
 }
 
-fn said_with(
-    model: &Model,
-    hidden: &Tensor,
-    ids: &Tensor,
-    compute: Compute,
-) -> (Said, Option<Tail>) {
-    let (numbers, tail) = in_tiles(model, hidden, ids, compute, tile(model));
+fn said_with(model: &Model, hidden: &Tensor, ids: &Tensor, asked: Asked) -> (Said, Option<Tail>) {
+    let (numbers, tail) = in_tiles(model, hidden, ids, asked, tile(model));
     let [log_probs, mean_logs, correct, entropy] = [0, 1, 2, 3].map(|i| numbers.get(i));
     (Said { log_probs, mean_logs, correct: correct.detach(), entropy }, tail)
 }
 
 /// The log-probabilities alone, for less: `[places]`.
 pub(crate) fn log_probs(model: &Model, hidden: &Tensor, ids: &Tensor) -> (Tensor, Option<Tail>) {
-    let (numbers, tail) = in_tiles(model, hidden, ids, log_probs_of, tile(model));
+    let (numbers, tail) = in_tiles(model, hidden, ids, Asked::LogProbs, tile(model));
     (numbers.get(0), tail)
 }
 
@@ -86,52 +92,48 @@ fn in_tiles(
     model: &Model,
     hidden: &Tensor,
     ids: &Tensor,
-    compute: Compute,
+    asked: Asked,
     tile: i64,
 ) -> (Tensor, Option<Tail>) {
     let places = ids.size()[0];
-    if places <= tile {
-        return (compute(&model.logits(hidden), ids), None);
-    }
-    let part = |(start, length)| {
-        let logits = model.logits(&hidden.narrow(0, start, length));
-        compute(&logits, &ids.narrow(0, start, length))
-    };
-    let parts = tch::no_grad(|| tiles_of(places, tile).map(part).collect::<Vec<_>>());
-    let numbers = Tensor::cat(&parts, 1);
-    if !hidden.requires_grad() {
+    let learns = hidden.requires_grad();
+    let mut kept = None;
+    let numbers = tch::no_grad(|| {
+        let mut part = |(start, length): (i64, i64)| {
+            let logits = model.logits(&hidden.narrow(0, start, length));
+            let logs = logits.log_softmax(-1, Kind::Float);
+            let numbers = numbers_of(&logs, &ids.narrow(0, start, length), asked);
+            kept = (learns && length == places).then_some(logs);
+            numbers
+        };
+        if places <= tile {
+            part((0, places))
+        } else {
+            Tensor::cat(&tiles_of(places, tile).map(part).collect::<Vec<_>>(), 1)
+        }
+    });
+    if !learns {
         return (numbers, None);
     }
     let numbers = numbers.set_requires_grad(true);
     let (hidden, ids) = (hidden.shallow_clone(), ids.shallow_clone());
-    (numbers.shallow_clone(), Some(Tail { hidden, ids, numbers, compute, tile }))
+    (numbers.shallow_clone(), Some(Tail { hidden, ids, numbers, asked, tile, logs: kept }))
 }
 
-fn log_probs_of(logits: &Tensor, ids: &Tensor) -> Tensor {
-    logits.log_softmax(-1, Kind::Float).gather(-1, &ids.unsqueeze(-1), false).transpose(0, 1)
+/// Of the log-probabilities of the vocabulary and the tokens that follow, what was asked: [numbers, places].
+fn numbers_of(logs: &Tensor, ids: &Tensor, asked: Asked) -> Tensor {
+    let log_probs = logs.gather(-1, &ids.unsqueeze(-1), false).squeeze_dim(-1);
+    if asked == Asked::LogProbs {
+        return log_probs.unsqueeze(0);
+    }
+    let correct = logs.argmax(-1, false).eq_tensor(ids).to_kind(Kind::Float);
+    let means = logs.mean_dim(-1, false, Kind::Float);
+    Tensor::stack(&[log_probs, means, correct, entropy_of(logs)], 0)
 }
 
-/// As [`Said`] has them.
-fn said_of(logits: &Tensor, ids: &Tensor) -> Tensor {
-    let logs = logits.log_softmax(-1, Kind::Float);
-    let entropy = tch::no_grad(|| entropy_of(&logs));
-    numbers_of(logits, &logs, ids, entropy)
-}
-
-fn said_with_entropy_of(logits: &Tensor, ids: &Tensor) -> Tensor {
-    let logs = logits.log_softmax(-1, Kind::Float);
-    let entropy = entropy_of(&logs);
-    numbers_of(logits, &logs, ids, entropy)
-}
-
+/// −Σ p log p.
 fn entropy_of(logs: &Tensor) -> Tensor {
     -(logs.exp() * logs).sum_dim_intlist(-1, false, Kind::Float)
-}
-
-fn numbers_of(logits: &Tensor, logs: &Tensor, ids: &Tensor, entropy: Tensor) -> Tensor {
-    let correct = tch::no_grad(|| logits.argmax(-1, false).eq_tensor(ids).to_kind(Kind::Float));
-    let log_probs = logs.gather(-1, &ids.unsqueeze(-1), false).squeeze_dim(-1);
-    Tensor::stack(&[log_probs, logs.mean_dim(-1, false, Kind::Float), correct, entropy], 0)
 }
 
 impl Tail {
@@ -142,13 +144,54 @@ impl Tail {
         if !gradient.defined() {
             return Ok(());
         }
-        let leaf = self.hidden.detach().set_requires_grad(true);
-        for (start, length) in tiles_of(self.ids.size()[0], self.tile) {
-            let logits = model.logits(&leaf.narrow(0, start, length));
-            let numbers = (self.compute)(&logits, &self.ids.narrow(0, start, length));
-            (numbers * gradient.narrow(1, start, length)).f_sum(Kind::Float)?.f_backward()?;
+        let head = model.head();
+        let (below, own) = tch::no_grad(|| self.products(&head.detach(), &gradient));
+        let sum = (self.hidden * below).f_sum(Kind::Float)? + (head * own).f_sum(Kind::Float)?;
+        sum.f_backward()
+    }
+
+    /// The gradients of the hidden states and of the head's weights.
+    fn products(&self, head: &Tensor, gradient: &Tensor) -> (Tensor, Tensor) {
+        let hidden = self.hidden.detach();
+        let places = self.ids.size()[0];
+        let (mut below, mut own) = (Vec::new(), head.zeros_like());
+        for (start, length) in tiles_of(places, self.tile) {
+            let hidden = hidden.narrow(0, start, length);
+            let logs = match &self.logs {
+                Some(logs) => logs.shallow_clone(),
+                None => hidden.linear::<Tensor>(head, None).log_softmax(-1, Kind::Float),
+            };
+            let ids = self.ids.narrow(0, start, length);
+            let of_logits = self.of_logits(logs, &ids, &gradient.narrow(1, start, length));
+            below.push(of_logits.matmul(head));
+            let _ = own.addmm_(&of_logits.tr(), &hidden);
         }
-        (self.hidden * leaf.grad()).f_sum(Kind::Float)?.f_backward()
+        let mut below = Tensor::cat(&below, 0);
+        if self.asked != Asked::LogProbs {
+            // What comes through the mean of log p is the same for the whole vocabulary, so it needs no places × vocabulary.
+            let each = gradient.get(1).unsqueeze(1) / head.size()[0] as f64;
+            below += head.sum_dim_intlist(0, true, Kind::Float) * &each;
+            own += (hidden * each).sum_dim_intlist(0, true, Kind::Float);
+        }
+        (below, own)
+    }
+
+    /// `g₁ 1[v = y] − p_v (g₁ + g₂ + g₄ (log p_v + H))` with g₁ to g₄ the gradients of the numbers, as `log p_v` has the
+    /// gradient `1[v = u] − p_u`, and H has `−p_u (log p_u + H)`. Takes the log-probabilities' place.
+    fn of_logits(&self, mut logs: Tensor, ids: &Tensor, gradient: &Tensor) -> Tensor {
+        let own = gradient.get(0).unsqueeze(1);
+        let mut worth = match self.asked {
+            Asked::LogProbs => -&own,
+            _ => -(&own + gradient.get(1).unsqueeze(1)),
+        };
+        if self.asked == Asked::WithEntropy {
+            let more = &logs + entropy_of(&logs).unsqueeze(1);
+            worth = worth.g_sub(&(more * gradient.get(3).unsqueeze(1)));
+        }
+        let _ = logs.exp_();
+        let _ = logs.g_mul_(&worth);
+        let _ = logs.scatter_add_(1, &ids.unsqueeze(1), &own);
+        logs
     }
 }
 
@@ -170,13 +213,10 @@ mod tests {
             false,
             false,
         );
-        let (said, tail) = in_tiles(&model, &embedded, &ids, said_with_entropy_of, tile);
-        assert_eq!(tail.is_some(), tile < 5);
+        let (said, tail) = in_tiles(&model, &embedded, &ids, Asked::WithEntropy, tile);
         let loss = (said.get(0).square() - said.get(1) * 0.3 - said.get(3) * 0.2).sum(Kind::Float);
         loss.backward();
-        if let Some(tail) = tail {
-            tail.backward(&model).unwrap();
-        }
+        tail.unwrap().backward(&model).unwrap();
         let gradients = model.parameters.values().map(Tensor::grad).filter(Tensor::defined);
         (loss.double_value(&[]), gradients.collect())
     }
@@ -195,15 +235,38 @@ mod tests {
     }
 
     #[test]
+    fn the_way_back_is_that_of_the_formulas() {
+        let draw = |name: &str, size: &[i64]| Stream::of(2).named(name).normal(size, 1.0);
+        let (logits, worth) = (draw("logits", &[3, 7]), draw("worth", &[4, 3]));
+        let ids = Tensor::from_slice(&[2_i64, 0, 6]);
+        let leaf = logits.set_requires_grad(true);
+        let numbers = numbers_of(&leaf.log_softmax(-1, Kind::Float), &ids, Asked::WithEntropy);
+        (numbers * &worth).sum(Kind::Float).backward();
+        let tail = |asked| Tail {
+            hidden: Tensor::new(),
+            ids: Tensor::new(),
+            numbers: Tensor::new(),
+            asked,
+            tile: 3,
+            logs: None,
+        };
+        let logs = leaf.detach().log_softmax(-1, Kind::Float);
+        let found = tail(Asked::WithEntropy).of_logits(logs, &ids, &worth);
+        let found = found + worth.get(1).unsqueeze(1) / 7.0;
+        assert!((found - leaf.grad()).abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
     fn a_token_of_odds_three_to_one() {
         let (logits, ids) = (Tensor::from_slice(&[3_f32.ln(), 0.0]), Tensor::from_slice(&[1_i64]));
-        let said = said_of(&logits.view([1, 2]), &ids);
+        let logs = logits.view([1, 2]).log_softmax(-1, Kind::Float);
+        let said = numbers_of(&logs, &ids, Asked::All);
         let close = |number: i64, by_hand: f64| {
             assert!((said.double_value(&[number, 0]) - by_hand).abs() < 1e-6);
         };
         let (won, lost) = (0.75_f64.ln(), 0.25_f64.ln());
         close(0, lost);
-        assert_eq!(log_probs_of(&logits.view([1, 2]), &ids).get(0), said.get(0));
+        assert_eq!(numbers_of(&logs, &ids, Asked::LogProbs).get(0), said.get(0));
         close(1, f64::midpoint(won, lost));
         close(2, 0.0);
         close(3, -(0.75 * won + 0.25 * lost));

@@ -85,8 +85,14 @@ impl Objective for Likelihood {
 /// The hidden states at the places that are learnt, and the tokens that should follow: [labels, hidden] and
 /// `[labels]`. Other places cost no output head.
 pub(crate) fn learnt(model: &Model, bins: &[&[Example]]) -> (Tensor, Tensor) {
-    let batch = Batch::packed(bins, model.pad(), model.device());
     let (places, ids) = targets(bins, model.device());
+    if bins.iter().all(|bin| bin.len() == 1) {
+        let rows: Vec<&[u32]> = bins.iter().map(|bin| bin[0].as_ref()).collect();
+        let places = bins.iter().enumerate();
+        let places = places.flat_map(|(row, bin)| bin[0].places().map(move |at| (row, at)));
+        return (model.hidden_at(&rows, places), ids);
+    }
+    let batch = Batch::packed(bins, model.pad(), model.device());
     (model.hidden(&batch).flatten(0, 1).index_select(0, &places), ids)
 }
 

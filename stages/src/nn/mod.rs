@@ -2,9 +2,12 @@
 //! the training loop.
 
 pub(crate) mod adamw;
+mod attention;
 pub(crate) mod batch;
 pub(crate) mod batches;
 pub(crate) mod bootstrap;
+mod branches;
+mod cache;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
 #[cfg(test)]

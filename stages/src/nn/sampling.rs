@@ -29,9 +29,17 @@ impl Sampling {
         self.temperature <= 0.0
     }
 
+    /// Whether it draws as the model says.
+    pub(crate) fn is_plain(&self) -> bool {
+        let ones = [self.temperature, self.top_p, self.repetition_penalty];
+        ones.iter().all(|it| (it - 1.0).abs() <= f64::EPSILON)
+            && self.top_k == 0
+            && self.min_p <= 0.0
+    }
+
     /// All filters; `seen` are the ids so far, [rows, any].
     pub(crate) fn filter(&self, logits: &Tensor, seen: &Tensor) -> Tensor {
-        let mut logits = logits.copy();
+        let mut logits = logits.shallow_clone();
         if (self.repetition_penalty - 1.0).abs() > f64::EPSILON {
             logits = penalise(&logits, seen, self.repetition_penalty);
         }
@@ -39,7 +47,8 @@ impl Sampling {
             return logits;
         }
         if (self.temperature - 1.0).abs() > f64::EPSILON {
-            logits /= self.temperature;
+            // Not `/=`, which would spoil the logits themselves.
+            logits = logits.g_div_scalar(self.temperature);
         }
         if self.top_k > 0 {
             logits = keep_top_k(&logits, self.top_k);
@@ -93,7 +102,7 @@ pub(crate) fn draw(logits: &Tensor, uniform: &Tensor) -> Tensor {
     let total = mass.narrow(1, mass.size()[1] - 1, 1);
     // Strictly below the total, so a token without mass is never drawn, not even by rounding.
     let target = uniform.unsqueeze(1) * total;
-    mass.le_tensor(&target).to_kind(Kind::Int64).sum_dim_intlist(1, false, Kind::Int64)
+    target.searchsorted::<Tensor>(&mass, false, true, "right", None).squeeze_dim(1)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use gradus_protocol::Page;
 use tch::{Device, Kind};
 
-use super::{batch::Batch, batches, decoder::Model, distinct::distinct};
+use super::{batches, decoder::Model, distinct::distinct};
 use crate::error::StageError;
 
 /// Scores of any number of texts; equal texts have equal scores to the last bit. `report` hears how many are
@@ -18,7 +18,7 @@ pub(crate) fn scores(
     let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
     let compute = |part: &[usize]| {
         let ids: Vec<&[u32]> = part.iter().map(|text| texts[*text]).collect();
-        let values = model.scores(&Batch::right(&ids, model.pad(), model.device()));
+        let values = model.scores(&ids);
         Ok(Vec::<f64>::try_from(values.to_kind(Kind::Double).to_device(Device::Cpu))?)
     };
     let scores = match page {

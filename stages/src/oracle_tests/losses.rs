@@ -10,7 +10,7 @@ use crate::{
         adamw::gradient_norm,
         batch::{Batch, Example},
         decoder::Model,
-        head,
+        head::{self, Tail},
         likelihood::{TokenLoss, learnt, token_losses},
     },
     policy::losses::{DpoLoss, DpoSettings, Ratios, metrics},
@@ -19,9 +19,18 @@ use crate::{
 const NORM: Within = Within { relative: 2e-4, absolute: 1e-9 };
 
 /// Backs up from `loss` and compares it and the gradients with the case.
-fn check(name: &str, case: &Value, model: &Model, loss: &Tensor, within: Within) {
+fn check(
+    name: &str,
+    case: &Value,
+    model: &Model,
+    (loss, tail): (&Tensor, Option<Tail>),
+    within: Within,
+) {
     close(&format!("{name}: loss"), loss.double_value(&[]), number(&case["loss"]), within);
     loss.backward();
+    if let Some(tail) = tail {
+        tail.backward(model).unwrap();
+    }
     let norm = gradient_norm(model.parameters.values()).double_value(&[]);
     close(&format!("{name}: grad_norm"), norm, number(&case["grad_norm"]), NORM);
     for (parameter, theirs) in case["grad_l2"].as_object().into_iter().flatten() {
@@ -109,12 +118,13 @@ fn oracle_losses_sft() {
         let rows = examples(&fixture, case["batch"].as_str().unwrap());
         let bins: Vec<&[Example]> = rows.iter().map(Vec::as_slice).collect();
         let (hidden, ids) = learnt(&model, &bins);
-        let (said, _) = head::said(&model, &hidden, &ids);
+        let (said, tail) = head::said(&model, &hidden, &ids);
         let smoothing = case["label_smoothing_factor"].as_f64().unwrap_or(0.0);
         let losses = token_losses(&said, kind, smoothing);
         let count = case["num_items_in_batch"].as_f64().unwrap_or(losses.numel() as f64);
         compared += 1;
-        check(name, case, &model, &(losses.sum(Kind::Float) / count), LOSS);
+        let loss = losses.sum(Kind::Float) / count;
+        check(name, case, &model, (&loss, tail), LOSS);
         let entropy = said.entropy.mean(Kind::Float).double_value(&[]);
         close(name, entropy, number(&case["entropy"]), LOG_PROBS);
         let accuracy = said.correct.mean(Kind::Float).double_value(&[]);
@@ -128,11 +138,22 @@ fn oracle_losses_reward() {
     let Some(fixture) = Fixture::open("losses/reward") else { return };
     let Some(model) = fixture.model(fixture.json["model"].as_str().unwrap()) else { return };
     let batch = |side: &str| {
-        let ids = fixture.tensor(&format!("{side}.input_ids")).shallow_clone();
-        Batch::masked(ids, fixture.tensor(&format!("{side}.attention_mask")))
+        let ids = fixture.tensor(&format!("{side}.input_ids"));
+        let mask = fixture.tensor(&format!("{side}.attention_mask"));
+        let row = |row: i64| {
+            let real = mask.get(row).nonzero().squeeze_dim(1);
+            let ids = ids.get(row).index_select(0, &real).to_kind(Kind::Int64);
+            let ids = Vec::<i64>::try_from(ids).unwrap().into_iter();
+            ids.map(|id| u32::try_from(id).unwrap()).collect::<Vec<_>>()
+        };
+        (0..ids.size()[0]).map(row).collect::<Vec<_>>()
+    };
+    let judged = |rows: &[Vec<u32>]| {
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        model.scores(&rows)
     };
     let theirs = fixture.tensor("left.rewards");
-    all_close("left", &model.scores(&batch("left")), theirs, None, LOG_PROBS);
+    all_close("left", &judged(&batch("left")), theirs, None, LOG_PROBS);
     let known =
         ["name", "center_rewards_coefficient", "margin", "loss", "grad_norm", "grad_l2", "metrics"];
     let mut compared = 0;
@@ -140,14 +161,14 @@ fn oracle_losses_reward() {
         if has_more("losses/reward", name, case, &known) {
             continue;
         }
-        let scores = model.scores(&batch("batch"));
+        let scores = judged(&batch("batch"));
         all_close(name, &scores, fixture.tensor("rewards"), None, LOG_PROBS);
         let sides = scores.chunk(2, 0);
         let margin = (case["margin"] == true).then(|| fixture.tensor("batch.margin"));
         let centring = case["center_rewards_coefficient"].as_f64().unwrap_or(0.0);
         let losses = comparison_losses(&sides[0], &sides[1], margin, centring);
         compared += 1;
-        check(name, case, &model, &losses.mean(Kind::Float), LOSS);
+        check(name, case, &model, (&losses.mean(Kind::Float), None), LOSS);
         let gap = &sides[0] - &sides[1];
         for (metric, ours) in [
             ("accuracy", gap.gt(0.0).to_kind(Kind::Float).mean(Kind::Float)),
@@ -212,7 +233,8 @@ fn oracle_losses_dpo() {
         let squares = matches!(loss, DpoLoss::Ipo | DpoLoss::SppoHard);
         let within = Within { relative: if squares { 1e-4 } else { 1e-5 }, ..LOSS };
         compared += 1;
-        check(name, case, &policy, &settings.losses(&ratios).mean(Kind::Float), within);
+        let loss = settings.losses(&ratios).mean(Kind::Float);
+        check(name, case, &policy, (&loss, None), within);
         let pairs = sides[0].numel() as f64;
         let shown = metrics(&ratios, beta).into_iter().map(|(metric, sum)| (metric, sum / pairs));
         let mut log_probs = sums.chunk(2, 0);

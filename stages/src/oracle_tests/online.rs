@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::{Fixture, LOSS, Within, all_close, close, number};
 use crate::{
-    nn::{adamw::gradient_norm, batch::Example, decoder::Model},
+    nn::{adamw::gradient_norm, batch::Example, decoder::Model, head::Tail},
     policy::{
         advantages::{Term, advantages},
         modulation::Modulation,
@@ -108,7 +108,7 @@ fn oracle_losses_grpo() {
             let entropy = (&table.entropy * &table.mask).sum(Kind::Float);
             loss -= entropy / lengths.iter().sum::<f64>() * worth;
         }
-        compare(name, case, &model, &loss);
+        compare(name, case, &model, &loss, table.tail);
         compared += 1;
     }
     assert!(compared > 0, "no case of it is ours");
@@ -130,9 +130,12 @@ fn of_the_most_entropic(table: &Table, rows: &[&Example], all: &Tensor, share: f
     placed(&Tensor::from_slice(&own), rows)
 }
 
-fn compare(name: &str, case: &serde_json::Value, model: &Model, loss: &Tensor) {
+fn compare(name: &str, case: &serde_json::Value, model: &Model, loss: &Tensor, tail: Option<Tail>) {
     close(&format!("{name}: loss"), loss.double_value(&[]), number(&case["loss"]), LOSS);
     loss.backward();
+    if let Some(tail) = tail {
+        tail.backward(model).unwrap();
+    }
     let norm = gradient_norm(model.parameters.values()).double_value(&[]);
     close(&format!("{name}: grad_norm"), norm, number(&case["grad_norm"]), NORM);
     for parameter in model.parameters.values() {
@@ -217,5 +220,5 @@ fn oracle_rloo() {
     let theirs = fixture.tensor("rloo_loss.policy_seq_logps");
     assert!((own - theirs).abs().max().double_value(&[]) < 1e-3);
     let cost = surrogate.loss(&table.log_probs, &sampled, &step);
-    compare("rloo", case, &model, &cost.sum);
+    compare("rloo", case, &model, &cost.sum, table.tail);
 }

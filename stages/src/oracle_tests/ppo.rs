@@ -222,7 +222,8 @@ fn learn(
             let (short, long) = (of(&short), of(&long));
             let (short, long): (Vec<&Example>, Vec<&Example>) =
                 (short.iter().collect(), long.iter().collect());
-            let Table { log_probs, mask, .. } = table(&update.policy, &short, update.temperature());
+            let Table { log_probs, mask, tail, .. } =
+                table(&update.policy, &short, update.temperature());
             let (old, advantages) = (padded(old, &at, &mask), padded(advantages, &at, &mask));
             let sampled =
                 Sampled { old: &old, reference: None, advantages: &advantages, mask: &mask };
@@ -260,7 +261,7 @@ fn learn(
                 number(&theirs["pg_clipfrac"]),
                 LOSS,
             );
-            Ok(Loss { sum, metrics: Vec::new(), tail: None })
+            Ok(Loss { sum, metrics: Vec::new(), tail })
         };
         stepper.step_together(&models, parts.len(), parts.len() as f64, loss).unwrap();
     }

@@ -95,7 +95,7 @@ ports!(Outputs {
 
 impl Stage for TrainDpo {
     const KIND: &'static str = "policy.dpo";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const DOC: &'static str = "Train a policy on preferences directly, without a reward model.
 
 Direct preference optimisation (Rafailov et al. 2023) and its relatives. Pairs with a text \
@@ -275,7 +275,7 @@ fn reference(
         reference.bears(longest, "the pairs")?;
     }
     let source = other.map_or(&inputs.policy.source, |it| &it.source);
-    let page = context.page("log_prob", 1, &digest(source)?);
+    let page = context.page("log_prob", 2, &digest(source)?);
     let reference = opened.as_ref().map_or(&policy.model, |it| &it.model);
     let mut found = LogProbs::default();
     for pairs in pairs {

@@ -114,7 +114,7 @@ fn grpo() -> SurrogateLoss {
 
 impl Stage for Grpo {
     const KIND: &'static str = "policy.grpo";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const LOOKS: bool = true;
     const DOC: &'static str = "Learn on-line from rewards of groups of completions (GRPO and relatives).
 

@@ -63,7 +63,7 @@ fn one() -> f64 {
 
 impl Stage for Nft {
     const KIND: &'static str = "policy.nft";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const LOOKS: bool = true;
     const DOC: &'static str =
         "Learn on-line from right and wrong completions by maximum likelihood (NFT).

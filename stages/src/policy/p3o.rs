@@ -73,7 +73,7 @@ fn twentieth() -> f64 {
 
 impl Stage for P3o {
     const KIND: &'static str = "policy.p3o";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const LOOKS: bool = true;
     const DOC: &'static str = "Learn on-line from which of two completions has the higher reward, and by how much (P3O).
 

@@ -185,7 +185,7 @@ ports!(Outputs {
 
 impl Stage for Ppo {
     const KIND: &'static str = "policy.ppo";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const LOOKS: bool = true;
     const DOC: &'static str = "Learn on-line from rewards with a critic (PPO).
 

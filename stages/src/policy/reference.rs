@@ -50,7 +50,7 @@ ports!(Outputs {
 
 impl Stage for Reference {
     const KIND: &'static str = "policy.reference";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const USES_SEED: bool = false;
     const BY_ROW: &'static [&'static str] = &["preferences", "test"];
     const DOC: &'static str =
@@ -72,7 +72,7 @@ impl Stage for Reference {
         let source = &inputs.model.source;
         let reference = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
         let fit = Fit::new(&reference, params.max_length, params.too_long)?;
-        let page = context.page("log_prob", 1, &digest(source)?);
+        let page = context.page("log_prob", 2, &digest(source)?);
         let test = inputs.test.as_ref().map(|test| ("test_", "test", test));
         let mut found = LogProbs::default();
         for (prefix, port, rows) in

@@ -98,7 +98,7 @@ fn product() -> Level {
 
 impl Stage for Reinforce {
     const KIND: &'static str = "policy.reinforce";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const LOOKS: bool = true;
     const DOC: &'static str = "Learn on-line from rewards by REINFORCE (RLOO, REINFORCE++).
 

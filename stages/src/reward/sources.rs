@@ -107,13 +107,13 @@ impl Judges {
     ) -> Result<Self, StageError> {
         let true_reward =
             came.true_reward.map(|it| TrueReward::load(file_of(&it.source)?)).transpose()?;
-        let page = |of: &str, settings: &Value| match keeps {
-            true => context.page(of, 1, settings),
+        let page = |of: &str, revision: u32, settings: &Value| match keeps {
+            true => context.page(of, revision, settings),
             false => Page::blank(),
         };
         let opened = |it: &artifact::RewardModel| {
             let judge = Pretrained::open("reward_model", &it.source, Head::Score, context.device)?;
-            let page = page("score", &json!(Some(digest(&it.source)?)));
+            let page = page("score", 2, &json!(Some(digest(&it.source)?)));
             Ok::<_, StageError>((judge, page))
         };
         let reward_model = came.reward_model.map(opened).transpose()?;
@@ -121,7 +121,7 @@ impl Judges {
         for (name, source) in rewards.rewards.iter().filter(|(_, it)| it.from == From::Program) {
             let program = &came.program.ok_or_else(|| lacks("program", "judge"))?.source;
             let settings = json!([digest(program)?, source.program.words()]);
-            let page = page("program", &settings);
+            let page = page("program", 1, &settings);
             let program = RefCell::new(Program::place("judge", program, &source.program)?);
             programs.insert(name.clone(), (program, page));
         }

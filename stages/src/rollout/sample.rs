@@ -50,7 +50,7 @@ ports!(Outputs {
 
 impl Stage for Sample {
     const KIND: &'static str = "rollout.sample";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const BY_ROW: &'static [&'static str] = &["prompts"];
     const DOC: &'static str = "Sample completions of prompts, with their tokens and log-probabilities.
 

@@ -108,7 +108,7 @@ impl Ready {
         let sampling = decoding.sampling();
         let (max_new_tokens, eos) = (decoding.max_new_tokens, &policy.model.config.eos);
         let settings = (policy_is, sampling, max_new_tokens, eos, policy.model.pad());
-        let page = context.page("sample", 1, &settings);
+        let page = context.page("sample", 2, &settings);
         let speaker = Speaker { policy, sampling: &sampling, max_new_tokens, rows, page: &page };
         speaker.converse(begun, world, &mut |done| context.rows(done, all, "samples"))
     }

@@ -62,7 +62,7 @@ ports!(Outputs {
 
 impl Stage for Pretrain {
     const KIND: &'static str = "train.pretrain";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const DOC: &'static str = "Teach a model a language from plain text, by next-token prediction.
 
 A row of a batch is `max_length` tokens with as many texts as fit, as `packing` says; by default texts do not see \

@@ -70,7 +70,7 @@ ports!(Outputs {
 
 impl Stage for Sft {
     const KIND: &'static str = "train.sft";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const DOC: &'static str = "Teach a model to reply as the completions do.
 
 Supervised fine-tuning: the loss is on the completion and the token that ends it. Rows longer than \
