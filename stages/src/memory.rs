@@ -1,7 +1,7 @@
 //! How the process deals with the memory that tensors give back.
 
 /// Lets memory that was given back stay with the process, for the next tensor of that size. glibc's own rule hands what is
-/// large to the kernel again, which must clear it page by page for every tensor: a tenth of a training's time.
+/// large to the kernel again, which must clear it page by page for every tensor.
 pub(crate) fn keep() {
     #[cfg(target_env = "gnu")]
     {

@@ -35,7 +35,7 @@ const WORKER: House = House {
         &["reward"],
         &["data", "model", "train", "feedback", "policy", "evaluate"],
         &["families"],
-        &["take", "look", "device"],
+        &["take", "look", "device", "memory"],
         &["catalog"],
         &["serve"],
         &["main"],

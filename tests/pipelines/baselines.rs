@@ -17,7 +17,7 @@ fn a_policy_learns_from_its_right_answers_and_replicates_say_how_sure_that_is() 
     let rate = |name: &str| {
         let of =
             |seed| metric(&events, &format!("runs/{name}_evaluation[seed={seed}]"), "true_reward");
-        (of(0) + of(1)) / 2.0
+        f64::midpoint(of(0), of(1))
     };
     let iqm = metric(&events, "replicates", "rft.iqm");
     assert!((iqm - rate("rft")).abs() < 1e-9, "{iqm}");

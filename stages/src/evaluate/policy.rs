@@ -30,8 +30,9 @@ use crate::{
     },
     reward::model::scored,
     rollout::{
+        asked::Asked,
         decoding::{Decoding, Wanted},
-        sampler::{Asked, Ready},
+        sampler::Ready,
         trajectories::Trajectory,
     },
     rules::{param, rule, within_context},

@@ -1,15 +1,15 @@
 //! Attention: which keys a query looks at, and what it takes from them.
 //!
-//! On the CPU libtorch's fused kernel does it, which never holds all weights at once and skips what lies behind a
-//! query. Where rows are short, and on a GPU, it is two products and a softmax: a GPU's
-//! fused kernels add up gradients in no fixed order.
+//! On the CPU libtorch's fused kernel does it, which never holds all weights at once and skips what lies behind a query. Where
+//! rows are short, and on a GPU, it is two products and a softmax: a GPU's fused kernels add up gradients in no fixed order.
 
 use tch::{Device, Kind, Tensor};
 
 /// Finite, so that a row whose keys are all hidden gives numbers (which nobody reads) and not NaN.
 const HIDDEN: f64 = -1e30;
 
-/// Up to so many keys all weights together are small, and the products are kept to: the fused kernel has nothing to skip.
+/// Up to so many keys the products are kept to, which round as the oracles' do: where Adam's first step hangs on the sign of a
+/// gradient near zero, other rounding is enough to tip it. Not chosen by speed.
 const SHORT: i64 = 32;
 
 /// Which keys queries look at.

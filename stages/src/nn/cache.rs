@@ -3,10 +3,10 @@
 use tch::{IndexOp, Kind, Tensor};
 
 use super::{
-    attention::{Sight, behind, hidden},
+    attention::{Sight, attention, behind, hidden},
     batch::{Batch, Lie},
     config::Config,
-    decoder::{Model, Weights},
+    decoder::{Model, Weights, by_rows},
 };
 
 pub(crate) struct Cache {
@@ -87,5 +87,47 @@ impl Cache {
         };
         let (all_keys, all_values) = &self.layers[layer];
         (put(all_keys, keys), put(all_values, values))
+    }
+}
+
+impl Model {
+    /// The last hidden states of the next tokens of rows whose past is in `cache`, which takes these in: [rows, width, hidden].
+    pub(crate) fn hidden_after(&self, batch: &Batch, cache: &mut Cache) -> Tensor {
+        let sight = cache.sight(batch);
+        let rows = batch.rows();
+        let before = &*cache;
+        let hidden =
+            self.layers(&before.weights, &batch.ids, &batch.positions, |layer, q, k, v| {
+                let [q, k, v] = [q, k, v].map(|it| by_rows(it, rows));
+                let (k, v) = before.extend(layer, &k, &v);
+                attention(&q, &k, &v, &sight)
+            });
+        cache.length += batch.width();
+        hidden.view([rows, batch.width(), -1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::nn::{config::tests::tiny, stream::Stream};
+
+    #[test]
+    fn a_cache_gives_what_the_whole_row_gives() {
+        let model = Model::fresh(tiny(), Stream::of(7), Device::Cpu);
+        let whole = Batch::right(&[&[2_u32, 3, 4, 5][..]], 0, Device::Cpu);
+        let part = |from: i64, to: i64| Batch {
+            ids: whole.ids.i((.., from..to)),
+            segments: whole.segments.i((.., from..to)),
+            positions: whole.positions.i((.., from..to)),
+            lie: Lie::Full,
+        };
+        let mut cache = Cache::new(&model, 1, 4);
+        let first = model.hidden_after(&part(0, 3), &mut cache);
+        let last = model.hidden_after(&part(3, 4), &mut cache);
+        let apart = model.hidden(&whole) - Tensor::cat(&[first, last], 1);
+        assert!(apart.abs().max().double_value(&[]) < 1e-6);
     }
 }

@@ -12,7 +12,6 @@ use super::{
     attention::{Sight, attention},
     batch::{Batch, Lie, as_i64},
     branches::Branches,
-    cache::Cache,
     config::{Config, Head},
     stream::Stream,
 };
@@ -110,21 +109,6 @@ impl Model {
         hidden.view([rows, batch.width(), -1])
     }
 
-    /// The same for the next tokens of rows whose past is in `cache`, which takes these in.
-    pub(crate) fn hidden_after(&self, batch: &Batch, cache: &mut Cache) -> Tensor {
-        let sight = cache.sight(batch);
-        let rows = batch.rows();
-        let before = &*cache;
-        let hidden =
-            self.layers(&before.weights, &batch.ids, &batch.positions, |layer, q, k, v| {
-                let [q, k, v] = [q, k, v].map(|it| by_rows(it, rows));
-                let (k, v) = before.extend(layer, &k, &v);
-                attention(&q, &k, &v, &sight)
-            });
-        cache.length += batch.width();
-        hidden.view([rows, batch.width(), -1])
-    }
-
     /// The hidden states of all stems, then of all branches, one behind the other: [tokens, hidden].
     fn hidden_of_branches(&self, branches: &Branches) -> Tensor {
         let device = self.device();
@@ -194,7 +178,7 @@ impl Model {
 
     /// The hidden states of tokens, one behind the other, whatever their rows: [tokens, hidden]. In a layer `look` gives what
     /// queries take from keys and values, all [tokens, heads, d].
-    fn layers(
+    pub(super) fn layers(
         &self,
         weights: &Weights,
         ids: &Tensor,
@@ -330,7 +314,7 @@ fn swiglu(x: &Tensor, gate_up: &Linear) -> Tensor {
 }
 
 /// Tokens one behind the other, by rows: [rows, heads, width, d].
-fn by_rows(x: &Tensor, rows: i64) -> Tensor {
+pub(super) fn by_rows(x: &Tensor, rows: i64) -> Tensor {
     let (_, heads, size) = x.size3().expect("heads have three dimensions");
     x.view([rows, -1, heads, size]).transpose(1, 2)
 }
@@ -374,22 +358,6 @@ mod tests {
         let packed = model.hidden(&Batch::packed(&[&[&b[..], &a[..]]], 0, Device::Cpu));
         assert!(difference(&alone, &padded) < 1e-6);
         assert!(difference(&alone, &packed.i((0, 2..))) < 1e-6);
-    }
-
-    #[test]
-    fn a_cache_gives_what_the_whole_row_gives() {
-        let model = model();
-        let whole = Batch::right(&[&[2_u32, 3, 4, 5][..]], 0, Device::Cpu);
-        let part = |from: i64, to: i64| Batch {
-            ids: whole.ids.i((.., from..to)),
-            segments: whole.segments.i((.., from..to)),
-            positions: whole.positions.i((.., from..to)),
-            lie: Lie::Full,
-        };
-        let mut cache = Cache::new(&model, 1, 4);
-        let first = model.hidden_after(&part(0, 3), &mut cache);
-        let last = model.hidden_after(&part(3, 4), &mut cache);
-        assert!(difference(&model.hidden(&whole), &Tensor::cat(&[first, last], 1)) < 1e-6);
     }
 
     #[test]

@@ -108,9 +108,10 @@ pub(crate) fn learn(
             Ok(point) => {
                 curve.push(point);
                 best.wait(watch.is_due(step + 1));
-                let measured = match best.is_pending() {
-                    true => measure(learner, &mut best, &mut curve, observer),
-                    false => Ok(()),
+                let measured = if best.is_pending() {
+                    measure(learner, &mut best, &mut curve, observer)
+                } else {
+                    Ok(())
                 };
                 let point = &curve[step];
                 tell(point, observer);

@@ -62,13 +62,11 @@ impl Modulation {
 impl Steps {
     /// Where the steps of a row stand, which has so many tokens.
     fn of(&self, tokens: usize, turns: &[usize]) -> Vec<Range<usize>> {
-        match self.tokens {
-            Some(step) => (0..tokens).step_by(step).map(|at| at..(at + step).min(tokens)).collect(),
-            None => {
-                let starts = std::iter::once(0).chain(turns.iter().copied());
-                starts.zip(turns).map(|(from, to)| from..*to).filter(|it| !it.is_empty()).collect()
-            }
+        if let Some(step) = self.tokens {
+            return (0..tokens).step_by(step).map(|at| at..(at + step).min(tokens)).collect();
         }
+        let starts = std::iter::once(0).chain(turns.iter().copied());
+        starts.zip(turns).map(|(from, to)| from..*to).filter(|it| !it.is_empty()).collect()
     }
 
     fn apply(

@@ -11,7 +11,7 @@ use crate::{
         tally::Fit,
         truncation::TooLong,
     },
-    rollout::sampler::{Asked, Ready},
+    rollout::{asked::Asked, sampler::Ready},
 };
 
 pub(super) struct Players {

@@ -182,8 +182,8 @@ impl Setting<'_> {
             },
             draws,
         };
-        let begun = each.iter().zip(draws.rows(rows)).zip(resets.rows(rows)).map(begin).collect();
-        let found = self.said(begun, observer)?;
+        let all = each.iter().zip(draws.rows(rows)).zip(resets.rows(rows)).map(begin).collect();
+        let found = self.said(all, observer)?;
         // A prompt may come twice in an iteration: each time it is a group of its own.
         let place = |(row, said): (usize, Said)| {
             said.trajectory(&self.prompts.asked[each[row]], row / samples, row % samples)
@@ -216,8 +216,8 @@ impl Setting<'_> {
     ) -> Result<Map<String, Value>, StageError> {
         let streams = draws.named("samples").rows(test.asked.len());
         let begin = |((at, asked), draws)| Begun { asked, prompt: test.ids(at), given: &[], draws };
-        let begun = test.asked.iter().enumerate().zip(streams).map(begin).collect();
-        let found = self.said(begun, observer)?;
+        let all = test.asked.iter().enumerate().zip(streams).map(begin).collect();
+        let found = self.said(all, observer)?;
         let row = |(at, said): (usize, Said)| said.trajectory(&test.asked[at], at, 0);
         let mut all: Vec<Trajectory> = found.into_iter().enumerate().map(row).collect();
         let rewards = draws.named("rewards");

@@ -107,9 +107,8 @@ impl Judges {
     ) -> Result<Self, StageError> {
         let true_reward =
             came.true_reward.map(|it| TrueReward::load(file_of(&it.source)?)).transpose()?;
-        let page = |of: &str, revision: u32, settings: &Value| match keeps {
-            true => context.page(of, revision, settings),
-            false => Page::blank(),
+        let page = |of: &str, revision: u32, settings: &Value| {
+            if keeps { context.page(of, revision, settings) } else { Page::blank() }
         };
         let opened = |it: &artifact::RewardModel| {
             let judge = Pretrained::open("reward_model", &it.source, Head::Score, context.device)?;
@@ -285,7 +284,7 @@ impl Source {
             }
             From::Drawn => {
                 let reward = judges.true_reward.as_ref().ok_or_else(|| lacks("true_reward"))?;
-                let drawn = |(it, draws): (&Trajectory, Stream)| {
+                let toss = |(it, draws): (&Trajectory, Stream)| {
                     let chance = reward.score(&it.prompt, it.reply());
                     let none = || {
                         StageError::refused(format!(
@@ -296,7 +295,7 @@ impl Source {
                         (0.0..=1.0).contains(&chance).then_some(chance).ok_or_else(none)?;
                     Ok(f64::from(draws.uniforms(1).all(|it| it < chance)))
                 };
-                all.iter().zip(draws.rows(all.len())).map(drawn).collect()
+                all.iter().zip(draws.rows(all.len())).map(toss).collect()
             }
             From::Proxy => {
                 let reward = judges.true_reward.as_ref().ok_or_else(|| lacks("true_reward"))?;

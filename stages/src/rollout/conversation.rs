@@ -3,7 +3,10 @@
 
 use gradus_protocol::Page;
 
-use super::trajectories::{Author, Span, Tokens, Trajectory, Turn, of_prompt};
+use super::{
+    asked::Asked,
+    trajectories::{Author, Span, Tokens, Trajectory, Turn, of_prompt},
+};
 use crate::{
     environment::{settings::Opened, world::Question},
     error::StageError,
@@ -13,7 +16,6 @@ use crate::{
         sampling::Sampling,
         stream::Stream,
     },
-    rollout::sampler::Asked,
 };
 
 /// How it is sampled.

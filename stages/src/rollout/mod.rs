@@ -2,6 +2,7 @@
 //!
 //! Everything that samples does it by [`sampler`], so what is evaluated is what was trained.
 
+pub(crate) mod asked;
 pub(crate) mod conversation;
 pub(crate) mod decoding;
 pub(crate) mod filter;

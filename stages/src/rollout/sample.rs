@@ -5,8 +5,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
+    asked::Asked,
     decoding::{Decoding, Wanted},
-    sampler::{Asked, Ready},
+    sampler::Ready,
     trajectories::{Tokens, Trajectory, write},
 };
 use crate::{

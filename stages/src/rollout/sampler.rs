@@ -4,35 +4,16 @@
 //! prompts more cost ten prompts.
 
 use crate::{
-    artifact::json::Object,
     context::Context,
     environment::settings::Opened,
     error::StageError,
     nn::pretrained::Pretrained,
-    prepare::examples::Prompts,
     rollout::{
+        asked::Asked,
         conversation::{Begun, Said, Speaker},
         decoding::Decoding,
     },
 };
-
-/// What is to be completed.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Asked {
-    pub(crate) prompt: String,
-    /// Which of the prompts it is: what is drawn for it hangs on that.
-    pub(crate) number: usize,
-    /// What else its row holds.
-    pub(crate) extra: Object,
-}
-
-impl Asked {
-    /// Each prompt with its number.
-    pub(crate) fn each(prompts: Prompts) -> Vec<Self> {
-        let rows = prompts.rows.into_iter().enumerate();
-        rows.map(|(number, (prompt, extra))| Self { prompt, number, extra }).collect()
-    }
-}
 
 /// Prompts as token ids, those that leave room for a completion.
 pub(crate) struct Ready {
