@@ -48,8 +48,8 @@ fn a_policy_talks_to_a_critic_while_it_learns_and_when_it_is_measured() {
     assert!(learnt("test_reward.given") >= 0.0);
     for policy in ["sft", "learnt"] {
         let talking = |name: &str| metric(&events, &format!("{policy}_talking"), name);
-        // A world that ends with the right answer gives as often 1 as the last reply is right.
-        assert!((talking("environment") - talking("true_reward")).abs() < 1e-9);
+        // The critic looks at the last number, the true reward at the only one.
+        assert!(talking("environment") >= talking("true_reward") - 1e-9);
         assert!(talking("turns") > 1.0);
     }
 }
