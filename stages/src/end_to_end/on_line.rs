@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Place, small_world};
+use super::place::{Place, small_world};
 use crate::nn::tensors::read_tensors;
 
 #[test]

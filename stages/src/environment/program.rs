@@ -13,12 +13,12 @@ use crate::{
 const ROLE: &str = "environment";
 
 pub(super) struct External {
-    pub(super) program: Program,
-    pub(super) talks: Vec<Talk>,
+    program: Program,
+    talks: Vec<Talk>,
 }
 
 /// One conversation so far.
-pub(super) struct Talk {
+struct Talk {
     question: Question,
     /// What was said before the first reply.
     opening: String,
@@ -137,7 +137,7 @@ for line in sys.stdin:
             sys.exit(1)
         left = it["row"]["wanted"] - len(it["turns"]) - 1
         said |= {"observation": f"{it['opening']} {left} more." if left else None, "reward": len(it["reply"])}
-        said["columns"] = {"left": left}
+        said["columns"] = {"left": left, "died": os.path.exists("died")}
     print(json.dumps(said), flush=True)
 "#;
 
@@ -162,6 +162,9 @@ for line in sys.stdin:
         let last = world.step(&[(0, "five!".to_owned())], heard).unwrap();
         assert_eq!((last[0].observation.as_deref(), last[0].reward), (None, 5.0));
         assert_eq!(last[0].columns["left"], json!(0));
-        assert!(place.path().exists());
+        assert_eq!(
+            [&found[0], &last[0]].map(|it| it.columns["died"] == json!(true)),
+            [false, true]
+        );
     }
 }

@@ -60,11 +60,11 @@ impl Verified {
     }
 }
 
-/// What is wrong with a reply that should have been the number `answer`.
+/// What is wrong with a reply that should have been `answer`: of numbers, on which side it lies.
 fn critique(reply: &str, answer: &str) -> &'static str {
     let number = |text: &str| last_number(text).and_then(|it| it.parse::<f64>().ok());
     match (number(reply), number(answer)) {
-        (None, _) => "That is no number.",
+        (None, Some(_)) => "That is no number.",
         (Some(said), Some(right)) if said < right => "That is too small.",
         (Some(said), Some(right)) if said > right => "That is too large.",
         _ => "That is wrong.",
@@ -101,6 +101,7 @@ mod tests {
             ]
         );
         assert_eq!(found.iter().map(|it| it.reward).collect::<Vec<_>>(), [0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(critique(" maybe", "yes"), "That is wrong.");
         world.column = "lost".to_owned();
         let words = world.step(&[(1, "7".to_owned())], heard).unwrap_err().to_string();
         assert_eq!(words, "`environment`, prompt 2: its row has no column `lost`");

@@ -5,23 +5,21 @@
 //! trend pays? And with its own: who is best within it? So a metric's influence grows without anybody saying whether more or less
 //! of it is better.
 
-use gradus_protocol::catalog::{Length, Port, Rule};
+use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
     conditional::{Conditional, Half, Metric, Schedule},
     credit::Credit,
-    critic_free::{How, Inputs, Outputs, train},
+    critic_free::{CriticFree, How},
     method::Method,
-    surrogate::{Level, Surrogate, SurrogateLoss},
+    surrogate::{Surrogate, SurrogateLoss},
     training::OnLineTraining,
 };
 use crate::{
-    context::Context,
     error::StageError,
-    rules::{param, rule, same_context, within_context},
-    stage::{Given, Stage},
+    rules::{param, rule},
 };
 
 /// Conditional advantage estimation.
@@ -92,62 +90,29 @@ fn higher() -> f64 {
     0.28
 }
 
-impl Stage for Canon {
+impl CriticFree for Canon {
     const KIND: &'static str = "policy.canon";
     const REVISION: u32 = 1;
-    const LOOKS: bool = true;
     const DOC: &'static str = "Learn on-line from groups that a metric cuts into halves (CANON).
 
 Advantages are not divided by a deviation, and losses are summed as in Dr. GRPO, whose advantages are those of `inter_weight: 0.5` \
 with an even group. The curve is that of `policy.grpo`.";
     type Params = Params;
-    type Inputs = Inputs;
-    type Outputs = Outputs;
 
     fn rules() -> Vec<Rule> {
-        let mut rules = OnLineTraining::rules();
-        rules.push(within_context("max_new_tokens", "policy"));
-        rules.push(rule(
+        vec![rule(
             "`wave_warmup` is longer than all `wave_iterations`: lower it",
             [param("wave_warmup").above("wave_iterations")],
-        ));
-        rules
+        )]
     }
 
-    fn advice() -> Vec<Rule> {
-        OnLineTraining::advice()
-    }
-
-    fn length() -> Option<Length> {
-        Some(OnLineTraining::length())
-    }
-
-    fn rehearsal() -> serde_json::Value {
-        OnLineTraining::rehearsal(2)
-    }
-
-    fn decided(outputs: &mut [Port]) {
-        same_context(outputs, "policy");
-    }
-
-    fn look(params: &Params, _inputs: &Given) -> Result<(), StageError> {
-        params.training.rewards.check()?;
-        params.metric().map(drop)
-    }
-
-    fn run(
-        params: Params,
-        inputs: Inputs,
-        outputs: Outputs,
-        context: &mut Context,
-    ) -> Result<(), StageError> {
-        let how = How {
+    fn how(params: &Params) -> Result<How<'_>, StageError> {
+        Ok(How {
             training: &params.training,
             samples: params.samples_per_prompt,
             method: params.method()?,
             held: false,
-        };
-        train(how, &inputs, &outputs, context)
+        })
     }
 }
 
@@ -181,16 +146,7 @@ impl Params {
             discount: self.discount,
             favours: self.favours,
         };
-        let surrogate = Surrogate {
-            loss: SurrogateLoss::DrGrpo,
-            level: Level::Token,
-            clip_low: self.clip_low,
-            clip_high: self.clip_high,
-            most: None,
-            beta: 0.0,
-            corrected: false,
-            most_gap: None,
-        };
+        let surrogate = Surrogate::clipped(SurrogateLoss::DrGrpo, self.clip_low, self.clip_high);
         Ok(self.training.method(Credit::Conditional(conditional), surrogate))
     }
 }

@@ -2,6 +2,10 @@
 
 use std::cell::RefCell;
 
+use gradus_protocol::catalog::{Length, Port, Rule};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
 use super::{
     method::{Method, Setting},
     online::{OnLine, Streams},
@@ -17,6 +21,8 @@ use crate::{
     port::{Out, ports},
     reward::sources::{Came, Judges},
     rollout::trajectories::write,
+    rules::{same_context, within_context},
+    stage::{Given, Stage},
 };
 
 ports!(Inputs {
@@ -47,7 +53,7 @@ ports!(Outputs {
 });
 
 /// How a kind learns.
-pub(super) struct How<'a> {
+pub(crate) struct How<'a> {
     pub(super) training: &'a OnLineTraining,
     /// Completions of each prompt.
     pub(super) samples: usize,
@@ -56,8 +62,77 @@ pub(super) struct How<'a> {
     pub(super) held: bool,
 }
 
+/// What a kind says of itself that learns on-line without a critic; all else is the same for each.
+pub(crate) trait CriticFree {
+    const KIND: &'static str;
+    const REVISION: u32;
+    const DOC: &'static str;
+    type Params: DeserializeOwned + JsonSchema;
+
+    /// What its own parameters must not say together.
+    fn rules() -> Vec<Rule> {
+        Vec::new()
+    }
+
+    /// What is worth a word beside numbers of its own.
+    fn advice() -> Vec<Rule> {
+        Vec::new()
+    }
+
+    /// How it learns; an error if its parameters cannot be what they are said to be.
+    fn how(params: &Self::Params) -> Result<How<'_>, StageError>;
+}
+
+impl<K: CriticFree> Stage for K {
+    const KIND: &'static str = <K as CriticFree>::KIND;
+    const REVISION: u32 = <K as CriticFree>::REVISION;
+    const LOOKS: bool = true;
+    const DOC: &'static str = <K as CriticFree>::DOC;
+    type Params = <K as CriticFree>::Params;
+    type Inputs = Inputs;
+    type Outputs = Outputs;
+
+    fn rules() -> Vec<Rule> {
+        let mut rules = OnLineTraining::rules();
+        rules.push(within_context("max_new_tokens", "policy"));
+        rules.extend(<K as CriticFree>::rules());
+        rules
+    }
+
+    fn advice() -> Vec<Rule> {
+        let mut advice = OnLineTraining::advice();
+        advice.extend(<K as CriticFree>::advice());
+        advice
+    }
+
+    fn length() -> Option<Length> {
+        Some(OnLineTraining::length())
+    }
+
+    fn rehearsal() -> serde_json::Value {
+        OnLineTraining::rehearsal(2)
+    }
+
+    fn decided(outputs: &mut [Port]) {
+        same_context(outputs, "policy");
+    }
+
+    fn look(params: &<K as CriticFree>::Params, _inputs: &Given) -> Result<(), StageError> {
+        K::how(params)?.training.rewards.check().map(drop)
+    }
+
+    fn run(
+        params: <K as CriticFree>::Params,
+        inputs: Inputs,
+        outputs: Outputs,
+        context: &mut Context,
+    ) -> Result<(), StageError> {
+        train(K::how(&params)?, &inputs, &outputs, context)
+    }
+}
+
 /// Learns, and writes what comes of it.
-pub(super) fn train(
+fn train(
     how: How<'_>,
     inputs: &Inputs,
     outputs: &Outputs,

@@ -5,25 +5,19 @@
 //! unsure ones much noise. What a step learns is scaled by its entropy, and a step pays more that leads to where the policy is
 //! sure.
 
-use gradus_protocol::catalog::{Length, Port, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
     advantages::Term,
     credit::Credit,
-    critic_free::{How, Inputs, Outputs, train},
+    critic_free::{CriticFree, How},
     method::Method,
     modulation::{Modulation, Steps},
-    surrogate::{Level, Surrogate, SurrogateLoss},
+    surrogate::{Surrogate, SurrogateLoss},
     training::OnLineTraining,
 };
-use crate::{
-    context::Context,
-    error::StageError,
-    rules::{same_context, within_context},
-    stage::{Given, Stage},
-};
+use crate::error::StageError;
 
 /// Entropy-modulated policy gradients.
 pub(crate) struct Empg;
@@ -75,72 +69,28 @@ fn fifth() -> f64 {
     0.2
 }
 
-impl Stage for Empg {
+impl CriticFree for Empg {
     const KIND: &'static str = "policy.empg";
     const REVISION: u32 = 1;
-    const LOOKS: bool = true;
     const DOC: &'static str = "Learn on-line from groups, where what a step learns is scaled by its entropy (EMPG).
 
 Beside that it is GRPO: an advantage is what a completion is better than the mean of its group, divided by the group's deviation, \
 and the loss is the mean over all tokens. The curve is that of `policy.grpo`.";
     type Params = Params;
-    type Inputs = Inputs;
-    type Outputs = Outputs;
 
-    fn rules() -> Vec<Rule> {
-        let mut rules = OnLineTraining::rules();
-        rules.push(within_context("max_new_tokens", "policy"));
-        rules
-    }
-
-    fn advice() -> Vec<Rule> {
-        OnLineTraining::advice()
-    }
-
-    fn length() -> Option<Length> {
-        Some(OnLineTraining::length())
-    }
-
-    fn rehearsal() -> serde_json::Value {
-        OnLineTraining::rehearsal(2)
-    }
-
-    fn decided(outputs: &mut [Port]) {
-        same_context(outputs, "policy");
-    }
-
-    fn look(params: &Params, _inputs: &Given) -> Result<(), StageError> {
-        params.training.rewards.check().map(drop)
-    }
-
-    fn run(
-        params: Params,
-        inputs: Inputs,
-        outputs: Outputs,
-        context: &mut Context,
-    ) -> Result<(), StageError> {
-        let how = How {
+    fn how(params: &Params) -> Result<How<'_>, StageError> {
+        Ok(How {
             training: &params.training,
             samples: params.samples_per_prompt,
             method: params.method(),
             held: false,
-        };
-        train(how, &inputs, &outputs, context)
+        })
     }
 }
 
 impl Params {
     fn method(&self) -> Method {
-        let surrogate = Surrogate {
-            loss: SurrogateLoss::Dapo,
-            level: Level::Token,
-            clip_low: self.clip_low,
-            clip_high: self.clip_high,
-            most: None,
-            beta: 0.0,
-            corrected: false,
-            most_gap: None,
-        };
+        let surrogate = Surrogate::clipped(SurrogateLoss::Dapo, self.clip_low, self.clip_high);
         let steps = Steps {
             sharpness: self.sharpness,
             future_sharpness: self.future_sharpness,

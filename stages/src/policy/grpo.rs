@@ -3,24 +3,22 @@
 //! A completion is better or worse than others of the same prompt, so no critic is needed. Relatives differ in how they
 //! normalise advantages and losses, and in how they clip.
 
-use gradus_protocol::catalog::{Length, Port, Rule};
+use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     advantages::Term,
     credit::Credit,
-    critic_free::{How, Inputs, Outputs, train},
+    critic_free::{CriticFree, How},
     method::Method,
     modulation::Modulation,
     surrogate::{Level, Surrogate, SurrogateLoss},
     training::OnLineTraining,
 };
 use crate::{
-    context::Context,
     error::StageError,
-    rules::{param, rule, same_context, within_context},
-    stage::{Given, Stage},
+    rules::{param, rule},
 };
 
 /// Group relative policy optimisation.
@@ -112,10 +110,9 @@ fn grpo() -> SurrogateLoss {
     SurrogateLoss::Grpo
 }
 
-impl Stage for Grpo {
+impl CriticFree for Grpo {
     const KIND: &'static str = "policy.grpo";
     const REVISION: u32 = 3;
-    const LOOKS: bool = true;
     const DOC: &'static str = "Learn on-line from rewards of groups of completions (GRPO and relatives).
 
 An iteration samples from the policy itself, judges as `reward.judge` does, and takes its steps. Dr. GRPO is \
@@ -126,62 +123,35 @@ shares of tokens whose gradient the clip stopped, `groups_alike`, the share of g
 `sampler_gap`, by how much sampler and trainer differ in a log-probability before the first step. All of them are of what was \
 sampled before any `filter`. The summary has their means over the last tenth of the iterations.";
     type Params = Params;
-    type Inputs = Inputs;
-    type Outputs = Outputs;
 
     fn rules() -> Vec<Rule> {
-        let mut rules = OnLineTraining::rules();
-        rules.push(within_context("max_new_tokens", "policy"));
-        rules.push(rule(
+        vec![rule(
             "`cispo` counts ratios up to `clip_high` itself, so 1 is the least that makes sense",
             [param("loss").is(["cispo"]), param("clip_high").below(1)],
-        ));
-        rules
+        )]
     }
 
     fn advice() -> Vec<Rule> {
-        let mut advice = OnLineTraining::advice();
-        advice.push(rule(
-            "in {groups_alike} of the groups all rewards were alike, and taught nothing: take harder or easier prompts, or \
+        vec![
+            rule(
+                "in {groups_alike} of the groups all rewards were alike, and taught nothing: take harder or easier prompts, or \
              more samples of each",
-            [param("groups_alike").above(0.7)],
-        ));
-        advice.push(rule(
-            "the policy is {kl} nats a token from its reference, and running away: raise `beta`, or lower `learning_rate`",
-            [param("kl").above(1)],
-        ));
-        advice
+                [param("groups_alike").above(0.7)],
+            ),
+            rule(
+                "the policy is {kl} nats a token from its reference, and running away: raise `beta`, or lower `learning_rate`",
+                [param("kl").above(1)],
+            ),
+        ]
     }
 
-    fn length() -> Option<Length> {
-        Some(OnLineTraining::length())
-    }
-
-    fn rehearsal() -> serde_json::Value {
-        OnLineTraining::rehearsal(2)
-    }
-
-    fn decided(outputs: &mut [Port]) {
-        same_context(outputs, "policy");
-    }
-
-    fn look(params: &Params, _inputs: &Given) -> Result<(), StageError> {
-        params.training.rewards.check().map(drop)
-    }
-
-    fn run(
-        params: Params,
-        inputs: Inputs,
-        outputs: Outputs,
-        context: &mut Context,
-    ) -> Result<(), StageError> {
-        let how = How {
+    fn how(params: &Params) -> Result<How<'_>, StageError> {
+        Ok(How {
             training: &params.training,
             samples: params.samples_per_prompt,
             method: params.method(),
             held: params.beta > 0.0,
-        };
-        train(how, &inputs, &outputs, context)
+        })
     }
 }
 

@@ -4,24 +4,18 @@
 //! What sampled is a mixture of a policy that is right and one that is wrong. Who fits the first has fitted the second, too, so
 //! wrong answers are learnt from by maximum likelihood, as right ones are.
 
-use gradus_protocol::catalog::{Length, Port, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
     advantages::Term,
     credit::Credit,
-    critic_free::{How, Inputs, Outputs, train},
+    critic_free::{CriticFree, How},
     method::Method,
     negative_aware::{NegativeAware, Weighting},
     training::OnLineTraining,
 };
-use crate::{
-    context::Context,
-    error::StageError,
-    rules::{same_context, within_context},
-    stage::{Given, Stage},
-};
+use crate::error::StageError;
 
 /// Negative-aware fine-tuning.
 pub(crate) struct Nft;
@@ -61,57 +55,22 @@ fn one() -> f64 {
     1.0
 }
 
-impl Stage for Nft {
+impl CriticFree for Nft {
     const KIND: &'static str = "policy.nft";
     const REVISION: u32 = 2;
-    const LOOKS: bool = true;
     const DOC: &'static str =
         "Learn on-line from right and wrong completions by maximum likelihood (NFT).
 
 The curve is that of `policy.grpo`, with `clipped`, the share of tokens at which `epsilon` held.";
     type Params = Params;
-    type Inputs = Inputs;
-    type Outputs = Outputs;
 
-    fn rules() -> Vec<Rule> {
-        let mut rules = OnLineTraining::rules();
-        rules.push(within_context("max_new_tokens", "policy"));
-        rules
-    }
-
-    fn advice() -> Vec<Rule> {
-        OnLineTraining::advice()
-    }
-
-    fn length() -> Option<Length> {
-        Some(OnLineTraining::length())
-    }
-
-    fn rehearsal() -> serde_json::Value {
-        OnLineTraining::rehearsal(2)
-    }
-
-    fn decided(outputs: &mut [Port]) {
-        same_context(outputs, "policy");
-    }
-
-    fn look(params: &Params, _inputs: &Given) -> Result<(), StageError> {
-        params.training.rewards.check().map(drop)
-    }
-
-    fn run(
-        params: Params,
-        inputs: Inputs,
-        outputs: Outputs,
-        context: &mut Context,
-    ) -> Result<(), StageError> {
-        let how = How {
+    fn how(params: &Params) -> Result<How<'_>, StageError> {
+        Ok(How {
             training: &params.training,
             samples: params.samples_per_prompt,
             method: params.method(),
             held: false,
-        };
-        train(how, &inputs, &outputs, context)
+        })
     }
 }
 

@@ -4,24 +4,22 @@
 //! A reward model that learnt from comparisons is defined up to what a prompt adds to all its answers. So the policy learns from
 //! the difference of two answers' rewards alone: it needs no critic, and the shift cannot reach it.
 
-use gradus_protocol::catalog::{Length, Port, Rule};
+use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
     advantages::Term,
     credit::Credit,
-    critic_free::{How, Inputs, Outputs, train},
+    critic_free::{CriticFree, How},
     method::Method,
     pairwise::{Clipped, Pairwise},
     shaping::{Scaling, Shaping},
     training::OnLineTraining,
 };
 use crate::{
-    context::Context,
     error::StageError,
-    rules::{param, rule, same_context, within_context},
-    stage::{Given, Stage},
+    rules::{param, rule},
 };
 
 /// Pairwise proximal policy optimisation.
@@ -71,22 +69,18 @@ fn twentieth() -> f64 {
     0.05
 }
 
-impl Stage for P3o {
+impl CriticFree for P3o {
     const KIND: &'static str = "policy.p3o";
     const REVISION: u32 = 2;
-    const LOOKS: bool = true;
     const DOC: &'static str = "Learn on-line from which of two completions has the higher reward, and by how much (P3O).
 
 P3O-V1 is `clipped: each`, P3O-V2 `clipped: difference`. What a prompt adds to the rewards of all its completions changes \
 nothing. The curve is that of `policy.grpo`, with `kl_completion`, the mean of log π/π_ref of a completion, and `clipped`, the \
 share of what went further than `clip`.";
     type Params = Params;
-    type Inputs = Inputs;
-    type Outputs = Outputs;
 
     fn rules() -> Vec<Rule> {
-        let mut rules = OnLineTraining::rules();
-        rules.push(within_context("max_new_tokens", "policy"));
+        let mut rules = Vec::new();
         rules.push(rule(
             "completions are compared two by two, so `samples_per_prompt` is even",
             [param("samples_per_prompt").no_multiple_of(2)],
@@ -106,39 +100,13 @@ share of what went further than `clip`.";
         rules
     }
 
-    fn advice() -> Vec<Rule> {
-        OnLineTraining::advice()
-    }
-
-    fn length() -> Option<Length> {
-        Some(OnLineTraining::length())
-    }
-
-    fn rehearsal() -> serde_json::Value {
-        OnLineTraining::rehearsal(2)
-    }
-
-    fn decided(outputs: &mut [Port]) {
-        same_context(outputs, "policy");
-    }
-
-    fn look(params: &Params, _inputs: &Given) -> Result<(), StageError> {
-        params.training.rewards.check().map(drop)
-    }
-
-    fn run(
-        params: Params,
-        inputs: Inputs,
-        outputs: Outputs,
-        context: &mut Context,
-    ) -> Result<(), StageError> {
-        let how = How {
+    fn how(params: &Params) -> Result<How<'_>, StageError> {
+        Ok(How {
             training: &params.training,
             samples: params.samples_per_prompt,
             method: params.method(),
             held: params.beta > 0.0,
-        };
-        train(how, &inputs, &outputs, context)
+        })
     }
 }
 

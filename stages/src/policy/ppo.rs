@@ -18,7 +18,7 @@ use super::{
     players::Players,
     resets::Resets,
     shaping::{Estimator, Scaling, Shaping, Target},
-    surrogate::{Level, Surrogate, SurrogateLoss},
+    surrogate::{Surrogate, SurrogateLoss},
     training::OnLineTraining,
 };
 use crate::{
@@ -320,14 +320,8 @@ last tenth of the iterations.";
 impl Params {
     fn method(&self) -> Method {
         let surrogate = Surrogate {
-            loss: SurrogateLoss::Dapo,
-            level: Level::Token,
-            clip_low: self.clip,
-            clip_high: self.clip,
             most: self.most_ratio,
-            beta: 0.0,
-            corrected: false,
-            most_gap: None,
+            ..Surrogate::clipped(SurrogateLoss::Dapo, self.clip, self.clip)
         };
         let target = self.kl_target.map(|kl| Target { kl, horizon: self.kl_horizon });
         let credit = Credit::Critic { gamma: self.gamma, lambda: self.lambda };

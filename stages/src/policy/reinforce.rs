@@ -3,24 +3,22 @@
 //!
 //! The divergence from the reference is part of the reward. There is no critic.
 
-use gradus_protocol::catalog::{Length, Port, Rule};
+use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     advantages::Term,
     credit::Credit,
-    critic_free::{How, Inputs, Outputs, train},
+    critic_free::{CriticFree, How},
     method::Method,
     shaping::{Estimator, Scaling, Shaping},
     surrogate::{Level, Surrogate, SurrogateLoss},
     training::OnLineTraining,
 };
 use crate::{
-    context::Context,
     error::StageError,
-    rules::{param, rule, same_context, within_context},
-    stage::{Given, Stage},
+    rules::{param, rule},
 };
 
 /// REINFORCE with a baseline.
@@ -96,65 +94,30 @@ fn product() -> Level {
     Level::Product
 }
 
-impl Stage for Reinforce {
+impl CriticFree for Reinforce {
     const KIND: &'static str = "policy.reinforce";
     const REVISION: u32 = 2;
-    const LOOKS: bool = true;
     const DOC: &'static str = "Learn on-line from rewards by REINFORCE (RLOO, REINFORCE++).
 
 RLOO is what it is by default. REINFORCE++ is `baseline: none`, `ratio: token`, `whiten_advantages: true` and one completion of \
 each prompt; with `baseline: mean` and several completions it is its variant with a baseline. The curve is that of `policy.grpo`, \
 with `kl_completion`, the mean of log π/π_ref of a completion.";
     type Params = Params;
-    type Inputs = Inputs;
-    type Outputs = Outputs;
 
     fn rules() -> Vec<Rule> {
-        let mut rules = OnLineTraining::rules();
-        rules.push(within_context("max_new_tokens", "policy"));
-        rules.push(rule(
+        vec![rule(
             "a completion is held against others of its prompt: `samples_per_prompt` is at least 2, or `baseline: none`",
-            [
-                param("samples_per_prompt").below(2),
-                param("baseline").is(["leave_one_out", "mean"]),
-            ],
-        ));
-        rules
+            [param("samples_per_prompt").below(2), param("baseline").is(["leave_one_out", "mean"])],
+        )]
     }
 
-    fn advice() -> Vec<Rule> {
-        OnLineTraining::advice()
-    }
-
-    fn length() -> Option<Length> {
-        Some(OnLineTraining::length())
-    }
-
-    fn rehearsal() -> serde_json::Value {
-        OnLineTraining::rehearsal(2)
-    }
-
-    fn decided(outputs: &mut [Port]) {
-        same_context(outputs, "policy");
-    }
-
-    fn look(params: &Params, _inputs: &Given) -> Result<(), StageError> {
-        params.training.rewards.check().map(drop)
-    }
-
-    fn run(
-        params: Params,
-        inputs: Inputs,
-        outputs: Outputs,
-        context: &mut Context,
-    ) -> Result<(), StageError> {
-        let how = How {
+    fn how(params: &Params) -> Result<How<'_>, StageError> {
+        Ok(How {
             training: &params.training,
             samples: params.samples_per_prompt,
             method: params.method(),
             held: params.kl_coefficient > 0.0,
-        };
-        train(how, &inputs, &outputs, context)
+        })
     }
 }
 
@@ -165,16 +128,8 @@ impl Params {
             Level::Product | Level::Sequence => SurrogateLoss::Grpo,
             Level::Token => SurrogateLoss::Dapo,
         };
-        let surrogate = Surrogate {
-            loss,
-            level: self.ratio,
-            clip_low: self.clip,
-            clip_high: self.clip,
-            most: None,
-            beta: 0.0,
-            corrected: false,
-            most_gap: None,
-        };
+        let surrogate =
+            Surrogate { level: self.ratio, ..Surrogate::clipped(loss, self.clip, self.clip) };
         let credit = match self.baseline {
             Baseline::LeaveOneOut => Credit::Rows(vec![Term::LeaveOneOut]),
             Baseline::Mean => Credit::Rows(vec![Term::GroupMean]),

@@ -85,6 +85,20 @@ const FAR: f64 = 20.0;
 const LEAST_RATIO: f64 = 1e-8;
 
 impl Surrogate {
+    /// Ratios of tokens, clipped, and nothing else.
+    pub(super) fn clipped(loss: SurrogateLoss, clip_low: f64, clip_high: f64) -> Self {
+        Self {
+            loss,
+            level: Level::Token,
+            clip_low,
+            clip_high,
+            most: None,
+            beta: 0.0,
+            corrected: false,
+            most_gap: None,
+        }
+    }
+
     /// The loss of every token, and sums to be shown.
     pub(crate) fn losses(&self, log_probs: &Tensor, sampled: &Sampled<'_>) -> (Tensor, Shown) {
         let Sampled { old, reference, advantages, mask } = *sampled;
