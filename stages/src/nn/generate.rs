@@ -10,6 +10,7 @@ use super::{
     batch::{Batch, Lie, as_i64},
     cache::Cache,
     decoder::Model,
+    distinct::distinct,
     kept::kept,
     logprob,
     sampling::{Sampling, draw},
@@ -101,7 +102,8 @@ fn complete(
     mut heard: impl FnMut() -> Result<(), StageError>,
 ) -> Result<Vec<Completion>, StageError> {
     let device = model.device();
-    let (different, of) = apart(prompts);
+    let (different, of) = distinct(prompts);
+    let of: Vec<i64> = of.into_iter().map(as_i64).collect();
     let of = Tensor::from_slice(&of).to_device(device);
     let batch = Batch::left(&different, model.pad(), device);
     let new = budgets.iter().copied().max().unwrap_or(0);
@@ -179,19 +181,6 @@ fn complete(
     Ok(completions)
 }
 
-/// The prompts without those that repeat the one before, and which of these each of them is.
-fn apart<'a>(prompts: &[&'a [u32]]) -> (Vec<&'a [u32]>, Vec<i64>) {
-    let mut different: Vec<&[u32]> = Vec::new();
-    let which = prompts.iter().map(|prompt| {
-        if different.last() != Some(prompt) {
-            different.push(prompt);
-        }
-        as_i64(different.len() - 1)
-    });
-    let which = which.collect();
-    (different, which)
-}
-
 /// Moves the tokens drawn since the last time to their rows, up to the first end token.
 fn flush(
     pending: &mut Vec<(Tensor, Tensor)>,
@@ -251,12 +240,11 @@ mod tests {
     #[test]
     fn a_prompt_is_read_once_for_all_its_completions() {
         let [a, b] = [&[2_u32, 3][..], &[4]];
-        assert_eq!(apart(&[a, a, b, a]), (vec![a, b, a], vec![0, 0, 1, 2]));
         let model = Model::fresh(tiny(), Stream::of(5), Device::Cpu);
         let limits = |rows| Limits { max_new_tokens: 9, budgets: None, eos: &[1], rows };
         let found = |rows| {
             let (draws, blank) = (Stream::of(4).rows(5).collect(), Page::blank());
-            let prompts = [a, a, a, b, b];
+            let prompts = [a, a, b, a, b];
             generate(&model, &prompts, draws, &Sampling::PLAIN, &limits(rows), &blank, |_| Ok(()))
                 .unwrap()
         };
