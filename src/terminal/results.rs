@@ -71,7 +71,13 @@ impl Terminal {
         let named = |it: &&FinalOutput| {
             matches!(
                 it.port_type.as_str(),
-                "model" | "reward_model" | "plot" | "picture" | "table" | "report"
+                "model"
+                    | "preference_model"
+                    | "reward_model"
+                    | "plot"
+                    | "picture"
+                    | "table"
+                    | "report"
             )
         };
         let rows: Vec<_> = outputs

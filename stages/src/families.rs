@@ -2,7 +2,9 @@
 //!
 //! To add a kind: its file, its `mod` line in the family, its entry in the family's `STAGES`.
 
-use crate::{data, evaluate, feedback, model, policy, reward, rollout, stage::AnyStage, train};
+use crate::{
+    data, evaluate, feedback, model, policy, reward, rollout, stage::AnyStage, tabular, train,
+};
 
 /// All kinds, in no particular order.
 pub(crate) fn stages() -> impl Iterator<Item = AnyStage> {
@@ -14,6 +16,7 @@ pub(crate) fn stages() -> impl Iterator<Item = AnyStage> {
         rollout::STAGES,
         reward::STAGES,
         policy::STAGES,
+        tabular::STAGES,
         evaluate::STAGES,
     ];
     families.into_iter().flatten().copied()

@@ -39,7 +39,11 @@ fn at_input(
 ) -> Result<(), StageError> {
     let source = &input.source;
     let reads = |name: &str| types.iter().any(|it| it == name);
-    for (name, head) in [("model", Head::LanguageModel), ("reward_model", Head::Score)] {
+    for (name, head) in [
+        ("model", Head::LanguageModel),
+        ("preference_model", Head::Score),
+        ("reward_model", Head::Score),
+    ] {
         if reads(name) {
             let config = pretrained::look(source, head)?;
             context.summary(&format!("{port}.{CONTEXT}"), config.context_length as f64);

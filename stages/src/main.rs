@@ -33,6 +33,7 @@ mod rules;
 mod schema;
 mod serve;
 mod stage;
+mod tabular;
 mod take;
 mod train;
 mod verifier;

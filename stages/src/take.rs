@@ -21,9 +21,10 @@ use crate::{
 };
 
 /// The port types that it knows.
-pub(crate) const TYPES: [&str; 9] = [
+pub(crate) const TYPES: [&str; 10] = [
     "completions",
     "model",
+    "preference_model",
     "preferences",
     "prompts",
     "reward_model",
@@ -55,7 +56,7 @@ pub(crate) fn take(job: &Job, context: &mut Context) -> Result<(), StageError> {
             trajectories::read("rollouts", made.as_ref().unwrap_or(source)).map(drop)
         }
         "model" => model(source, Head::LanguageModel),
-        "reward_model" => model(source, Head::Score),
+        "preference_model" | "reward_model" => model(source, Head::Score),
         "tokenizer" => Codec::load(source).map(drop),
         "true_reward" => match source {
             Source::File(path) => TrueReward::load(path).map(drop),

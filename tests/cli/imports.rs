@@ -33,7 +33,7 @@ const WORKER: House = House {
         &["environment"],
         &["rollout"],
         &["reward"],
-        &["data", "model", "train", "feedback", "policy", "evaluate"],
+        &["data", "model", "train", "feedback", "policy", "tabular", "evaluate"],
         &["families"],
         &["take", "look", "device", "memory"],
         &["catalog"],

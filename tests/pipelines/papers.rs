@@ -60,5 +60,15 @@ fn ppo_max() {
 
 #[test]
 fn dataset_resets() {
-    comes_to_its_claims("48-dr-po", 5);
+    claims_come_of("48-dr-po", &["rehearse", "--set", "lock_seeds=[0, 1]"], 13);
+}
+
+#[test]
+fn nash_learning() {
+    claims_come_of("39-nash", &["rehearse", "--set", "table_seeds=[0, 1]"], 10);
+}
+
+#[test]
+fn iterative_nash_policy_optimisation() {
+    comes_to_its_claims("10-inpo", 10);
 }

@@ -90,7 +90,8 @@ impl Plan {
     /// What the pipeline is for, as (stage, position of the output): outputs that no stage reads, and
     /// models that no other model is made from.
     pub fn final_outputs(&self) -> Vec<(usize, usize)> {
-        let is_model = |port_type: &str| matches!(port_type, "model" | "reward_model");
+        let is_model =
+            |port_type: &str| matches!(port_type, "model" | "preference_model" | "reward_model");
         let makes_models = |stage: &Stage| stage.output_types.iter().any(|it| is_model(it));
         let mut used = std::collections::HashSet::new();
         for reader in &self.stages {

@@ -19,6 +19,10 @@ artifact!(
     RewardModel: "reward_model"
 );
 artifact!(
+    /// A sequence classifier with one output that reads a prompt with two replies, in a Hugging Face folder.
+    PreferenceModel: "preference_model"
+);
+artifact!(
     /// `tokenizer.json` and `tokenizer_config.json`; a model's folder has them too.
     Tokenizer: "tokenizer" | "model"
 );
@@ -33,6 +37,10 @@ artifact!(
 artifact!(
     /// Prompts with a completion; of a preference the chosen side.
     Completions: "completions" | "preferences" | "rollouts" | "tokenized_completions"
+);
+artifact!(
+    /// Completions of which it is known whether they are desirable, or pairs of them.
+    Feedback: "completions" | "rollouts" | "preferences"
 );
 artifact!(
     /// Prompts with a chosen and a rejected completion.

@@ -97,6 +97,12 @@ fn beside_the_way(place: &Place) {
     let best = json!({ "strategy": "best_worst", "truth": "true" });
     let filtered = place.run("filtered", "rollout.filter", best, &["rollouts=judged.rollouts"]);
     assert!((filtered["rows"] - filtered["rows_before"] * 2.0 / 3.0).abs() < 1e-9);
+    preferences_of_two(place);
+    directly(place);
+    games(place);
+    let tries = json!({ "iterations": 20, "rollouts": 200, "length": 4 });
+    let learnt = place.run("table", "tabular.npg", tries, &[]);
+    assert!(learnt["success"] > 0.3, "{learnt:?}");
     place.run("paired", "rollout.pairs", json!({}), &["rollouts=judged.rollouts"]);
     let learnt = json!({
         "rewards": { "true": { "from": "true_reward" }, "score": { "from": "reward_model" } },
@@ -168,6 +174,132 @@ fn beside_the_way(place: &Place) {
         json!({}),
         &["model=sft.model", "preferences=tokens.tokens"],
     );
+}
+
+/// Who prefers which of two, as a judge of rollouts and on the way.
+fn preferences_of_two(place: &Place) {
+    let pairs = ["preferences=data.preferences_train", "test=data.preferences_test"];
+    let fast = json!({ "learning_rate": 1e-3, "steps": 4 });
+    let found = place.run(
+        "pm",
+        "feedback.preference_model",
+        fast,
+        &["model=sft.model", pairs[0], pairs[1]],
+    );
+    assert!(found["test_calibration_error"] < 0.5, "{found:?}");
+    let win = json!({ "rewards": {
+        "win": { "from": "preference_model" },
+        "over": { "from": "preference_model", "against": "opponents" },
+    }, "reward": "win + over" });
+    let inputs = ["preference_model=pm.model", "opponents=rollouts.rollouts"];
+    let judged = [&["rollouts=rollouts.rollouts"], &inputs[..]].concat();
+    let found = place.run("preferred", "reward.judge", win.clone(), &judged);
+    // Whoever wins, another loses, and against oneself one is even.
+    assert!((found["win"] - 0.5).abs() < 1e-6 && (found["over"] - 0.5).abs() < 1e-6, "{found:?}");
+    let mut few = json!({
+        "iterations": 2, "prompts_per_iteration": 4, "samples_per_prompt": 4, "max_new_tokens": 8,
+        "learning_rate": 1e-3,
+    });
+    few.as_object_mut().unwrap().extend(win.as_object().unwrap().clone());
+    let players = [&["policy=sft.model", "prompts=data.prompts"], &inputs[..]].concat();
+    let found = place.run("winning", "policy.grpo", few, &players);
+    assert!((found["reward.win"] - 0.5).abs() < 1e-6, "{found:?}");
+}
+
+/// Who learns from pairs without a reference, and from completions by themselves.
+fn directly(place: &Place) {
+    let fast = json!({ "learning_rate": 1e-3, "steps": 6, "batch": 8 });
+    let pairs = ["preferences=data.preferences_train", "test=data.preferences_test"];
+    for kind in ["policy.cpo", "policy.simpo", "policy.orpo"] {
+        let inputs = [&["policy=sft.model"], &pairs[..]].concat();
+        let found = place.run(kind, kind, fast.clone(), &inputs);
+        assert!(found["test_rows"] > 0.0 && found.contains_key("test_accuracy"), "{found:?}");
+    }
+    for (name, params) in [
+        ("liked", json!({ "label": "reward", "threshold": -0.01, "negatives_per_positive": 1 })),
+        ("valued", json!({ "label": "reward", "target": "value" })),
+    ] {
+        let mut given = fast.clone();
+        given.as_object_mut().unwrap().extend(params.as_object().unwrap().clone());
+        let inputs = ["model=sft.model", "completions=judged.rollouts", "test=judged.rollouts"];
+        let found = place.run(name, "feedback.pointwise", given, &inputs);
+        let quality = if name == "liked" { "test_auroc" } else { "test_r_squared" };
+        assert!(found[quality].is_finite() && found["test_rows"] > 23.0, "{found:?}");
+    }
+    let of_pairs = ["policy=sft.model", "feedback=data.preferences_train"];
+    let found = place.run("policy.kto", "policy.kto", fast.clone(), &of_pairs);
+    assert!((found["balance"] - 1.0).abs() < 1e-9, "{found:?}");
+    let mut judged = fast;
+    judged["label"] = json!("reward");
+    judged["threshold"] = json!(-0.01);
+    let of_rollouts = ["policy=sft.model", "feedback=judged.rollouts"];
+    let found = place.run("labelled", "policy.kto", judged, &of_rollouts);
+    assert!((found["desirable"] + found["undesirable"] - 24.0).abs() < 1e-9, "{found:?}");
+}
+
+/// Who plays games of preferences.
+fn games(place: &Place) {
+    let table = place.run("in a table", "tabular.nash", json!({ "iterations": 200 }), &[]);
+    assert!(table["gap"] < 0.01 && table["gap"] > 0.0, "{table:?}");
+    let few = json!({ "task": "cycles", "text": 1, "demonstrations": 400, "preferences": 1, "test_preferences": 1 });
+    place.run("circle", "data.synthetic", few, &[]);
+    let (shape, letters) = (
+        json!({ "hidden_size": 32, "layers": 1, "context_length": 32 }),
+        json!({ "vocab_size": 258 }),
+    );
+    place.run("alphabet", "data.tokenizer", letters, &["rows=circle.demonstrations"]);
+    place.run("small", "model.init", shape, &["tokenizer=alphabet.tokenizer"]);
+    let fast = json!({ "learning_rate": 1e-2, "epochs": 4, "batch": 16 });
+    let inputs = ["model=small.model", "completions=circle.demonstrations"];
+    place.run("player", "train.sft", fast, &inputs);
+    let gap = |name: &str, policy: &str| {
+        let policy = format!("policy={policy}");
+        let inputs = [
+            &policy,
+            "reference=player.model",
+            "prompts=circle.prompts",
+            "true_reward=circle.true_reward",
+        ];
+        place.run(name, "evaluate.duality_gap", json!({}), &inputs)
+    };
+    let before = gap("gap before", "player.model");
+    assert!(before["kl"].abs() < 1e-9 && before["elsewhere"] < 0.2, "{before:?}");
+    for rival in [json!({ "mixture": 0.25 }), json!({ "rival": "average", "average": 0.5 })] {
+        let mut params = json!({
+            "rewards": { "win": { "from": "true_preference", "against": "rival" } }, "iterations": 40,
+            "prompts_per_iteration": 4, "samples_per_prompt": 16, "max_new_tokens": 4, "learning_rate": 4e-3,
+            "evaluate_every": 20, "schedule": "linear",
+        });
+        params.as_object_mut().unwrap().extend(rival.as_object().unwrap().clone());
+        let inputs = [
+            "policy=player.model",
+            "prompts=circle.prompts",
+            "test=circle.prompts",
+            "true_reward=circle.true_reward",
+        ];
+        let name = format!("nash {rival}");
+        let found = place.run(&name, "policy.nash_md", params, &inputs);
+        assert!(found["sampler_gap"] < 1e-4 && found["reward"] > 0.3, "{found:?}");
+        let after = gap(&format!("gap after {rival}"), &format!("{name}.model"));
+        assert!(after["gap"] < before["gap"], "{rival}: {after:?} {before:?}");
+    }
+    for kind in ["policy.inpo", "policy.online_dpo"] {
+        let params = json!({
+            "rewards": { "win": { "from": "true_preference" } }, "iterations": 4, "prompts_per_iteration": 4,
+            "samples_per_prompt": 16, "max_new_tokens": 4, "learning_rate": 1e-2, "epochs": 4,
+        });
+        let inputs =
+            ["policy=player.model", "prompts=circle.prompts", "true_reward=circle.true_reward"];
+        let found = place.run(kind, kind, params, &inputs);
+        assert!(found["sampler_gap"] < 1e-4 && found["accuracy"] > 0.4, "{kind}: {found:?}");
+    }
+    let alone = json!({
+        "rewards": { "win": { "from": "true_preference" } }, "iterations": 1, "learning_rate": 1e-2,
+    });
+    let inputs =
+        ["policy=player.model", "prompts=circle.prompts", "true_reward=circle.true_reward"];
+    let error = place.tried("alone", "policy.nash_md", alone, &inputs).unwrap_err();
+    assert!(error.contains("no reward is held `against: rival`"), "{error}");
 }
 
 /// What is said of evaluations and curves that are there.

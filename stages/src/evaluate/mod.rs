@@ -7,6 +7,7 @@ pub(crate) mod compare;
 mod curve;
 mod divergence;
 pub(crate) mod diversity;
+pub(crate) mod duality_gap;
 mod evaluation;
 mod frontier;
 mod label;
@@ -30,6 +31,7 @@ pub(crate) const STAGES: &[AnyStage] = &[
     AnyStage::of::<claim::Claim>(),
     AnyStage::of::<compare::Compare>(),
     AnyStage::of::<diversity::Diversity>(),
+    AnyStage::of::<duality_gap::DualityGap>(),
     AnyStage::of::<over_optimisation::OverOptimisation>(),
     AnyStage::of::<policy::EvaluatePolicy>(),
     AnyStage::of::<replicates::Replicates>(),

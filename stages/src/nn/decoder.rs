@@ -17,6 +17,9 @@ use super::{
 };
 use crate::error::StageError;
 
+/// Where a language model's own output head lies.
+const LANGUAGE_HEAD: &str = "lm_head.weight";
+
 pub(crate) struct Model {
     pub(crate) config: Config,
     pub(crate) parameters: BTreeMap<String, Tensor>,
@@ -39,15 +42,23 @@ impl Model {
         Self { config, parameters }
     }
 
-    /// The same decoder with a fresh scalar head in place of the language model's.
-    pub(crate) fn with_score_head(&self, weights: Stream) -> Self {
+    /// The same decoder with a fresh scalar head in place of the language model's, or beside it while it still `speaks`.
+    pub(crate) fn with_score_head(&self, weights: Stream, speaks: bool) -> Self {
         let config = Config { head: Head::Score, ..self.config.clone() };
         let copy = |(name, value): (&String, &Tensor)| (name.clone(), value.detach().copy());
         let mut parameters: BTreeMap<_, _> = self.parameters.iter().map(copy).collect();
-        parameters.remove("lm_head.weight");
+        if !speaks {
+            parameters.remove(LANGUAGE_HEAD);
+        }
         let head = weights.normal(&[1, config.hidden_size], config.initializer_range);
         parameters.insert("score.weight".to_owned(), head.to_device(self.device()));
         Self { config, parameters }
+    }
+
+    /// The same without the head of a language model, where one stands beside another.
+    pub(crate) fn without_language_head(mut self) -> Self {
+        self.parameters.remove(LANGUAGE_HEAD);
+        self
     }
 
     /// Makes every parameter a leaf that collects gradients.
@@ -55,6 +66,14 @@ impl Model {
         let parameters = self.parameters.into_iter();
         let parameters = parameters.map(|(name, value)| (name, value.set_requires_grad(true)));
         Self { config: self.config, parameters: parameters.collect() }
+    }
+
+    /// A copy that has nothing to do with how it came about.
+    #[cfg(test)]
+    pub(crate) fn detached(&self) -> Self {
+        let copy = |(name, value): (&String, &Tensor)| (name.clone(), value.detach().copy());
+        let parameters = self.parameters.iter().map(copy).collect();
+        Self { config: self.config.clone(), parameters }
     }
 
     /// Refuses a model with the wrong head.
@@ -134,7 +153,7 @@ impl Model {
 
     /// The output head's weights: [vocabulary, hidden].
     pub(super) fn head(&self) -> &Tensor {
-        let head = self.parameters.get("lm_head.weight");
+        let head = self.parameters.get(LANGUAGE_HEAD);
         head.unwrap_or(self.parameter("model.embed_tokens.weight"))
     }
 
@@ -148,13 +167,16 @@ impl Model {
         hidden.linear::<Tensor>(self.parameter("score.weight"), None).squeeze_dim(-1)
     }
 
-    /// The score of each row at its last token. As in transformers, the padding token never counts, so where it ends texts
-    /// too, the token before the end does: `[rows]`.
+    /// The score of each row: `[rows]`.
     pub(crate) fn scores(&self, rows: &[&[u32]]) -> Tensor {
-        let pad = self.config.pad;
-        let last = |row: &[u32]| row.iter().rposition(|id| Some(*id) != pad).unwrap_or(0);
-        let last: Vec<usize> = rows.iter().map(|row| last(row)).collect();
-        self.scored(&self.hidden_at(rows, last.into_iter().enumerate()))
+        let ends = rows.iter().enumerate().map(|(row, text)| (row, self.last(text)));
+        self.scored(&self.hidden_at(rows, ends))
+    }
+
+    /// Where a row's score stands: at its last token. As in transformers, the padding token never counts, so where it ends
+    /// texts too, the token before the end does.
+    pub(crate) fn last(&self, row: &[u32]) -> usize {
+        row.iter().rposition(|id| Some(*id) != self.config.pad).unwrap_or(0)
     }
 
     /// Hidden states at places, each in one of the rows: [places, hidden]. What rows begin with in common is read once
@@ -362,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_row_is_scored_at_its_last_token() {
-        let model = model().with_score_head(Stream::of(1));
+        let model = model().with_score_head(Stream::of(1), false);
         let alone = |row: &[u32]| model.scores(&[row]).double_value(&[0]);
         let both = model.scores(&[&[2, 3], &[4, 5, 6]]);
         assert!((both.double_value(&[0]) - alone(&[2, 3])).abs() < 1e-6);

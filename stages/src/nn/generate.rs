@@ -50,6 +50,20 @@ pub(crate) fn generate(
     sampling: &Sampling,
     limits: &Limits,
     page: &Page,
+    report: impl FnMut(usize) -> Result<(), StageError>,
+) -> Result<Vec<Completion>, StageError> {
+    generate_mixed(&[(model, 1.0)], prompts, draws, sampling, limits, page, report)
+}
+
+/// The same by several models of one vocabulary, each with its weight: a token comes from their geometric mixture, `∝ Π p^w`, and it
+/// is the mixture that log-probabilities are under. With weights that add up to 1 it lies between the models.
+pub(crate) fn generate_mixed(
+    models: &[(&Model, f64)],
+    prompts: &[&[u32]],
+    draws: Vec<Stream>,
+    sampling: &Sampling,
+    limits: &Limits,
+    page: &Page,
     mut report: impl FnMut(usize) -> Result<(), StageError>,
 ) -> Result<Vec<Completion>, StageError> {
     let _no_grad = tch::no_grad_guard();
@@ -64,7 +78,7 @@ pub(crate) fn generate(
         own.map_or(limits.max_new_tokens, |own| own.min(limits.max_new_tokens))
     };
     let budgets: Vec<usize> = (0..prompts.len()).map(budget).collect();
-    let context = model.config.context_length;
+    let context = context_of(models);
     let length = |row: &usize| prompts[*row].len() + budgets[*row];
     if let Some(row) = (0..prompts.len()).max_by_key(length)
         && as_i64(length(&row)) > context
@@ -85,15 +99,30 @@ pub(crate) fn generate(
         completions.extend(kept(page, &(rows, names, budgets), || {
             let most = budgets.iter().copied().max().unwrap_or(0);
             let uniforms = uniforms(own.into_iter(), most);
-            complete(model, rows, budgets, &uniforms, sampling, limits.eos, || report(done))
+            complete(models, rows, budgets, &uniforms, sampling, limits.eos, || report(done))
         })?);
         report(completions.len())?;
     }
     Ok(completions)
 }
 
+/// The most tokens of a row.
+fn context_of(models: &[(&Model, f64)]) -> i64 {
+    models.iter().map(|(model, _)| model.config.context_length).min().unwrap_or(0)
+}
+
+/// The logits of the mixture: of one model its own.
+fn mixed(models: &[(&Model, f64)], hidden: &[Tensor]) -> Tensor {
+    let own = |((model, _), hidden): (&(&Model, f64), &Tensor)| model.logits(hidden).squeeze_dim(1);
+    if let ([model], [hidden]) = (models, hidden) {
+        return own((model, hidden));
+    }
+    let weighed = models.iter().zip(hidden).map(|(it, hidden)| own((it, hidden)) * it.1);
+    weighed.reduce(|all, one| all + one).expect("some model speaks")
+}
+
 fn complete(
-    model: &Model,
+    models: &[(&Model, f64)],
     prompts: &[&[u32]],
     budgets: &[usize],
     uniforms: &Tensor,
@@ -101,20 +130,25 @@ fn complete(
     eos: &[u32],
     mut heard: impl FnMut() -> Result<(), StageError>,
 ) -> Result<Vec<Completion>, StageError> {
-    let device = model.device();
+    let first = models[0].0;
+    let device = first.device();
     let (different, of) = distinct(prompts);
     let of: Vec<i64> = of.into_iter().map(as_i64).collect();
     let of = Tensor::from_slice(&of).to_device(device);
-    let batch = Batch::left(&different, model.pad(), device);
+    let batch = Batch::left(&different, first.pad(), device);
     let new = budgets.iter().copied().max().unwrap_or(0);
     let own: Vec<i64> = budgets.iter().copied().map(as_i64).collect();
     let mut left = Tensor::from_slice(&own).to_device(device);
     // A row at its budget goes on until the next time that rows are dropped, and what it says then is dropped, too.
-    let last_place = model.config.context_length - 1;
+    let last_place = context_of(models) - 1;
     // Completions of one prompt share what was read of it.
-    let mut cache = Cache::new(model, batch.rows(), batch.width());
-    let read = model.hidden_after(&batch, &mut cache);
-    let mut cache = cache.spread(&of, batch.width() + as_i64(new));
+    let read = |(model, _): &(&Model, f64)| {
+        let mut cache = Cache::new(model, batch.rows(), batch.width());
+        let read = model.hidden_after(&batch, &mut cache);
+        let hidden = read.narrow(1, batch.width() - 1, 1).index_select(0, &of);
+        (cache.spread(&of, batch.width() + as_i64(new)), hidden)
+    };
+    let (mut caches, mut hidden): (Vec<Cache>, Vec<Tensor>) = models.iter().map(read).unzip();
     let mut uniforms = uniforms.to_device(device);
     let mut live: Vec<usize> = (0..prompts.len()).collect();
     let mut ended = Tensor::zeros([of.size()[0]], (Kind::Bool, device));
@@ -123,11 +157,10 @@ fn complete(
     // token stands in for it.
     let last = batch.ids.narrow(1, batch.width() - 1, 1);
     let mut seen = batch.ids.where_self(&batch.segments.gt(0), &last).index_select(0, &of);
-    let mut hidden = read.narrow(1, batch.width() - 1, 1).index_select(0, &of);
     let mut pending: Vec<(Tensor, Tensor)> = Vec::new();
     let mut completions = vec![Completion::default(); prompts.len()];
     for step in 0..new {
-        let logits = model.logits(&hidden).squeeze_dim(1);
+        let logits = mixed(models, &hidden);
         let filtered = sampling.filter(&logits, &seen);
         let ids = if sampling.is_greedy() {
             filtered.argmax(1, false)
@@ -162,7 +195,7 @@ fn complete(
             if count < as_i64(live.len()) {
                 let kept = Vec::<i64>::try_from(&going).expect("indices are int64");
                 live = kept.iter().map(|i| live[usize::try_from(*i).unwrap_or(0)]).collect();
-                cache.select(&going);
+                caches.iter_mut().for_each(|cache| cache.select(&going));
                 let select = |x: &Tensor| x.index_select(0, &going);
                 (ids, seen, position) = (select(&ids), select(&seen), select(&position));
                 (uniforms, ended, left) = (select(&uniforms), select(&ended), select(&left));
@@ -176,7 +209,9 @@ fn complete(
             lie: Lie::Full,
             ids,
         };
-        hidden = model.hidden_after(&next, &mut cache);
+        let after =
+            |((model, _), cache): (&(&Model, f64), &mut Cache)| model.hidden_after(&next, cache);
+        hidden = models.iter().zip(&mut caches).map(after).collect();
     }
     Ok(completions)
 }
@@ -252,6 +287,33 @@ mod tests {
             assert_eq!(one.ids, other.ids);
             let both = one.log_probs.iter().zip(&other.log_probs);
             assert!(both.into_iter().all(|(a, b)| (a - b).abs() < 1e-5));
+        }
+    }
+
+    #[test]
+    fn a_mixture_lies_between_its_models() {
+        let [one, other] = [5, 6].map(|seed| Model::fresh(tiny(), Stream::of(seed), Device::Cpu));
+        let limits = Limits { max_new_tokens: 9, budgets: None, eos: &[1], rows: 4 };
+        let found = |models: &[(&Model, f64)]| {
+            let draws = Stream::of(4).rows(3).collect();
+            let (prompts, blank) = ([&[2_u32, 3][..], &[4], &[2, 3]], Page::blank());
+            generate_mixed(models, &prompts, draws, &Sampling::PLAIN, &limits, &blank, |_| Ok(()))
+                .unwrap()
+        };
+        let ids = |of: Vec<Completion>| of.into_iter().map(|it| it.ids).collect::<Vec<_>>();
+        assert_eq!(ids(found(&[(&one, 1.0), (&other, 0.0)])), ids(found(&[(&one, 1.0)])));
+        assert_eq!(ids(found(&[(&one, 0.0), (&other, 1.0)])), ids(found(&[(&other, 1.0)])));
+        // Of what it says to the first prompt, each token by hand: softmax(¼ a + ¾ b).
+        let said = found(&[(&one, 0.25), (&other, 0.75)]).remove(0);
+        let row = [vec![2, 3], said.ids.clone()].concat();
+        let logits = [(&one, 0.25), (&other, 0.75)].map(|(model, weight)| {
+            let batch = Batch::right(&[row.as_slice()], 0, Device::Cpu);
+            model.logits(&model.hidden(&batch)).squeeze_dim(0) * weight
+        });
+        let logs = (&logits[0] + &logits[1]).log_softmax(-1, Kind::Double);
+        for (at, (id, log_prob)) in said.ids.iter().zip(&said.log_probs).enumerate() {
+            let by_hand = logs.double_value(&[as_i64(at) + 1, i64::from(*id)]);
+            assert!((by_hand - f64::from(*log_prob)).abs() < 1e-5);
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Tail {
     tile: i64,
     /// log p of the whole vocabulary, where there is one tile.
     logs: Option<Tensor>,
+    /// The states that a loss is about besides, and the leaf in which what comes back to them gathers.
+    shared: Option<(Tensor, Tensor)>,
 }
 
 /// What the head says of `ids` at the hidden states before them: [places, hidden] and `[places]`. With gradients the loss
@@ -117,7 +119,10 @@ fn in_tiles(
     }
     let numbers = numbers.set_requires_grad(true);
     let (hidden, ids) = (hidden.shallow_clone(), ids.shallow_clone());
-    (numbers.shallow_clone(), Some(Tail { hidden, ids, numbers, asked, tile, logs: kept }))
+    (
+        numbers.shallow_clone(),
+        Some(Tail { hidden, ids, numbers, asked, tile, logs: kept, shared: None }),
+    )
 }
 
 /// Of the log-probabilities of the vocabulary and the tokens that follow, what was asked: [numbers, places].
@@ -141,13 +146,25 @@ impl Tail {
     /// once the loss has been taken back to what was said.
     pub(crate) fn backward(self, model: &Model) -> Result<(), tch::TchError> {
         let gradient = self.numbers.grad();
-        if !gradient.defined() {
-            return Ok(());
+        if gradient.defined() {
+            let head = model.head();
+            let (below, own) = tch::no_grad(|| self.products(&head.detach(), &gradient));
+            let sum =
+                (self.hidden * below).f_sum(Kind::Float)? + (head * own).f_sum(Kind::Float)?;
+            sum.f_backward()?;
         }
-        let head = model.head();
-        let (below, own) = tch::no_grad(|| self.products(&head.detach(), &gradient));
-        let sum = (self.hidden * below).f_sum(Kind::Float)? + (head * own).f_sum(Kind::Float)?;
-        sum.f_backward()
+        match self.shared {
+            Some((hidden, leaf)) if leaf.grad().defined() => {
+                (hidden * leaf.grad()).f_sum(Kind::Float)?.f_backward()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The same where the loss is about the states `hidden` besides: it took them, as the head did, from `leaf`. So what is below is
+    /// gone back through once.
+    pub(crate) fn sharing(self, hidden: Tensor, leaf: Tensor) -> Self {
+        Self { shared: Some((hidden, leaf)), ..self }
     }
 
     /// The gradients of the hidden states and of the head's weights.
@@ -249,6 +266,7 @@ mod tests {
             asked,
             tile: 3,
             logs: None,
+            shared: None,
         };
         let logs = leaf.detach().log_softmax(-1, Kind::Float);
         let found = tail(Asked::WithEntropy).of_logits(logs, &ids, &worth);

@@ -64,7 +64,7 @@ impl Objective for Likelihood {
         self.bins[row].iter().map(|example| example.ids.len()).sum()
     }
 
-    fn loss(&self, model: &Model, rows: &[usize]) -> Result<Loss, StageError> {
+    fn loss(&self, model: &Model, rows: &[usize], _: &[usize]) -> Result<Loss, StageError> {
         let bins: Vec<&[Example]> = rows.iter().map(|row| self.bins[*row].as_slice()).collect();
         let (hidden, ids) = learnt(model, &bins);
         let (said, tail) = head::said(model, &hidden, &ids);

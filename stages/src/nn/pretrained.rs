@@ -54,11 +54,16 @@ impl Pretrained {
         open().map_err(|error: StageError| error.about(role))
     }
 
-    /// The same with a fresh scalar head in place of the language model's.
-    pub(crate) fn with_score_head(self, weights: Stream) -> Self {
-        let mut model = self.model.with_score_head(weights);
+    /// The same with a fresh scalar head in place of the language model's, or beside it while it still `speaks`.
+    pub(crate) fn with_score_head(self, weights: Stream, speaks: bool) -> Self {
+        let mut model = self.model.with_score_head(weights, speaks);
         model.config.pad = Some(self.codec.pad);
         Self { model, ..self }
+    }
+
+    /// The same without the head of a language model, where one stands beside another.
+    pub(crate) fn without_language_head(self) -> Self {
+        Self { model: self.model.without_language_head(), ..self }
     }
 
     /// Makes every parameter a leaf that collects gradients.

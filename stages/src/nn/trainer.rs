@@ -160,7 +160,8 @@ pub(crate) trait Objective {
         row
     }
 
-    fn loss(&self, model: &Model, rows: &[usize]) -> Result<Loss, StageError>;
+    /// The loss of some rows of a step over `all` of them, of which parts come in order.
+    fn loss(&self, model: &Model, part: &[usize], all: &[usize]) -> Result<Loss, StageError>;
 
     /// What a model loses that knows nothing, where that can be said: one that ends far above has gone astray.
     fn loss_of_a_guess(&self, _model: &Model) -> Option<f64> {
@@ -201,7 +202,7 @@ impl Learner for OffLine<'_> {
         let weight = rows.iter().map(|row| objective.weight(*row)).sum();
         let taken = self.stepper.step(self.model, parts.len(), weight, |i| {
             observer.heard()?;
-            objective.loss(self.model, parts[i])
+            objective.loss(self.model, parts[i], rows)
         });
         let point = taken.map_err(|error| with_rows(error, objective, rows))?;
         self.tokens_seen += rows.iter().map(|row| objective.tokens(*row)).sum::<usize>();
@@ -262,7 +263,7 @@ fn measured(
     let mut sums: BTreeMap<&'static str, f64> = BTreeMap::new();
     for part in all.chunks(rows.max(1)) {
         heard()?;
-        let found = objective.loss(model, part)?;
+        let found = objective.loss(model, part, &all)?;
         for (name, sum) in found.metrics.into_iter().chain([("loss", found.sum)]) {
             *sums.entry(name).or_default() += sum.f_double_value(&[])?;
         }

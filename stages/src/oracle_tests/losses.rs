@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{Fixture, LOG_PROBS, LOSS, Within, all_close, close, logprob, number};
 use crate::{
-    feedback::reward_model::comparison_losses,
+    feedback::comparisons::comparison_losses,
     nn::{
         adamw::gradient_norm,
         batch::{Batch, Example},
@@ -13,7 +13,7 @@ use crate::{
         head::{self, Tail},
         likelihood::{TokenLoss, learnt, token_losses},
     },
-    policy::losses::{DpoLoss, DpoSettings, Ratios, metrics},
+    policy::losses::{Divergence, DpoLoss, DpoSettings, Ratios, metrics},
 };
 
 const NORM: Within = Within { relative: 2e-4, absolute: 1e-9 };
@@ -184,6 +184,40 @@ fn oracle_losses_reward() {
     assert!(compared > 0, "none of the cases is ours: nothing was compared");
 }
 
+/// The losses of a case with their weights, or None, with a word about it.
+fn dpo_settings(name: &str, case: &Value, beta: f64) -> Option<DpoSettings> {
+    let kinds = case["loss_type"].as_array().unwrap();
+    let weight = |at: usize| case["loss_weights"][at].as_f64().unwrap_or(1.0);
+    let mut settings =
+        DpoSettings::of(DpoLoss::Sigmoid, case["beta"].as_f64().unwrap_or(beta), 0.0);
+    settings.losses.clear();
+    for (at, kind) in kinds.iter().enumerate() {
+        if kind == "sft" {
+            settings.imitation_weight = weight(at);
+        } else {
+            settings.losses.push((named::<DpoLoss>("losses/dpo", name, kind)?, weight(at)));
+        }
+    }
+    // TRL sets it for any loss and heeds it in these.
+    let heeds = [DpoLoss::Robust, DpoLoss::ExoPair, DpoLoss::Aot, DpoLoss::AotUnpaired];
+    if settings.losses.iter().all(|(loss, _)| heeds.contains(loss)) {
+        settings.label_smoothing = case["label_smoothing"].as_f64().unwrap_or(0.0);
+    }
+    settings.discopop_tau = case["discopop_tau"].as_f64().unwrap_or(0.05);
+    settings.alpha = case["f_alpha_divergence_coef"].as_f64().unwrap_or(0.5);
+    settings.divergence = match case["f_divergence_type"].as_str() {
+        None | Some("reverse_kl") => Divergence::ReverseKl,
+        Some("forward_kl") => Divergence::ForwardKl,
+        Some("js_divergence") => Divergence::Js,
+        Some("alpha_divergence") => Divergence::Alpha,
+        Some(other) => {
+            println!("skipped: losses/dpo: {name}: the divergence {other} is not ours");
+            return None;
+        }
+    };
+    Some(settings)
+}
+
 #[test]
 fn oracle_losses_dpo() {
     let Some(fixture) = Fixture::open("losses/dpo") else { return };
@@ -210,30 +244,42 @@ fn oracle_losses_dpo() {
     let lengths = fixture.tensor("batch.completion_mask");
     let lengths = lengths.sum_dim_intlist(1, false, Kind::Float).chunk(2, 0);
     let beta = number(&fixture.json["beta"]);
-    let known =
-        ["name", "loss_type", "label_smoothing", "beta", "loss", "grad_norm", "grad_l2", "metrics"];
+    let known = [
+        "name",
+        "loss_type",
+        "loss_weights",
+        "label_smoothing",
+        "discopop_tau",
+        "f_divergence_type",
+        "f_alpha_divergence_coef",
+        "beta",
+        "loss",
+        "grad_norm",
+        "grad_l2",
+        "metrics",
+    ];
     let mut compared = 0;
     for (name, case) in fixture.cases() {
-        let kinds = case["loss_type"].as_array().unwrap();
-        let kind = if kinds.len() == 1 { &kinds[0] } else { &case["loss_type"] };
-        let Some(loss) = named::<DpoLoss>("losses/dpo", name, kind) else { continue };
         if has_more("losses/dpo", name, case, &known) {
             continue;
         }
-        let beta = case["beta"].as_f64().unwrap_or(beta);
-        // TRL sets it for any loss and heeds it in these.
-        let smoothed = matches!(loss, DpoLoss::Robust | DpoLoss::ExoPair);
-        let label_smoothing = case["label_smoothing"].as_f64().filter(|_| smoothed).unwrap_or(0.0);
-        let settings = DpoSettings { loss, beta, label_smoothing };
+        let Some(settings) = dpo_settings(name, case, beta) else { continue };
+        let (beta, imitation) = (settings.beta, settings.imitation_weight);
+        let loss = settings.losses.first().map_or(DpoLoss::Sigmoid, |(loss, _)| *loss);
         let sums = sums(&policy, "policy");
         let sides = (&sums - &reference).chunk(2, 0);
         let [chosen, rejected] = [0, 1].map(|i| sides[i].shallow_clone());
         let [chosen_length, rejected_length] = [0, 1].map(|i| lengths[i].shallow_clone());
-        let ratios = Ratios { chosen, rejected, chosen_length, rejected_length };
-        let squares = matches!(loss, DpoLoss::Ipo | DpoLoss::SppoHard);
-        let within = Within { relative: if squares { 1e-4 } else { 1e-5 }, ..LOSS };
+        let known = reference.chunk(2, 0);
+        let reference_gap = &known[0] - &known[1];
+        let tokens = chosen_length.sum(Kind::Float);
+        let ratios = Ratios { chosen, rejected, reference_gap, chosen_length, rejected_length };
+        let far = matches!(loss, DpoLoss::Ipo | DpoLoss::SppoHard | DpoLoss::Discopop)
+            || settings.divergence == Divergence::ForwardKl;
+        let within = Within { relative: if far { 1e-4 } else { 1e-5 }, ..LOSS };
         compared += 1;
-        let loss = settings.losses(&ratios).mean(Kind::Float);
+        let imitated = -sums.chunk(2, 0)[0].sum(Kind::Float) / tokens * imitation;
+        let loss = settings.losses(&ratios).mean(Kind::Float) + imitated;
         check(name, case, &policy, (&loss, None), within);
         let pairs = sides[0].numel() as f64;
         let shown = metrics(&ratios, beta).into_iter().map(|(metric, sum)| (metric, sum / pairs));

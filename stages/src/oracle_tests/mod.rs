@@ -3,6 +3,7 @@
 //! The fixtures lie outside the repository, where [`oracles::folder`] finds them; without them the tests
 //! say so and pass. Shapes, cases and models come from the files alone.
 
+mod direct;
 mod forward;
 mod generation;
 mod logprob;

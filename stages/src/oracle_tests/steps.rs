@@ -167,7 +167,7 @@ fn oracle_steps_dpo() {
         kind => serde_json::from_value(kind).unwrap(),
     };
     let label_smoothing = setting("label_smoothing").as_f64().unwrap_or(0.0);
-    let settings = DpoSettings { loss, beta, label_smoothing };
+    let settings = DpoSettings::of(loss, beta, label_smoothing);
     // TRL averages the means of micro-batches, whatever their sizes.
     let weight = |parts: &[usize]| parts.len() as f64;
     run("steps/dpo", &fixture, &model, weight, |part| {
@@ -175,11 +175,14 @@ fn oracle_steps_dpo() {
         let whole = fixture.tensor(&format!("micro_batch.{part}.completion_mask"));
         let mask = whole.narrow(1, 1, batch.width() - 1);
         let sums = |model: &Model| logprob::sum(&logprob::next_token(model, &batch), &mask);
-        let ratios = (sums(&model) - sums(&reference).detach()).chunk(2, 0);
+        let known = sums(&reference).detach();
+        let gaps = known.chunk(2, 0);
+        let reference_gap = &gaps[0] - &gaps[1];
+        let ratios = (sums(&model) - known).chunk(2, 0);
         let lengths = whole.sum_dim_intlist(1, false, Kind::Float).chunk(2, 0);
         let [chosen, rejected] = [0, 1].map(|i| ratios[i].shallow_clone());
         let [chosen_length, rejected_length] = [0, 1].map(|i| lengths[i].shallow_clone());
-        let ratios = Ratios { chosen, rejected, chosen_length, rejected_length };
+        let ratios = Ratios { chosen, rejected, reference_gap, chosen_length, rejected_length };
         let mean = settings.losses(&ratios).mean(Kind::Float);
         let pairs = ratios.chosen.numel() as f64;
         let metrics = metrics(&ratios, beta).into_iter().map(|(name, sum)| (name, sum / pairs));

@@ -19,8 +19,8 @@ pub(super) enum Credit {
     Conditional(Conditional),
     /// A critic, by generalised advantage estimation.
     Critic { gamma: f64, lambda: f64 },
-    /// Nobody: the rewards from the token on, as REINFORCE has it.
-    ToGo { gamma: f64 },
+    /// Nobody: the rewards from the token on less a baseline, as REINFORCE has it.
+    ToGo { gamma: f64, baseline: f64 },
 }
 
 /// What tokens are worth, a row for each completion.
@@ -66,8 +66,11 @@ impl Credit {
             Self::Conditional(it) => {
                 by_row(&|sums| it.advantages(sums, basis.metric, basis.groups, basis.iteration))
             }
-            Self::ToGo { gamma } => {
-                let none = |own: &Vec<f64>| gae(own, &vec![0.0; own.len()], *gamma, 1.0);
+            Self::ToGo { gamma, baseline } => {
+                let none = |own: &Vec<f64>| {
+                    let to_go = gae(own, &vec![0.0; own.len()], *gamma, 1.0);
+                    to_go.into_iter().map(|it| it - baseline).collect()
+                };
                 Credited { advantages: rewards.iter().map(none).collect(), returns: Vec::new() }
             }
             Self::Critic { gamma, lambda } => {
@@ -133,8 +136,8 @@ mod tests {
     #[test]
     fn rewards_to_go_and_groups_need_no_critic() {
         let rewards = [vec![-0.5, 2.0], vec![1.0]];
-        let to_go = Credit::ToGo { gamma: 0.5 }.of(&rewards, &Basis::default());
-        close(&to_go.advantages.concat(), &[0.5, 2.0, 1.0]);
+        let to_go = Credit::ToGo { gamma: 0.5, baseline: 0.25 }.of(&rewards, &Basis::default());
+        close(&to_go.advantages.concat(), &[0.25, 1.75, 0.75]);
         let together = [vec![0, 1]];
         let basis = Basis { groups: &together, ..Basis::default() };
         let groups = Credit::Rows(vec![Term::GroupMean]).of(&rewards, &basis);

@@ -19,7 +19,7 @@ use crate::{
     error::StageError,
     nn::learner::learn,
     port::{Out, ports},
-    reward::sources::{Came, Judges},
+    reward::judges::Came,
     rollout::trajectories::write,
     rules::{same_context, within_context},
     stage::{Given, Stage},
@@ -36,7 +36,11 @@ ports!(Inputs {
     reference: Option<artifact::Model>,
     /// For rewards `from: reward_model`.
     reward_model: Option<artifact::RewardModel>,
-    /// For rewards `from: true_reward` and `proxy`, and `environment: { from: true_reward }`.
+    /// For rewards `from: preference_model`.
+    preference_model: Option<artifact::PreferenceModel>,
+    /// For preferences `against: opponents`: what others replied to the same prompts, rollouts of another policy say.
+    opponents: Option<artifact::Completions>,
+    /// For rewards `from: true_reward`, `true_preference` and `proxy`, and `environment: { from: true_reward }`.
     true_reward: Option<artifact::TrueReward>,
     /// For rewards `from: program`: the program.
     judge: Option<artifact::File>,
@@ -118,7 +122,8 @@ impl<K: CriticFree> Stage for K {
     }
 
     fn look(params: &<K as CriticFree>::Params, _inputs: &Given) -> Result<(), StageError> {
-        K::how(params)?.training.rewards.check().map(drop)
+        let how = K::how(params)?;
+        how.training.rewards.check(how.method.rival.is_some()).map(drop)
     }
 
     fn run(
@@ -139,7 +144,7 @@ fn train(
     context: &mut Context,
 ) -> Result<(), StageError> {
     let How { training, samples, method, held } = how;
-    let expression = training.rewards.check()?;
+    let expression = training.rewards.check(method.rival.is_some())?;
     let sizes = training.sizes(samples);
     let reference = inputs.reference.as_ref();
     let players = Players::open(&inputs.policy, reference, held || reference.is_some(), context)?;
@@ -151,9 +156,11 @@ fn train(
     let came = Came {
         true_reward,
         reward_model: inputs.reward_model.as_ref(),
+        preference_model: inputs.preference_model.as_ref(),
+        opponents: inputs.opponents.as_ref(),
         program: inputs.judge.as_ref(),
     };
-    let judges = Judges::open(&training.rewards, came, false, context)?;
+    let judges = training.rewards.judges(came, false, context)?;
     let came = settings::Came { true_reward, program: inputs.environment.as_ref() };
     let world = settings::opened(training.environment.as_ref(), came)?.map(RefCell::new);
     let setting = Setting {

@@ -4,6 +4,8 @@
 //! reward model is needed. The reference's log-probabilities are known before the first step: computed here, or
 //! once for many trainings by `policy.reference`.
 
+use std::collections::BTreeMap;
+
 use gradus_protocol::{
     Page,
     catalog::{Length, Port, Rule},
@@ -28,7 +30,7 @@ use crate::{
     },
     policy::{
         log_probs::LogProbs,
-        losses::{DpoLoss, DpoSettings, Ratios, metrics},
+        losses::{Divergence, DpoLoss, DpoSettings, Ratios, metrics},
         sequences::sequence_log_probs,
     },
     port::{Out, file_of, ports},
@@ -55,8 +57,25 @@ pub(crate) struct Params {
     /// How the log-ratios of a pair become a loss.
     #[serde(default)]
     loss: DpoLoss,
+    /// Several losses in place of `loss`, each with its weight: `{ sigmoid: 0.8, bco_pair: 0.2 }` with `imitation_weight: 1` is MPO.
+    #[serde(default)]
+    mix: Option<BTreeMap<String, f64>>,
+    /// Weight of imitating the chosen completion besides: the mean over its tokens of −log p (RPO).
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    imitation_weight: f64,
+    /// The divergence that holds the policy to its reference (f-DPO).
+    #[serde(default)]
+    divergence: Divergence,
+    /// Of `divergence: alpha`: its α, which is not 1.
+    #[serde(default = "half")]
+    alpha: f64,
+    /// Of `loss: discopop`: the temperature of its gate.
+    #[serde(default = "twentieth")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    discopop_tau: f64,
     /// Share of labels taken to be flipped; more keeps the policy from growing sure. For `sigmoid`,
-    /// `sigmoid_norm`, `robust` and `exo_pair`.
+    /// `sigmoid_norm`, `robust`, `exo_pair`, `aot` and `aot_unpaired`.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 0.5))]
     label_smoothing: f64,
@@ -67,6 +86,14 @@ pub(crate) struct Params {
     /// What happens to pairs with a longer text. Of cut texts nobody said which is better.
     #[serde(default = "TooLong::drop")]
     too_long: TooLong,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+fn twentieth() -> f64 {
+    0.05
 }
 
 fn default_beta() -> f64 {
@@ -113,7 +140,18 @@ dropped.";
     }
 
     fn rules() -> Vec<Rule> {
-        let unheeding = ["hinge", "ipo", "nca_pair", "sppo_hard", "apo_zero", "apo_down"];
+        let unheeding = [
+            "hinge",
+            "ipo",
+            "nca_pair",
+            "bco_pair",
+            "sppo_hard",
+            "apo_zero",
+            "apo_down",
+            "discopop",
+        ];
+        let single =
+            ["ipo", "sigmoid_norm", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down"];
         let mut rules = Training::rules();
         rules.extend([
             within_context("max_length", "policy"),
@@ -125,6 +163,19 @@ dropped.";
             rule(
                 "`exo_pair` needs a `label_smoothing` above zero",
                 [param("loss").is(["exo_pair"]), param("label_smoothing").is([0])],
+            ),
+            rule(
+                "another `divergence` is of losses that look at nothing but the difference of the two sides: this `loss` is not \
+                 one of them",
+                [param("divergence").is(["forward_kl", "js", "alpha"]), param("loss").is(single)],
+            ),
+            rule(
+                "`alpha: 1` is the reverse KL divergence: take `divergence` out",
+                [param("divergence").is(["alpha"]), param("alpha").is([1])],
+            ),
+            rule(
+                "this `loss` sorts the pairs of a whole step, so they must be in memory at once: take `micro_batch` out",
+                [param("loss").is(["aot", "aot_unpaired"]), param("micro_batch").given()],
             ),
             rule(
                 "`robust` needs a `label_smoothing` below 0.5",
@@ -152,11 +203,7 @@ dropped.";
         outputs: Outputs,
         context: &mut Context,
     ) -> Result<(), StageError> {
-        let settings = DpoSettings {
-            loss: params.loss,
-            beta: params.beta,
-            label_smoothing: params.label_smoothing,
-        };
+        let settings = params.settings()?;
         let source = &inputs.policy.source;
         let policy = Pretrained::open("policy", source, Head::LanguageModel, context.device)?;
         let fit = Fit::new(&policy, params.max_length, params.too_long)?;
@@ -173,7 +220,7 @@ dropped.";
         }
         let test_rows = test.as_ref().map_or(&[][..], |test| &test.rows);
         let reference = reference(&inputs, &policy, [&rows.rows, test_rows], context)?;
-        let test = test.map(|test| Dpo::new(settings, test, &reference)).transpose()?;
+        let test = test.map(|test| Dpo::new(settings.clone(), test, &reference)).transpose()?;
         let objective = Dpo::new(settings, rows, &reference)?;
         let policy = policy.trainable();
         let order = context.stream("order");
@@ -185,6 +232,29 @@ dropped.";
         }
         policy.save(&outputs.model.path)?;
         context.learnt(&learnt, &outputs.curve.path)
+    }
+}
+
+impl Params {
+    fn settings(&self) -> Result<DpoSettings, StageError> {
+        let mut losses = vec![(self.loss, 1.0)];
+        if let Some(mix) = &self.mix {
+            losses.clear();
+            for (name, weight) in mix {
+                let loss = serde_json::from_value(name.as_str().into());
+                let loss = loss.map_err(|error| StageError::refused(format!("`mix`: {error}")))?;
+                losses.push((loss, *weight));
+            }
+        }
+        Ok(DpoSettings {
+            losses,
+            beta: self.beta,
+            label_smoothing: self.label_smoothing,
+            discopop_tau: self.discopop_tau,
+            divergence: self.divergence,
+            alpha: self.alpha,
+            imitation_weight: self.imitation_weight,
+        })
     }
 }
 
@@ -212,7 +282,8 @@ impl Dpo {
         Ok(Self { settings, pairs, numbers, reference })
     }
 
-    fn ratios(&self, model: &Model, rows: &[usize]) -> (Ratios, Option<Tail>) {
+    /// The log-ratios of the rows, and the sum of log p of their chosen sides.
+    fn ratios(&self, model: &Model, rows: &[usize]) -> (Ratios, Tensor, Option<Tail>) {
         let examples: Vec<&Example> = (rows.iter().map(|row| &self.pairs[*row].chosen))
             .chain(rows.iter().map(|row| &self.pairs[*row].rejected))
             .collect();
@@ -220,12 +291,16 @@ impl Dpo {
         let reference: Vec<f32> = side(0).chain(side(1)).collect();
         let reference = Tensor::from_slice(&reference).to_device(model.device());
         let (log_probs, tail) = sequence_log_probs(model, &examples);
+        let own = log_probs.chunk(2, 0)[0].sum(Kind::Float);
+        let known = reference.chunk(2, 0);
+        let reference_gap = &known[0] - &known[1];
         let ratios = (log_probs - reference).chunk(2, 0);
         let lengths: Vec<f32> = examples.iter().map(|row| row.marked() as f32).collect();
         let lengths = Tensor::from_slice(&lengths).to_device(model.device()).chunk(2, 0);
         let [chosen, rejected] = [0, 1].map(|i| ratios[i].shallow_clone());
         let [chosen_length, rejected_length] = [0, 1].map(|i| lengths[i].shallow_clone());
-        (Ratios { chosen, rejected, chosen_length, rejected_length }, tail)
+        let ratios = Ratios { chosen, rejected, reference_gap, chosen_length, rejected_length };
+        (ratios, own, tail)
     }
 
     /// How many pairs the implicit reward `β log π/π_ref` ranks as labelled (ties count half), and its mean
@@ -236,7 +311,7 @@ impl Dpo {
         report: impl FnMut(usize, usize) -> Result<(), StageError>,
     ) -> Result<Ranking, StageError> {
         let mut policy = LogProbs::default();
-        policy.add(model, self.pairs.iter(), &Page::blank(), report)?;
+        policy.add(model, self.pairs.iter().flat_map(Pair::sides), &Page::blank(), report)?;
         let policy = policy.of_pairs(&self.pairs)?;
         let reward = |policy: f32, reference: f32| {
             self.settings.beta * (f64::from(policy) - f64::from(reference))
@@ -270,7 +345,7 @@ fn reference(
         .transpose()?;
     if let Some(reference) = &opened {
         reference.same_tokens(policy)?;
-        let rows = pairs.into_iter().flatten().flat_map(|pair| [&pair.chosen, &pair.rejected]);
+        let rows = pairs.into_iter().flatten().flat_map(Pair::sides);
         let longest = rows.map(|row| row.ids.len()).max().unwrap_or(0);
         reference.bears(longest, "the pairs")?;
     }
@@ -280,7 +355,7 @@ fn reference(
     let mut found = LogProbs::default();
     for pairs in pairs {
         let report = |done, all| context.rows(done, all, "reference completions");
-        found.add(reference, pairs.iter(), &page, report)?;
+        found.add(reference, pairs.iter().flat_map(Pair::sides), &page, report)?;
     }
     Ok(found)
 }
@@ -303,9 +378,19 @@ impl Objective for Dpo {
         self.pairs[row].chosen.ids.len() + self.pairs[row].rejected.ids.len()
     }
 
-    fn loss(&self, model: &Model, rows: &[usize]) -> Result<Loss, StageError> {
-        let (ratios, tail) = self.ratios(model, rows);
-        let sum = self.settings.losses(&ratios).sum(Kind::Float);
-        Ok(Loss { sum, metrics: metrics(&ratios, self.settings.beta), tail })
+    fn loss(&self, model: &Model, part: &[usize], all: &[usize]) -> Result<Loss, StageError> {
+        let (ratios, own, tail) = self.ratios(model, part);
+        let mut sum = self.settings.losses(&ratios).sum(Kind::Float);
+        let mut metrics = metrics(&ratios, self.settings.beta);
+        let weight = self.settings.imitation_weight;
+        if weight > 0.0 {
+            // A mean over the tokens of the whole step, where the rest is a mean over its pairs.
+            let pairs: f64 = all.iter().map(|row| self.weight(*row)).sum();
+            let tokens: usize = all.iter().map(|row| self.pairs[*row].chosen.labels()).sum();
+            let nll = -own * (pairs / tokens.max(1) as f64);
+            metrics.push(("imitation_loss", nll.detach()));
+            sum = sum + nll * weight;
+        }
+        Ok(Loss { sum, metrics, tail })
     }
 }

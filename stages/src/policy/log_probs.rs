@@ -46,16 +46,15 @@ struct Line {
 pub(crate) struct LogProbs(BTreeMap<Key, f32>);
 
 impl LogProbs {
-    /// Adds those of both sides of all pairs, each different row once; those that stand on `page`, which is of this
-    /// model, are not computed again.
+    /// Adds those of rows, each different one once; those that stand on `page`, which is of this model, are not computed
+    /// again.
     pub(crate) fn add<'a>(
         &mut self,
         model: &Model,
-        pairs: impl Iterator<Item = &'a Pair>,
+        rows: impl Iterator<Item = &'a Example>,
         page: &Page,
         report: impl FnMut(usize, usize) -> Result<(), StageError>,
     ) -> Result<(), StageError> {
-        let rows = pairs.flat_map(|pair| [&pair.chosen, &pair.rejected]);
         let mut known: HashSet<Key> = self.0.keys().cloned().collect();
         let rows = rows.map(|row| (Key::of(row), row)).filter(|(key, _)| known.insert(key.clone()));
         let (keys, rows): (Vec<Key>, Vec<&Example>) = rows.unzip();
@@ -78,7 +77,7 @@ impl LogProbs {
     /// Those of `[chosen, rejected]` for every pair.
     pub(crate) fn of_pairs(&self, pairs: &[Pair]) -> Result<Vec<[f32; 2]>, StageError> {
         let of = |row: &Example, pair: usize| {
-            self.0.get(&Key::of(row)).copied().ok_or_else(|| {
+            self.of(row).ok_or_else(|| {
                 StageError::refused(format!(
                     "`log_probs` says nothing of pair {}: compute them from the same preferences, with the same \
                      tokenizer, `max_length` and `too_long`",
@@ -88,6 +87,11 @@ impl LogProbs {
         };
         let pairs = pairs.iter().enumerate();
         pairs.map(|(i, pair)| Ok([of(&pair.chosen, i)?, of(&pair.rejected, i)?])).collect()
+    }
+
+    /// That of a row.
+    pub(super) fn of(&self, row: &Example) -> Option<f32> {
+        self.0.get(&Key::of(row)).copied()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -139,7 +143,9 @@ mod tests {
 
     fn computed(pairs: &[Pair]) -> LogProbs {
         let mut found = LogProbs::default();
-        found.add(&model(), pairs.iter(), &Page::blank(), |_, _| Ok(())).unwrap();
+        found
+            .add(&model(), pairs.iter().flat_map(Pair::sides), &Page::blank(), |_, _| Ok(()))
+            .unwrap();
         found
     }
 
@@ -175,7 +181,7 @@ mod tests {
         let compute = |page: &Page, most: usize| {
             let report = |done, _| if done < most { Ok(()) } else { Err(StageError::Cancelled) };
             let mut found = LogProbs::default();
-            found.add(&model(), pairs.iter(), page, report).map(|()| found)
+            found.add(&model(), pairs.iter().flat_map(Pair::sides), page, report).map(|()| found)
         };
         let whole = compute(&page("whole"), usize::MAX).unwrap();
         assert!(compute(&page("torn"), 65).is_err());

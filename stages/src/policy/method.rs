@@ -9,10 +9,7 @@ use super::{
 use crate::{
     environment::settings::Opened,
     nn::{decoder::Model, pretrained::Pretrained},
-    reward::{
-        expression::Expression,
-        sources::{Judges, Rewards},
-    },
+    reward::{expression::Expression, judges::Judges, sources::Rewards},
     rollout::{filtering::Choice, sampler::Ready},
 };
 
@@ -62,10 +59,21 @@ impl Reading {
     }
 }
 
+/// Who the rival is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Rival {
+    /// Token by token the geometric mixture of the policy and its reference, `∝ π^(1−β) μ^β` with this β (Munos et al. 2023, eq. 15).
+    Mixture(f64),
+    /// The policy with averaged weights.
+    Average,
+}
+
 /// What makes a method.
 pub(super) struct Method {
     pub(super) shaping: Shaping,
     pub(super) credit: Credit,
+    /// Whom it plays, if anybody.
+    pub(super) rival: Option<Rival>,
     /// Which completions are learnt from, if not all.
     pub(super) filter: Option<Choice>,
     /// What entropies make of advantages.

@@ -45,6 +45,7 @@ pub(super) struct Kept {
 pub(super) struct Streams {
     pub(super) orders: Stream,
     pub(super) samples: Stream,
+    pub(super) rivals: Stream,
     pub(super) resets: Stream,
     pub(super) rewards: Stream,
     pub(super) filter: Stream,
@@ -57,6 +58,7 @@ impl Streams {
         Self {
             orders: context.stream("order"),
             samples: context.stream("samples"),
+            rivals: context.stream("rivals"),
             resets: context.stream("resets"),
             rewards: context.stream("rewards"),
             filter: context.stream("filter"),
@@ -197,7 +199,7 @@ impl<'a> OnLine<'a> {
                     match &parts[part] {
                         Work::Rollouts(part) => Ok(setting.loss(batch, part, &rows, !critic_alone)),
                         Work::Texts(kept, texts, weight) => {
-                            let loss = kept.texts.loss(&setting.policy.model, texts)?;
+                            let loss = kept.texts.loss(&setting.policy.model, texts, texts)?;
                             let mean = loss.sum / *weight;
                             let metrics = vec![("text_loss", mean.detach())];
                             Ok(Loss { sum: mean * kept.weight, metrics, tail: loss.tail })
@@ -354,13 +356,21 @@ impl Learner for OnLine<'_> {
             iteration: step,
             rewards: self.streams.rewards.at(step),
             samples: self.streams.samples.at(step),
+            rivals: self.streams.rivals.at(step),
             resets: self.streams.resets.at(step),
             filter: self.streams.filter.at(step),
         };
         // What shaping learns is kept once the iteration is whole.
         let mut shaper = self.shaper;
         let shown = self.setting.reading.of(step);
-        let mut batch = self.setting.rollouts(&asked, draws, shown, &mut shaper, observer)?;
+        let mut batch = self.setting.rollouts(
+            &asked,
+            draws,
+            shown,
+            &mut shaper,
+            self.average.as_ref(),
+            observer,
+        )?;
         let mut samples = std::mem::take(&mut batch.samples);
         for sample in &mut samples {
             // A group of its own, whatever the iteration.
@@ -402,7 +412,7 @@ impl Learner for OnLine<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Map<String, Value>, StageError> {
         let Some(test) = self.setting.test else { return Ok(Map::new()) };
-        self.setting.measured(test, self.streams.test.at(step), observer)
+        self.setting.measured(test, self.streams.test.at(step), self.average.as_ref(), observer)
     }
 
     fn notes(&self) -> Value {

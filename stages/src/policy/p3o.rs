@@ -13,14 +13,11 @@ use super::{
     credit::Credit,
     critic_free::{CriticFree, How},
     method::Method,
-    pairwise::{Clipped, Pairwise},
+    pairwise::{Clipped, Pairwise, whole_pairs},
     shaping::{Scaling, Shaping},
     training::OnLineTraining,
 };
-use crate::{
-    error::StageError,
-    rules::{param, rule},
-};
+use crate::error::StageError;
 
 /// Pairwise proximal policy optimisation.
 pub(crate) struct P3o;
@@ -80,24 +77,7 @@ share of what went further than `clip`.";
     type Params = Params;
 
     fn rules() -> Vec<Rule> {
-        let mut rules = Vec::new();
-        rules.push(rule(
-            "completions are compared two by two, so `samples_per_prompt` is even",
-            [param("samples_per_prompt").no_multiple_of(2)],
-        ));
-        rules.push(rule(
-            "two completions are compared as they were sampled: leave `filter` out, or filter in `policy.grpo`",
-            [param("filter").is([
-                "best_of_n", "best_random", "best_worst", "random_k", "top", "top_random", "top_bottom",
-            ])],
-        ));
-        for (name, words) in [
-            ("minibatch", "a minibatch has whole pairs, so `minibatch` is even"),
-            ("micro_batch", "pairs are in memory whole, so `micro_batch` is even"),
-        ] {
-            rules.push(rule(words, [param(name).given(), param(name).no_multiple_of(2)]));
-        }
-        rules
+        whole_pairs()
     }
 
     fn how(params: &Params) -> Result<How<'_>, StageError> {

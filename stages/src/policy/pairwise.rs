@@ -3,11 +3,13 @@
 //! Rows 2i and 2i + 1 answer one prompt. All that is known of them is by how much one reward is above the other, so whatever a
 //! prompt adds to both falls away.
 
+use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::surrogate::{Cost, Extent, PolicyLoss, Sampled};
+use crate::rules::{param, rule};
 
 /// What is kept from going too far in one step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,10 +33,50 @@ pub(crate) struct Pairwise {
     pub(crate) beta: f64,
 }
 
-/// A number for each completion, as the first and the second of every pair.
+/// A number for each completion, by pairs: [pairs, 2].
+pub(super) fn in_pairs(values: &Tensor) -> Tensor {
+    values.contiguous().view([-1, 2])
+}
+
+/// The same as the first and the second of every pair.
 fn halves(values: &Tensor) -> [Tensor; 2] {
-    let pairs = values.view([-1, 2]);
+    let pairs = in_pairs(values);
     [pairs.select(1, 0), pairs.select(1, 1)]
+}
+
+/// log p of the first completion of every pair less that of the second, of a table of tokens: `[pairs]`.
+pub(super) fn gap(log_probs: &Tensor, mask: &Tensor) -> Tensor {
+    let [first, second] = halves(&(log_probs * mask).sum_dim_intlist(1, false, Kind::Float));
+    first - second
+}
+
+/// What parameters must not say where pairs are learnt from.
+pub(super) fn whole_pairs() -> Vec<Rule> {
+    let mut rules = vec![
+        rule(
+            "completions are compared two by two, so `samples_per_prompt` is even",
+            [param("samples_per_prompt").no_multiple_of(2)],
+        ),
+        rule(
+            "two completions are compared as they were sampled: leave `filter` out, or filter in `policy.grpo`",
+            [param("filter").is([
+                "best_of_n",
+                "best_random",
+                "best_worst",
+                "random_k",
+                "top",
+                "top_random",
+                "top_bottom",
+            ])],
+        ),
+    ];
+    for (name, words) in [
+        ("minibatch", "a minibatch has whole pairs, so `minibatch` is even"),
+        ("micro_batch", "pairs are in memory whole, so `micro_batch` is even"),
+    ] {
+        rules.push(rule(words, [param(name).given(), param(name).no_multiple_of(2)]));
+    }
+    rules
 }
 
 impl PolicyLoss for Pairwise {
@@ -47,7 +89,7 @@ impl PolicyLoss for Pairwise {
         let [first, second] = halves(&sum(log_probs));
         let [first_old, second_old] = halves(&sum(sampled.old));
         // Of the first the advantage is R₁ − R₂, of the second R₂ − R₁.
-        let [mut gain, _] = halves(&sampled.advantages.select(1, 0).contiguous());
+        let [mut gain, _] = halves(&sampled.advantages.select(1, 0));
         let apart = |a: &Tensor, b: &Tensor| (a - b).detach();
         if let Some(reference) = sampled.reference {
             let [one, other] = halves(&sum(reference));

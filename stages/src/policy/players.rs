@@ -71,7 +71,7 @@ impl Players {
         } else {
             let head = Head::LanguageModel;
             let base = Pretrained::open("policy", &policy.source, head, context.device)?;
-            base.with_score_head(fresh)
+            base.with_score_head(fresh, false)
         };
         critic.same_tokens(&self.policy)?;
         Ok(critic.trainable())

@@ -31,7 +31,7 @@ use crate::{
         schedule::{Decay, Schedule},
     },
     port::{Out, ports},
-    reward::sources::{Came, Judges},
+    reward::judges::Came,
     rollout::trajectories::write,
     rules::{param, rule, same_context, within_context},
     stage::{Given, Stage},
@@ -165,7 +165,11 @@ ports!(Inputs {
     resets: Option<artifact::Completions>,
     /// For rewards `from: reward_model`.
     reward_model: Option<artifact::RewardModel>,
-    /// For rewards `from: true_reward` and `proxy`, and `environment: { from: true_reward }`.
+    /// For rewards `from: preference_model`.
+    preference_model: Option<artifact::PreferenceModel>,
+    /// For preferences `against: opponents`: what others replied to the same prompts, rollouts of another policy say.
+    opponents: Option<artifact::Completions>,
+    /// For rewards `from: true_reward`, `true_preference` and `proxy`, and `environment: { from: true_reward }`.
     true_reward: Option<artifact::TrueReward>,
     /// For rewards `from: program`: the program.
     judge: Option<artifact::File>,
@@ -252,7 +256,7 @@ last tenth of the iterations.";
     }
 
     fn look(params: &Params, _inputs: &Given) -> Result<(), StageError> {
-        params.training.rewards.check().map(drop)
+        params.training.rewards.check(false).map(drop)
     }
 
     fn run(
@@ -262,7 +266,7 @@ last tenth of the iterations.";
         context: &mut Context,
     ) -> Result<(), StageError> {
         let training = &params.training;
-        let expression = training.rewards.check()?;
+        let expression = training.rewards.check(false)?;
         let sizes = training.sizes(params.samples_per_prompt);
         // Also where nothing holds it: how far it went is worth to know.
         let players = Players::open(&inputs.policy, inputs.reference.as_ref(), true, context)?;
@@ -281,9 +285,11 @@ last tenth of the iterations.";
         let came = Came {
             true_reward,
             reward_model: inputs.reward_model.as_ref(),
+            preference_model: inputs.preference_model.as_ref(),
+            opponents: inputs.opponents.as_ref(),
             program: inputs.judge.as_ref(),
         };
-        let judges = Judges::open(&training.rewards, came, false, context)?;
+        let judges = training.rewards.judges(came, false, context)?;
         let came = settings::Came { true_reward, program: inputs.environment.as_ref() };
         let world = settings::opened(training.environment.as_ref(), came)?.map(RefCell::new);
         let setting = Setting {

@@ -14,7 +14,11 @@ use crate::{
     nn::{config::Head, pretrained::Pretrained},
     policy::log_probs::LogProbs,
     port::{Out, ports},
-    prepare::{examples::pairs, tally::Fit, truncation::TooLong},
+    prepare::{
+        examples::{Pair, pairs},
+        tally::Fit,
+        truncation::TooLong,
+    },
     rules::within_context,
     stage::Stage,
 };
@@ -82,7 +86,7 @@ impl Stage for Reference {
             let read = pairs(port, &rows.source, &reference.codec, fit, report)?;
             context.tally(prefix, &read.tally);
             let report = |done, all| context.rows(done, all, "completions");
-            found.add(&reference.model, read.rows.iter(), &page, report)?;
+            found.add(&reference.model, read.rows.iter().flat_map(Pair::sides), &page, report)?;
         }
         context.summary("completions", found.len() as f64);
         context.summary("log_prob_mean", found.mean());

@@ -133,7 +133,7 @@ impl Params {
         let credit = match self.baseline {
             Baseline::LeaveOneOut => Credit::Rows(vec![Term::LeaveOneOut]),
             Baseline::Mean => Credit::Rows(vec![Term::GroupMean]),
-            Baseline::None => Credit::ToGo { gamma: self.gamma },
+            Baseline::None => Credit::ToGo { gamma: self.gamma, baseline: 0.0 },
         };
         Method {
             shaping: Shaping {

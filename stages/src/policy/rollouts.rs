@@ -1,7 +1,7 @@
 //! The first half of an iteration: the policy answers, is judged, and every token of what it said gets its numbers. What
 //! comes of it is a table with a row for each completion, and which of them are learnt from.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use gradus_protocol::Page;
 use serde_json::{Map, Value};
@@ -54,6 +54,7 @@ pub(super) struct Draws {
     pub(super) iteration: usize,
     pub(super) rewards: Stream,
     pub(super) samples: Stream,
+    pub(super) rivals: Stream,
     pub(super) resets: Stream,
     pub(super) filter: Stream,
 }
@@ -66,14 +67,17 @@ impl Setting<'_> {
         draws: Draws,
         shown: usize,
         shaper: &mut Shaper,
+        average: Option<&BTreeMap<String, Tensor>>,
         observer: &dyn Observer,
     ) -> Result<Rollouts, StageError> {
         let mut trajectories = self.sampled(asked, draws.samples, draws.resets, observer)?;
+        let (ready, samples) = (self.prompts, self.sizes.samples);
+        let rivals = self.rivals(ready, asked, samples, draws.rivals, average, observer)?;
         let mut heard = |_, _| observer.heard();
         let judged = self.rewards.judge(
             self.expression,
             &mut trajectories,
-            self.judges,
+            (self.judges, rivals.as_deref()),
             draws.rewards,
             &mut heard,
         )?;
@@ -212,6 +216,7 @@ impl Setting<'_> {
         &self,
         test: &Ready,
         mut draws: Stream,
+        average: Option<&BTreeMap<String, Tensor>>,
         observer: &dyn Observer,
     ) -> Result<Map<String, Value>, StageError> {
         let streams = draws.named("samples").rows(test.asked.len());
@@ -220,10 +225,11 @@ impl Setting<'_> {
         let found = self.said(all, observer)?;
         let row = |(at, said): (usize, Said)| said.trajectory(&test.asked[at], at, 0);
         let mut all: Vec<Trajectory> = found.into_iter().enumerate().map(row).collect();
-        let rewards = draws.named("rewards");
+        let each: Vec<usize> = (0..all.len()).collect();
+        let rivals = self.rivals(test, &each, 1, draws.named("rivals"), average, observer)?;
+        let (rewards, judges) = (draws.named("rewards"), (self.judges, rivals.as_deref()));
         let mut heard = |_, _| observer.heard();
-        let judged =
-            self.rewards.judge(self.expression, &mut all, self.judges, rewards, &mut heard)?;
+        let judged = self.rewards.judge(self.expression, &mut all, judges, rewards, &mut heard)?;
         let mut found = Map::new();
         found.insert("test_reward".to_owned(), mean(&judged).into());
         let mut put = |name: String, of: &dyn Fn(&Trajectory) -> f64| {

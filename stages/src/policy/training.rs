@@ -216,6 +216,7 @@ impl OnLineTraining {
         Method {
             shaping: Shaping::NONE,
             credit,
+            rival: None,
             filter: self.filter(),
             modulation: None,
             whiten: false,

@@ -1,6 +1,6 @@
 //! Rows of token ids as the examples that a loss takes: which of their tokens stay, and which are learnt.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use gradus_protocol::Source;
 
@@ -36,9 +36,25 @@ pub(crate) struct Pair {
 pub(crate) struct Comparison {
     pub(crate) chosen: Ids,
     pub(crate) rejected: Ids,
+    /// How many tokens of the first were given, at its beginning.
+    pub(crate) prompt: usize,
     /// By how much the first is better, where somebody measured it.
     pub(crate) margin: Option<f64>,
     pub(crate) asked: Asked,
+}
+
+impl Pair {
+    pub(crate) fn sides(&self) -> [&Example; 2] {
+        [&self.chosen, &self.rejected]
+    }
+}
+
+impl Comparison {
+    /// The preferred reply's tokens that something stands before.
+    pub(crate) fn imitated(&self) -> Range<usize> {
+        let all = self.chosen.len();
+        self.prompt.max(1).min(all)..all
+    }
 }
 
 /// Prompts with the completion to imitate; what has nothing left to learn is dropped.
@@ -76,6 +92,18 @@ pub(crate) fn comparisons(
 ) -> Result<Prepared<Comparison>, StageError> {
     let rows = token_rows(port, source, codec, Purpose::Preferences, report)?;
     prepared(port, fit, rows.iter().map(|row| compared(&row, fit)))
+}
+
+/// Pairs as a preference model reads them: prompt, one reply and the other, in both orders.
+pub(crate) fn contests(
+    port: &'static str,
+    source: &Source,
+    codec: &Codec,
+    fit: Fit,
+    report: Report,
+) -> Result<Prepared<Comparison>, StageError> {
+    let rows = token_rows(port, source, codec, Purpose::Preferences, report)?;
+    prepared(port, fit, rows.iter().map(|row| contest(&row, fit, codec.eos)))
 }
 
 fn prepared<T>(
@@ -123,16 +151,36 @@ pub(super) fn paired(row: &TokenRow<Ids>, fit: Fit) -> Made<Pair> {
 
 pub(super) fn compared(row: &TokenRow<Ids>, fit: Fit) -> Made<Comparison> {
     let rejected = row.rejected.as_ref().unwrap_or(&row.text);
-    let kept = |text: &Ids| fit.too_long.kept(text.len(), fit.tokens).map(|range| text.part(range));
-    let Some((chosen, rejected_kept)) = kept(&row.text).zip(kept(rejected)) else {
+    let kept = |text: &Ids| fit.too_long.kept(text.len(), fit.tokens);
+    let Some((range, other)) = kept(&row.text).zip(kept(rejected)) else {
         return Made::Dropped;
     };
+    let prompt = row.prompt.saturating_sub(range.start);
+    let (chosen, rejected_kept) = (row.text.part(range), rejected.part(other));
     let long = row.text.len().max(rejected.len()) > fit.tokens;
     if long && chosen == rejected_kept {
         return Made::Dropped;
     }
     let (margin, asked) = (row.margin, row.asked);
-    Made::new(Comparison { chosen, rejected: rejected_kept, margin, asked }, long)
+    Made::new(Comparison { chosen, rejected: rejected_kept, prompt, margin, asked }, long)
+}
+
+fn contest(row: &TokenRow<Ids>, fit: Fit, eos: u32) -> Made<Comparison> {
+    let rejected = row.rejected.as_ref().unwrap_or(&row.text);
+    let [chosen, rejected] = [(&row.text, rejected), (rejected, &row.text)]
+        .map(|(one, other)| Ids::from(facing(one, other, row.prompt, eos)));
+    if chosen.len().max(rejected.len()) > fit.tokens || chosen == rejected {
+        return Made::Dropped;
+    }
+    let (prompt, margin, asked) = (row.prompt, row.margin, row.asked);
+    Made::Whole(Comparison { chosen, rejected, prompt, margin, asked })
+}
+
+/// One text with two replies to a prompt of so many tokens: the prompt, the one, the end-of-text token, the other.
+pub(crate) fn facing(one: &[u32], other: &[u32], prompt: usize, eos: u32) -> Vec<u32> {
+    let end = (one.last() != Some(&eos)).then_some(eos);
+    let other = &other[prompt.min(other.len())..];
+    one.iter().copied().chain(end).chain(other.iter().copied()).collect()
 }
 
 /// Prompts, each once.
@@ -195,6 +243,19 @@ mod tests {
         assert!(matches!(paired(&row, Fit::of(3, TooLong::Cut)), Made::Dropped));
         assert!(matches!(paired(&row, Fit::of(4, TooLong::Cut)), Made::Cut(_)));
         assert!(matches!(paired(&row, Fit::of(4, TooLong::Drop)), Made::Dropped));
+    }
+
+    #[test]
+    fn a_contest_is_told_in_both_orders_and_has_its_prompt_once() {
+        let eos = 9;
+        let row = row(2, &[1, 2, 3, eos], Some(&[1, 2, 4, 5]));
+        let Made::Whole(made) = contest(&row, Fit::of(7, TooLong::Drop), eos) else {
+            panic!("it fits")
+        };
+        assert_eq!(made.chosen[..], [1, 2, 3, eos, 4, 5]);
+        // What does not end by itself is told from what follows, too.
+        assert_eq!(made.rejected[..], [1, 2, 4, 5, eos, 3, eos]);
+        assert!(matches!(contest(&row, Fit::of(6, TooLong::Drop), eos), Made::Dropped));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `packing.rs` puts short texts together; the `oracle_*` tests hold all of it to what TRL itself makes of the same rows.
 
 pub(crate) mod examples;
+pub(crate) mod labels;
 #[cfg(test)]
 mod oracle_tests;
 pub(crate) mod packing;

@@ -44,7 +44,7 @@ pub(crate) enum Purpose {
     Text,
     /// A prompt with the completion to imitate, for `train.sft`.
     Completions,
-    /// A prompt with a better and a worse completion, for `feedback.reward_model` and `policy.dpo`.
+    /// A prompt with a better and a worse completion, for models of what is preferred and for whoever learns from pairs.
     Preferences,
 }
 

@@ -4,7 +4,10 @@ use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::sources::{Came, Judges, Rewards, alike};
+use super::{
+    judges::Came,
+    sources::{Rewards, alike},
+};
 use crate::{
     artifact,
     context::Context,
@@ -30,6 +33,10 @@ ports!(Inputs {
     rollouts: artifact::Rollouts,
     /// Scores completions; any tokenizer will do, as texts go to it.
     reward_model: Option<artifact::RewardModel>,
+    /// For rewards `from: preference_model`.
+    preference_model: Option<artifact::PreferenceModel>,
+    /// For preferences `against: opponents`: what others replied to the same prompts, rollouts of another policy say.
+    opponents: Option<artifact::Completions>,
     /// The reward that made the data.
     true_reward: Option<artifact::TrueReward>,
     /// The program of rewards `from: program`.
@@ -62,7 +69,7 @@ teach nothing to who compares within groups: `groups_alike` is their share.";
     }
 
     fn look(params: &Params, _inputs: &Given) -> Result<(), StageError> {
-        params.rewards.check().map(drop)
+        params.rewards.check(false).map(drop)
     }
 
     fn run(
@@ -72,16 +79,19 @@ teach nothing to who compares within groups: `groups_alike` is their share.";
         context: &mut Context,
     ) -> Result<(), StageError> {
         let mut all = read("rollouts", &inputs.rollouts.source)?;
-        let expression = params.rewards.check()?;
+        let expression = params.rewards.check(false)?;
         let came = Came {
             true_reward: inputs.true_reward.as_ref(),
             reward_model: inputs.reward_model.as_ref(),
+            preference_model: inputs.preference_model.as_ref(),
+            opponents: inputs.opponents.as_ref(),
             program: inputs.judge.as_ref(),
         };
-        let judges = Judges::open(&params.rewards, came, true, context)?;
+        let judges = params.rewards.judges(came, true, context)?;
         let draws = context.stream("rewards");
         let mut heard = |done, of| context.rows(done, of, "samples scored");
-        let rewards = params.rewards.judge(&expression, &mut all, &judges, draws, &mut heard)?;
+        let rewards =
+            params.rewards.judge(&expression, &mut all, (&judges, None), draws, &mut heard)?;
         for name in params.rewards.names() {
             let own: Vec<f64> = all.iter().map(|it| it.rewards[name]).collect();
             context.summary(name, mean(&own));

@@ -207,6 +207,12 @@ pub(crate) fn of_prompt(mut extra: Object) -> Object {
     extra
 }
 
+/// Whether what a row with these columns completes came to an end by itself; of no trajectory it is believed.
+pub(crate) fn has_ended(extra: &Object) -> bool {
+    let ended = extra.get(ROLLOUT).and_then(|it| it.get("ended"));
+    ended.and_then(Value::as_bool).unwrap_or(true)
+}
+
 /// All trajectories that came in through `port`, of which there must be some.
 pub(crate) fn read(port: &str, source: &Source) -> Result<Vec<Trajectory>, StageError> {
     let rows = Reader::open_some(port, source)?;

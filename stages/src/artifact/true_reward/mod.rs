@@ -3,6 +3,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod copies;
+pub(crate) mod games;
 pub(crate) mod hedges;
 pub(crate) mod keys;
 pub(crate) mod residues;
@@ -16,8 +17,8 @@ use std::{fs, path::Path};
 use serde::{Deserialize, Serialize};
 
 use self::{
-    answers::AnswerReward, copies::CopyReward, hedges::HedgeReward, keys::KeyReward,
-    steps::StepReward, styles::StyleReward,
+    answers::AnswerReward, copies::CopyReward, games::GamePreference, hedges::HedgeReward,
+    keys::KeyReward, steps::StepReward, styles::StyleReward,
 };
 use crate::error::StageError;
 
@@ -38,6 +39,7 @@ pub(crate) enum TrueReward {
     Keys(KeyReward),
     Styles(StyleReward),
     Steps(StepReward),
+    Games(GamePreference),
     /// 1 when a completion has the answer to its prompt, else 0.
     Answers(AnswerReward),
 }
@@ -67,7 +69,10 @@ impl TrueReward {
     pub(crate) fn load(path: &Path) -> Result<Self, StageError> {
         let bytes = fs::read(path).map_err(StageError::file(path))?;
         match serde_json::from_slice(&bytes) {
-            Ok(Written { gradus_true_reward: VERSION, reward }) => Ok(reward),
+            Ok(Written { gradus_true_reward: VERSION, reward }) => match reward.fault() {
+                None => Ok(reward),
+                Some(why) => Err(StageError::refused(format!("`{}`: {why}", path.display()))),
+            },
             Ok(_) => Err(StageError::refused(format!(
                 "`{}` was written by another version of gradus",
                 path.display()
@@ -81,6 +86,14 @@ impl TrueReward {
         let json = serde_json::to_string_pretty(&written)
             .map_err(|error| StageError::refused(error.to_string()))?;
         fs::write(path, json + "\n").map_err(StageError::file(path))
+    }
+
+    /// What makes a file that can be read no reward, if anything.
+    fn fault(&self) -> Option<String> {
+        match self {
+            Self::Games(games) => games.fault(),
+            _ => None,
+        }
     }
 
     /// Says whether every score is 0 or 1, so that a mean of them is a rate.
@@ -104,6 +117,22 @@ impl TrueReward {
         }
     }
 
+    /// How often people prefer one completion to another, where the task has preferences that are no matter of a reward.
+    pub(crate) fn preference(&self, prompt: &str, one: &str, other: &str) -> Option<f64> {
+        match self {
+            Self::Games(reward) => Some(reward.preference(prompt, one, other)),
+            _ => None,
+        }
+    }
+
+    /// All completions that count, where they are few.
+    pub(crate) fn replies(&self, prompt: &str) -> Option<Vec<&str>> {
+        match self {
+            Self::Games(reward) => Some(reward.replies(prompt)),
+            _ => None,
+        }
+    }
+
     /// How good a completion is; no number of a prompt whose answer is not known.
     pub(crate) fn score(&self, prompt: &str, completion: &str) -> f64 {
         match self {
@@ -116,6 +145,7 @@ impl TrueReward {
             Self::Keys(reward) => reward.score(prompt, completion),
             Self::Styles(reward) => reward.score(prompt, completion),
             Self::Steps(reward) => f64::from(reward.is_right(prompt, completion)),
+            Self::Games(reward) => reward.score(prompt, completion),
             Self::Answers(reward) => reward.score(prompt, completion),
         }
     }

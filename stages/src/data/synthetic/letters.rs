@@ -1,10 +1,13 @@
 //! What worlds of single letters have in common.
 
+use std::collections::BTreeMap;
+
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::world::Reply;
 use crate::artifact::true_reward::styles::Believed;
 
 /// Who demonstrates.
@@ -32,6 +35,9 @@ pub(super) struct Settings {
     /// Keys: who demonstrates.
     #[serde(default)]
     pub(super) demonstrators: Demonstrators,
+    /// Grades: whether styles beat each other in a circle, or are worth the same.
+    #[serde(default)]
+    pub(super) transitive: bool,
     /// Styles: which lengths are believed if they are right.
     #[serde(default)]
     pub(super) believed: Believed,
@@ -50,6 +56,25 @@ pub(super) fn letter(of: u8, draw: &mut ChaCha8Rng) -> char {
 
 pub(super) fn word(length: usize, of: u8, draw: &mut ChaCha8Rng) -> String {
     (0..length).map(|_| letter(of, draw)).collect()
+}
+
+/// Replies to prompts as often as their weights say.
+pub(super) fn drawn(habits: BTreeMap<String, Vec<(String, f64)>>) -> Reply {
+    Box::new(move |prompt: &str, draw: &mut ChaCha8Rng| {
+        let Some(habits) = habits.get(prompt) else { return String::new() };
+        let mut left = draw.random::<f64>() * habits.iter().map(|(_, weight)| weight).sum::<f64>();
+        let reached = habits.iter().find(|(_, weight)| {
+            left -= weight;
+            left <= 0.0
+        });
+        reached.or(habits.last()).map_or(String::new(), |(reply, _)| reply.clone())
+    })
+}
+
+/// A normal number: √(−2 ln u) cos 2πv (Box & Muller 1958).
+pub(super) fn normal(draw: &mut ChaCha8Rng) -> f64 {
+    let (u, v): (f64, f64) = (1.0 - draw.random::<f64>(), draw.random());
+    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }
 
 /// So many prompts, `A`, `B` and so on.

@@ -5,6 +5,8 @@
 
 mod arithmetic;
 mod copies;
+mod cycles;
+mod grades;
 mod hedges;
 mod keys;
 mod letters;
@@ -62,6 +64,10 @@ pub(crate) enum Task {
     Styles,
     /// Twelve letters, of which four decide.
     Steps,
+    /// Two letters of five kinds, of which each beats two and loses to two: preferences that are no matter of a reward.
+    Cycles,
+    /// One of nine letters: three styles, of which each beats another, in three grades.
+    Grades,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -90,7 +96,7 @@ pub(crate) struct Params {
     #[schemars(range(min = 1))]
     prompts: usize,
     /// Temperature of the Bradley-Terry model that labels the pairs: 0 never errs, more errs more
-    /// where the true rewards are close.
+    /// where the true rewards are close. Cycles and grades have odds of their own.
     #[serde(default = "default_label_noise")]
     #[schemars(range(min = 0.0))]
     label_noise: f64,
@@ -194,6 +200,8 @@ fn make(params: &Params, mut draws: Stream) -> Result<Made, StageError> {
         Task::Residues => residues::world(&params.letters, draws.named("world")),
         Task::Styles => styles::world(&params.letters, draws.named("world")),
         Task::Steps => steps::world(draws.named("world")),
+        Task::Cycles => cycles::world(draws.named("world")),
+        Task::Grades => grades::world(draws.named("world"), !params.letters.transitive),
         Task::Keys => keys::world(&params.letters, draws.named("world")),
     };
     world.prompts.shuffle(&mut draws.named("prompts").generator());
@@ -289,6 +297,8 @@ mod tests {
             ("keys", 12),
             ("styles", 16),
             ("steps", 10),
+            ("cycles", 4),
+            ("grades", 8),
         ] {
             let made = made(&format!(r#"{{"task": "{task}", "prompts": 64}}"#));
             assert_eq!(made.prompts.len(), count);

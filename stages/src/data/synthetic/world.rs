@@ -71,7 +71,7 @@ impl World {
         (one, (self.reply)(prompt, draw))
     }
 
-    /// Two different replies, the better one chosen with probability σ(Δ reward / noise).
+    /// Two different replies, the better one chosen with probability σ(Δ reward / noise), or as often as it is preferred.
     pub(super) fn pair(&self, prompt: &str, noise: f64, draw: &mut ChaCha8Rng) -> Row {
         let score = |reply: &str| self.reward.score(prompt, reply);
         let (mut one, mut other) = self.two(prompt, draw);
@@ -86,7 +86,8 @@ impl World {
                 other = (self.reply)(prompt, draw);
             }
         }
-        let better = preferred(score(&one) - score(&other), noise);
+        let better = self.reward.preference(prompt, &one, &other);
+        let better = better.unwrap_or_else(|| preferred(score(&one) - score(&other), noise));
         let (chosen, rejected) =
             if draw.random::<f64>() < better { (one, other) } else { (other, one) };
         let prompt = prompt.to_owned();
