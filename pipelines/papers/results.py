@@ -16,6 +16,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "RESULTS.md"
+ROOT = FOLDER.parent.parent
 COLUMNS = ["Pipeline", "Claim", "Statistic", "95 % interval", "To be", "Seeds", "Verdict", "Time", "Commit"]
 AGAINST = {"difference": "Δ ", "ratio": "ratio of ", "distance": "|Δ| of ", "error_ratio": "ratio of errors, "}
 ABOUT = """# What the papers' pipelines show
@@ -97,7 +98,8 @@ def main():
     program = str(Path(program).resolve())
     known = before()
     commit = git("rev-parse", "--short", "HEAD")
-    if git("status", "--porcelain", "--untracked-files=no"):
+    # The file itself changes with every pipeline.
+    if git("status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude,top){RESULTS.relative_to(ROOT)}"):
         commit += " and changes"
     pipelines = sorted(FOLDER.glob("*.yaml"))
     wanted = [it for it in pipelines if not names or it.stem in names]

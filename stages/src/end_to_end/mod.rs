@@ -326,6 +326,25 @@ fn beyond_one_number(place: &Place) {
     let lines = ["curves=online.curve", "best_of_n=before.evaluation"];
     let found = place.run("overshot", "evaluate.over_optimisation", named, &lines);
     assert!(found["online.curve.lost"] >= 0.0 && found["before.evaluation.lost"] >= 0.0);
+    let found = place.run(
+        "matrix",
+        "evaluate.win_matrix",
+        json!({}),
+        &["candidates=after.evaluation", "candidates=before.evaluation"],
+    );
+    let of = |one: &str, other: &str| found[&format!("{one}.evaluation over {other}.evaluation")];
+    assert!((of("after", "before") + of("before", "after") - 1.0).abs() < 1e-9, "{found:?}");
+    let judged = place.run(
+        "judged matrix",
+        "evaluate.win_matrix",
+        json!({ "by": "preference_model" }),
+        &[
+            "candidates=after.evaluation",
+            "candidates=before.evaluation",
+            "preference_model=pm.model",
+        ],
+    );
+    assert!(judged["after.evaluation over before.evaluation at equal length"].is_finite());
     let answers = json!({ "column": "answer" });
     let found = place.run("checker", "reward.answers", answers, &["prompts=loaded.train"]);
     assert!((found["prompts"] - 24.0).abs() < 1e-9);

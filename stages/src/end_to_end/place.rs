@@ -62,17 +62,19 @@ impl Place {
     ) -> Result<BTreeMap<String, f64>, String> {
         let stage = find(kind).unwrap();
         self.ran.borrow_mut().insert(kind.to_owned());
-        let input = |edge: &&str| {
+        let mut given: BTreeMap<String, Vec<Input>> = BTreeMap::new();
+        for edge in inputs {
             let (port, from) = edge.split_once('=').unwrap();
             let source = source(&self.root.join(from));
-            (port.to_owned(), vec![Input { label: from.to_owned(), source }])
-        };
+            let input = Input { label: from.to_owned(), source };
+            given.entry(port.to_owned()).or_default().push(input);
+        }
         let outputs = (stage.describe)().outputs;
         let output = |port: String| (port.clone(), self.root.join(format!("{name}.{port}")));
         let job = Job {
             kind: kind.to_owned(),
             params,
-            inputs: inputs.iter().map(input).collect(),
+            inputs: given,
             outputs: outputs.into_iter().map(|port| output(port.name)).collect(),
             seed: 7,
             threads: 1,

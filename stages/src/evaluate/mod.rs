@@ -11,6 +11,7 @@ pub(crate) mod duality_gap;
 mod evaluation;
 mod frontier;
 mod label;
+mod length_control;
 mod measured;
 mod numbers;
 pub(crate) mod over_optimisation;
@@ -22,6 +23,7 @@ mod report;
 mod rows;
 mod samples;
 mod variety;
+pub(crate) mod win_matrix;
 mod win_rate;
 
 use crate::stage::AnyStage;
@@ -35,4 +37,5 @@ pub(crate) const STAGES: &[AnyStage] = &[
     AnyStage::of::<over_optimisation::OverOptimisation>(),
     AnyStage::of::<policy::EvaluatePolicy>(),
     AnyStage::of::<replicates::Replicates>(),
+    AnyStage::of::<win_matrix::WinMatrix>(),
 ];

@@ -10,7 +10,7 @@ use crate::{
         cpo,
         kto::{KtoLoss, KtoSettings},
         orpo,
-        reference_free::{PairLoss, Pairs},
+        pairs::{PairLoss, Pairs},
         sequences::sequence_log_probs,
         simpo,
     },

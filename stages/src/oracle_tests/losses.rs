@@ -282,7 +282,9 @@ fn oracle_losses_dpo() {
         let loss = settings.losses(&ratios).mean(Kind::Float) + imitated;
         check(name, case, &policy, (&loss, None), within);
         let pairs = sides[0].numel() as f64;
-        let shown = metrics(&ratios, beta).into_iter().map(|(metric, sum)| (metric, sum / pairs));
+        let shown = metrics(&[&ratios.chosen * beta, &ratios.rejected * beta])
+            .into_iter()
+            .map(|(metric, sum)| (metric, sum / pairs));
         let mut log_probs = sums.chunk(2, 0);
         let rejected = log_probs.remove(1).mean(Kind::Float);
         let shown = shown.chain([

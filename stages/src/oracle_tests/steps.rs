@@ -185,7 +185,9 @@ fn oracle_steps_dpo() {
         let ratios = Ratios { chosen, rejected, reference_gap, chosen_length, rejected_length };
         let mean = settings.losses(&ratios).mean(Kind::Float);
         let pairs = ratios.chosen.numel() as f64;
-        let metrics = metrics(&ratios, beta).into_iter().map(|(name, sum)| (name, sum / pairs));
+        let metrics = metrics(&[&ratios.chosen * beta, &ratios.rejected * beta])
+            .into_iter()
+            .map(|(name, sum)| (name, sum / pairs));
         Ok(Loss { sum: mean, metrics: metrics.collect(), tail: None })
     });
 }

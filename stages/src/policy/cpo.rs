@@ -6,7 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::reference_free::{Imitated, PairLoss, PairTraining, ReferenceFree, Sides};
+use super::{
+    pairs::{Imitated, PairLoss, Sides},
+    reference_free::{PairTraining, ReferenceFree},
+};
 use crate::rules::{param, rule};
 
 /// Contrastive preference optimisation.
@@ -94,8 +97,8 @@ impl PairLoss for &Params {
         (self.imitation_weight, Imitated::Completion)
     }
 
-    fn ranks_per_token(&self) -> bool {
-        self.loss == CpoLoss::Ipo
+    fn reward(&self, log_prob: f64, _: f64, tokens: f64) -> f64 {
+        self.beta * if self.loss == CpoLoss::Ipo { log_prob / tokens } else { log_prob }
     }
 }
 
@@ -107,7 +110,7 @@ pub(super) fn smoothed(x: &Tensor, epsilon: f64) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::reference_free::tests::sides;
+    use crate::policy::pairs::tests::sides;
 
     #[test]
     fn every_loss_where_the_odds_are_three_to_one() {

@@ -6,32 +6,25 @@
 
 use std::collections::BTreeMap;
 
-use gradus_protocol::{
-    Page,
-    catalog::{Length, Port, Rule},
-};
+use gradus_protocol::catalog::{Length, Port, Rule};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{
     artifact::{self, digest::digest},
     context::Context,
     error::StageError,
     nn::{
-        batch::Example,
         config::Head,
-        decoder::Model,
-        head::Tail,
         pretrained::Pretrained,
         ranking::Ranking,
-        stepper::Loss,
         trainer::{Objective, Training, train},
     },
     policy::{
         log_probs::LogProbs,
-        losses::{Divergence, DpoLoss, DpoSettings, Ratios, metrics},
-        sequences::sequence_log_probs,
+        losses::{Divergence, DpoLoss, DpoSettings, Ratios},
+        pairs::{Imitated, PairLoss, Pairs, Sides},
     },
     port::{Out, file_of, ports},
     prepare::{
@@ -220,8 +213,9 @@ dropped.";
         }
         let test_rows = test.as_ref().map_or(&[][..], |test| &test.rows);
         let reference = reference(&inputs, &policy, [&rows.rows, test_rows], context)?;
-        let test = test.map(|test| Dpo::new(settings.clone(), test, &reference)).transpose()?;
-        let objective = Dpo::new(settings, rows, &reference)?;
+        let of =
+            |it: Prepared<Pair>| Pairs::new(&settings, it.rows, it.numbers).held_to(&reference);
+        let (objective, test) = (of(rows)?, test.map(of).transpose()?);
         let policy = policy.trainable();
         let order = context.stream("order");
         let on = (&objective as &dyn Objective, test.as_ref().map(|it| it as &dyn Objective));
@@ -258,69 +252,37 @@ impl Params {
     }
 }
 
+impl PairLoss for DpoSettings {
+    /// The losses of the log-ratios to the reference, and `β log π/π_ref` (Rafailov et al. 2023, eq. 5).
+    fn of(&self, sides: &Sides) -> (Tensor, [Tensor; 2]) {
+        let zeros = || [sides.chosen.zeros_like(), sides.rejected.zeros_like()];
+        let [held, other] = match &sides.reference {
+            Some([chosen, rejected]) => [chosen.shallow_clone(), rejected.shallow_clone()],
+            None => zeros(),
+        };
+        let ratios = Ratios {
+            chosen: &sides.chosen - &held,
+            rejected: &sides.rejected - &other,
+            reference_gap: held - other,
+            chosen_length: sides.chosen_length.shallow_clone(),
+            rejected_length: sides.rejected_length.shallow_clone(),
+        };
+        let rewards = [&ratios.chosen * self.beta, &ratios.rejected * self.beta];
+        (self.losses(&ratios), rewards)
+    }
+
+    fn imitation(&self) -> (f64, Imitated) {
+        (self.imitation_weight, Imitated::Completion)
+    }
+
+    fn reward(&self, log_prob: f64, reference: f64, _: f64) -> f64 {
+        self.beta * (log_prob - reference)
+    }
+}
+
 fn report(ranking: &Ranking, context: &mut Context) {
     context.estimate("test_accuracy", &ranking.accuracy);
     context.summary("test_margin", ranking.margin);
-}
-
-/// Pairs with what the reference thinks of them.
-pub(crate) struct Dpo {
-    settings: DpoSettings,
-    pairs: Vec<Pair>,
-    /// Which row of the data each pair is.
-    numbers: Vec<usize>,
-    reference: Vec<[f32; 2]>,
-}
-
-impl Dpo {
-    pub(crate) fn new(
-        settings: DpoSettings,
-        Prepared { rows: pairs, numbers, .. }: Prepared<Pair>,
-        reference: &LogProbs,
-    ) -> Result<Self, StageError> {
-        let reference = reference.of_pairs(&pairs)?;
-        Ok(Self { settings, pairs, numbers, reference })
-    }
-
-    /// The log-ratios of the rows, and the sum of log p of their chosen sides.
-    fn ratios(&self, model: &Model, rows: &[usize]) -> (Ratios, Tensor, Option<Tail>) {
-        let examples: Vec<&Example> = (rows.iter().map(|row| &self.pairs[*row].chosen))
-            .chain(rows.iter().map(|row| &self.pairs[*row].rejected))
-            .collect();
-        let side = |side: usize| rows.iter().map(move |row| self.reference[*row][side]);
-        let reference: Vec<f32> = side(0).chain(side(1)).collect();
-        let reference = Tensor::from_slice(&reference).to_device(model.device());
-        let (log_probs, tail) = sequence_log_probs(model, &examples);
-        let own = log_probs.chunk(2, 0)[0].sum(Kind::Float);
-        let known = reference.chunk(2, 0);
-        let reference_gap = &known[0] - &known[1];
-        let ratios = (log_probs - reference).chunk(2, 0);
-        let lengths: Vec<f32> = examples.iter().map(|row| row.marked() as f32).collect();
-        let lengths = Tensor::from_slice(&lengths).to_device(model.device()).chunk(2, 0);
-        let [chosen, rejected] = [0, 1].map(|i| ratios[i].shallow_clone());
-        let [chosen_length, rejected_length] = [0, 1].map(|i| lengths[i].shallow_clone());
-        let ratios = Ratios { chosen, rejected, reference_gap, chosen_length, rejected_length };
-        (ratios, own, tail)
-    }
-
-    /// How many pairs the implicit reward `β log π/π_ref` ranks as labelled (ties count half), and its mean
-    /// margin; `report` hears how many rows are done.
-    pub(crate) fn ranking(
-        &self,
-        model: &Model,
-        report: impl FnMut(usize, usize) -> Result<(), StageError>,
-    ) -> Result<Ranking, StageError> {
-        let mut policy = LogProbs::default();
-        policy.add(model, self.pairs.iter().flat_map(Pair::sides), &Page::blank(), report)?;
-        let policy = policy.of_pairs(&self.pairs)?;
-        let reward = |policy: f32, reference: f32| {
-            self.settings.beta * (f64::from(policy) - f64::from(reference))
-        };
-        let pairs = policy.iter().zip(&self.reference);
-        let margins = pairs.map(|(p, r)| reward(p[0], r[0]) - reward(p[1], r[1]));
-        let prompts: Vec<&[u8]> = self.pairs.iter().map(|pair| pair.asked.bytes()).collect();
-        Ok(Ranking::of(&margins.collect::<Vec<_>>(), &prompts))
-    }
 }
 
 /// What the reference thinks of the pairs: as it was computed before, or computed now.
@@ -358,39 +320,4 @@ fn reference(
         found.add(reference, pairs.iter().flat_map(Pair::sides), &page, report)?;
     }
     Ok(found)
-}
-
-impl Objective for Dpo {
-    fn rows(&self) -> usize {
-        self.pairs.len()
-    }
-
-    fn weight(&self, row: usize) -> f64 {
-        let pair = &self.pairs[row];
-        f64::from(pair.chosen.labels() > 0 && pair.rejected.labels() > 0)
-    }
-
-    fn number(&self, row: usize) -> usize {
-        self.numbers[row]
-    }
-
-    fn tokens(&self, row: usize) -> usize {
-        self.pairs[row].chosen.ids.len() + self.pairs[row].rejected.ids.len()
-    }
-
-    fn loss(&self, model: &Model, part: &[usize], all: &[usize]) -> Result<Loss, StageError> {
-        let (ratios, own, tail) = self.ratios(model, part);
-        let mut sum = self.settings.losses(&ratios).sum(Kind::Float);
-        let mut metrics = metrics(&ratios, self.settings.beta);
-        let weight = self.settings.imitation_weight;
-        if weight > 0.0 {
-            // A mean over the tokens of the whole step, where the rest is a mean over its pairs.
-            let pairs: f64 = all.iter().map(|row| self.weight(*row)).sum();
-            let tokens: usize = all.iter().map(|row| self.pairs[*row].chosen.labels()).sum();
-            let nll = -own * (pairs / tokens.max(1) as f64);
-            metrics.push(("imitation_loss", nll.detach()));
-            sum = sum + nll * weight;
-        }
-        Ok(Loss { sum, metrics, tail })
-    }
 }

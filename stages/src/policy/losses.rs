@@ -175,15 +175,14 @@ fn smoothed(x: &Tensor, epsilon: f64) -> Tensor {
     -x.log_sigmoid() * (1.0 - epsilon) - (-x).log_sigmoid() * epsilon
 }
 
-/// Sums over pairs of the implicit rewards β · r, their gap, and how often the chosen one is ahead.
-pub(crate) fn metrics(ratios: &Ratios, beta: f64) -> Vec<(&'static str, Tensor)> {
+/// Sums over pairs of the implicit rewards of both sides, their gap, and how often the chosen one is ahead.
+pub(crate) fn metrics([chosen, rejected]: &[Tensor; 2]) -> Vec<(&'static str, Tensor)> {
     let sum = |x: &Tensor| x.detach().sum(Kind::Float);
-    let (chosen, rejected) = (&ratios.chosen * beta, &ratios.rejected * beta);
     vec![
-        ("rewards/chosen", sum(&chosen)),
-        ("rewards/rejected", sum(&rejected)),
-        ("rewards/margins", sum(&(&chosen - &rejected))),
-        ("rewards/accuracies", sum(&chosen.gt_tensor(&rejected).to_kind(Kind::Float))),
+        ("rewards/chosen", sum(chosen)),
+        ("rewards/rejected", sum(rejected)),
+        ("rewards/margins", sum(&(chosen - rejected))),
+        ("rewards/accuracies", sum(&chosen.gt_tensor(rejected).to_kind(Kind::Float))),
     ]
 }
 
@@ -232,17 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn the_implicit_reward_is_beta_times_the_log_ratio() {
-        let pairs = |x: [f32; 2]| Tensor::from_slice(&x);
-        let ratios = Ratios {
-            chosen: pairs([1.0, -2.0]),
-            rejected: pairs([0.0, 3.0]),
-            reference_gap: pairs([0.0, 0.0]),
-            chosen_length: pairs([1.0, 1.0]),
-            rejected_length: pairs([1.0, 1.0]),
-        };
-        let found =
-            metrics(&ratios, 0.5).into_iter().map(|(name, sum)| (name, sum.double_value(&[])));
+    fn rewards_are_summed_and_compared() {
+        let both = [[0.5_f32, -1.0], [0.0, 1.5]].map(|it| Tensor::from_slice(&it));
+        let found = metrics(&both).into_iter().map(|(name, sum)| (name, sum.double_value(&[])));
         let by_hand = [
             ("rewards/chosen", -0.5),
             ("rewards/rejected", 1.5),

@@ -23,6 +23,7 @@ mod online;
 mod online_dpo;
 pub(crate) mod orpo;
 mod p3o;
+pub(crate) mod pairs;
 mod pairwise;
 mod players;
 mod ppo;

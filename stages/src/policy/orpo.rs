@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tch::Tensor;
 
-use super::reference_free::{Imitated, PairLoss, PairTraining, ReferenceFree, Sides};
+use super::{
+    pairs::{Imitated, PairLoss, Sides},
+    reference_free::{PairTraining, ReferenceFree},
+};
 
 /// Odds-ratio preference optimisation.
 pub(crate) struct Orpo;
@@ -51,15 +54,15 @@ impl PairLoss for &Params {
         (1.0, Imitated::All)
     }
 
-    fn ranks_per_token(&self) -> bool {
-        true
+    fn reward(&self, log_prob: f64, _: f64, tokens: f64) -> f64 {
+        self.beta * log_prob / tokens
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::reference_free::tests::sides;
+    use crate::policy::pairs::tests::sides;
 
     #[test]
     fn odds_of_three_to_one_against_even_ones() {

@@ -7,7 +7,8 @@ use tch::Tensor;
 
 use super::{
     cpo::smoothed,
-    reference_free::{Imitated, PairLoss, PairTraining, ReferenceFree, Sides},
+    pairs::{Imitated, PairLoss, Sides},
+    reference_free::{PairTraining, ReferenceFree},
 };
 
 /// Simple preference optimisation.
@@ -76,15 +77,18 @@ impl PairLoss for &Params {
         (self.imitation_weight, Imitated::Completion)
     }
 
-    fn ranks_per_token(&self) -> bool {
-        true
+    fn reward(&self, log_prob: f64, _: f64, tokens: f64) -> f64 {
+        let mean = log_prob / tokens;
+        let bent =
+            if self.alpha == 0.0 { mean } else { (1.0 - (-self.alpha * mean).exp()) / self.alpha };
+        self.beta * bent
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::reference_free::tests::sides;
+    use crate::policy::pairs::tests::sides;
 
     #[test]
     fn a_margin_is_taken_off_the_difference_per_token() {

@@ -54,7 +54,7 @@ pub(super) fn replies_of(port: &str, source: &Source) -> Result<Replies, StageEr
 }
 
 /// A prompt with the reply that is judged and the one that it is held against.
-pub(super) struct Contest {
+pub(crate) struct Contest {
     prompt: String,
     replies: [Reply; 2],
 }
@@ -139,7 +139,7 @@ pub(super) fn won(
 }
 
 /// `σ(f(x, y, y') − f(x, y', y))` by a preference model, of whatever tokenizer; `page` is of it.
-pub(super) fn asked(
+pub(crate) fn asked(
     all: &[&Contest],
     judge: &Pretrained,
     page: &Page,
@@ -157,7 +157,7 @@ pub(super) fn asked(
 }
 
 /// What people truly prefer.
-pub(super) fn known(all: &[&Contest], reward: &TrueReward) -> Result<Vec<f64>, StageError> {
+pub(crate) fn known(all: &[&Contest], reward: &TrueReward) -> Result<Vec<f64>, StageError> {
     let of = |it: &&Contest| {
         let [one, other] = &it.replies;
         reward.preference(&it.prompt, &one.text, &other.text).ok_or_else(|| {
@@ -170,6 +170,10 @@ pub(super) fn known(all: &[&Contest], reward: &TrueReward) -> Result<Vec<f64>, S
 }
 
 impl Contest {
+    pub(crate) fn new(prompt: &str, replies: [Reply; 2]) -> Self {
+        Self { prompt: prompt.to_owned(), replies }
+    }
+
     /// Both orders as a preference model reads them.
     fn texts(&self, judge: &Pretrained) -> Result<[Vec<u32>; 2], StageError> {
         let codec = &judge.codec;
