@@ -97,9 +97,6 @@ fn beside_the_way(place: &Place) {
     let best = json!({ "strategy": "best_worst", "truth": "true" });
     let filtered = place.run("filtered", "rollout.filter", best, &["rollouts=judged.rollouts"]);
     assert!((filtered["rows"] - filtered["rows_before"] * 2.0 / 3.0).abs() < 1e-9);
-    preferences_of_two(place);
-    directly(place);
-    games(place);
     let tries = json!({ "iterations": 20, "rollouts": 200, "length": 4 });
     let learnt = place.run("table", "tabular.npg", tries, &[]);
     assert!(learnt["success"] > 0.3, "{learnt:?}");
@@ -154,7 +151,6 @@ fn beside_the_way(place: &Place) {
     let both = ["candidates=after.evaluation", "baseline=before.evaluation"];
     let claim = place.run("claimed", "evaluate.claim", gained, &both);
     assert!(claim["holds"] > 0.5 && claim["replicates"] < 1.5);
-    beyond_one_number(place);
     let fast = json!({ "learning_rate": 1e-3, "steps": 2 });
     place.run(
         "best",
@@ -358,6 +354,10 @@ fn every_kind_gives_the_same_bytes_again() {
         let place = Place::new(folder.path());
         let found = whole_way(&place, &scale);
         beside_the_way(&place);
+        preferences_of_two(&place);
+        directly(&place);
+        games(&place);
+        beyond_one_number(&place);
         (bytes_below(folder.path()), found, place.ran.into_inner())
     };
     let ((first, found, ran), (second, ..)) = (once(), once());

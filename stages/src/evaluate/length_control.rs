@@ -1,5 +1,4 @@
-//! How often a policy would win if its completions were as long as its rival's (Dubois et al. 2024, "Length-Controlled AlpacaEval",
-//! section 3.1, without terms for single prompts).
+//! How often a policy would win if its completions were as long as its rival's (Dubois et al. 2024, section 3.1, without terms for single prompts).
 
 use crate::nn::statistics::{Estimate, Interval, t975};
 
@@ -97,7 +96,7 @@ mod tests {
     #[test]
     fn what_length_wins_is_taken_off() {
         // As σ(2 tanh(l / s)) has it, with no preference besides, and mostly longer.
-        let longer = |at: usize| -> f64 { if at % 5 == 0 { -10.0 } else { 10.0 } };
+        let longer = |at: usize| -> f64 { if at.is_multiple_of(5) { -10.0 } else { 10.0 } };
         let odds = |at: usize| 1.0 / (1.0 + (-2.0 * (longer(at) / 10.0).tanh()).exp());
         let found = at_equal_length(&prompts(|at| (odds(at), longer(at)))).unwrap();
         assert!((found.value - 0.5).abs() < 1e-3, "{found:?}");

@@ -149,7 +149,7 @@ impl Objective for Comparisons {
             let before = hidden.narrow(0, as_i64(ids.len()), labels);
             let (costs, tail) = imitation(model, &before, imitated);
             loss.metrics.push(("imitation_loss", costs.detach()));
-            loss.sum = loss.sum + costs * self.terms.imitation_weight;
+            loss.sum += costs * self.terms.imitation_weight;
             loss.tail = tail.map(|it| it.sharing(below, hidden));
         }
         Ok(loss)

@@ -3,7 +3,7 @@
 use super::statistics::{Estimate, Interval, mean};
 
 /// The area under the receiver operating characteristic: how often a number of what is true lies above one of what is not, ties
-/// counting half, with the interval of Hanley and McNeil (1982, eq. 2). None where all are of one sort.
+/// counting half, with the interval of Hanley and `McNeil` (1982, eq. 2). None where all are of one sort.
 pub(crate) fn area(numbers: &[f64], truths: &[bool]) -> Option<Estimate> {
     let mut order: Vec<usize> = (0..numbers.len()).collect();
     order.sort_by(|a, b| numbers[*a].total_cmp(&numbers[*b]));

@@ -195,7 +195,9 @@ fn complete(
             if count < as_i64(live.len()) {
                 let kept = Vec::<i64>::try_from(&going).expect("indices are int64");
                 live = kept.iter().map(|i| live[usize::try_from(*i).unwrap_or(0)]).collect();
-                caches.iter_mut().for_each(|cache| cache.select(&going));
+                for cache in &mut caches {
+                    cache.select(&going);
+                }
                 let select = |x: &Tensor| x.index_select(0, &going);
                 (ids, seen, position) = (select(&ids), select(&seen), select(&position));
                 (uniforms, ended, left) = (select(&uniforms), select(&ended), select(&left));

@@ -108,7 +108,7 @@ impl PolicyLoss for Fit {
 
     /// `(h − c (w₁ − w₂) / η)²`, where w is how often a completion is preferred to the n − 1 others and `c = (n − 1)/n`: of a pair by
     /// itself `(P(y₁ ≻ y₂) − ½) / η`, and in the mean over all that may have been sampled `(P(y₁ ≻ π_t) − P(y₂ ≻ π_t)) / η` whatever n
-    /// is, as y₁ and y₂ are among each other's opponents. `h = log π(y₁)/π(y₂) − τ/η log μ(y₁)/μ(y₂) − (1 − τ/η) log π_t(y₁)/π_t(y₂)`, where π_t is
+    /// is, as y₁ and y₂ are among each other's opponents. `h = log π(y₁)/π(y₂) − τ/η log μ(y₁)/μ(y₂) − (1 − τ/η) log π_t(y₁)/π_t(y₂)`, where `π_t` is
     /// what sampled. Its minimiser is the mirror step `∝ μ^(τ/η) π_t^(1−τ/η) exp(P(· ≻ π_t)/η)`.
     fn loss(&self, log_probs: &Tensor, sampled: &Sampled<'_>, step: &Extent) -> Cost {
         let pull = self.tau / self.eta;

@@ -43,10 +43,10 @@ pub(crate) enum DpoLoss {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Divergence {
-    /// KL(π‖π_ref), as in DPO.
+    /// `KL(π‖π_ref)`, as in DPO.
     #[default]
     ReverseKl,
-    /// KL(π_ref‖π).
+    /// `KL(π_ref‖π)`.
     ForwardKl,
     /// Jensen and Shannon's.
     Js,
@@ -102,7 +102,7 @@ impl DpoSettings {
 pub(crate) struct Ratios {
     pub(crate) chosen: Tensor,
     pub(crate) rejected: Tensor,
-    /// log π_ref of the chosen completion less that of the rejected one.
+    /// `log π_ref` of the chosen completion less that of the rejected one.
     pub(crate) reference_gap: Tensor,
     pub(crate) chosen_length: Tensor,
     pub(crate) rejected_length: Tensor,

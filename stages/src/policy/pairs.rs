@@ -55,7 +55,7 @@ pub(crate) trait PairLoss {
 /// Pairs, and what they cost.
 pub(crate) struct Pairs<'a> {
     loss: &'a dyn PairLoss,
-    pairs: Vec<Pair>,
+    rows: Vec<Pair>,
     /// Which row of the data each pair is.
     numbers: Vec<usize>,
     /// What a reference thinks of both sides.
@@ -63,19 +63,19 @@ pub(crate) struct Pairs<'a> {
 }
 
 impl<'a> Pairs<'a> {
-    pub(crate) fn new(loss: &'a dyn PairLoss, pairs: Vec<Pair>, numbers: Vec<usize>) -> Self {
-        Self { loss, pairs, numbers, reference: None }
+    pub(crate) fn new(loss: &'a dyn PairLoss, rows: Vec<Pair>, numbers: Vec<usize>) -> Self {
+        Self { loss, rows, numbers, reference: None }
     }
 
     /// The same, held to what a reference thinks of the pairs.
     pub(crate) fn held_to(self, known: &LogProbs) -> Result<Self, StageError> {
-        let reference = Some(known.of_pairs(&self.pairs)?);
+        let reference = Some(known.of_pairs(&self.rows)?);
         Ok(Self { reference, ..self })
     }
 
     /// The chosen side with all tokens that something is to be made of.
     fn chosen(&self, row: usize) -> Example {
-        let chosen = &self.pairs[row].chosen;
+        let chosen = &self.rows[row].chosen;
         match self.loss.imitation() {
             (weight, Imitated::All) if weight > 0.0 => Example::after_prompt(chosen.ids.clone(), 0),
             _ => chosen.clone(),
@@ -91,8 +91,8 @@ impl<'a> Pairs<'a> {
     ) -> Result<Ranking, StageError> {
         let _no_grad = tch::no_grad_guard();
         let mut found = LogProbs::default();
-        found.add(model, self.pairs.iter().flat_map(Pair::sides), &Page::blank(), report)?;
-        let found = found.of_pairs(&self.pairs)?;
+        found.add(model, self.rows.iter().flat_map(Pair::sides), &Page::blank(), report)?;
+        let found = found.of_pairs(&self.rows)?;
         let margin = |(at, pair): (usize, &Pair)| {
             let reward = |side: usize| {
                 let held = self.reference.as_ref().map_or(0.0, |all| all[at][side]);
@@ -101,8 +101,8 @@ impl<'a> Pairs<'a> {
             };
             reward(0) - reward(1)
         };
-        let margins: Vec<f64> = self.pairs.iter().enumerate().map(margin).collect();
-        let prompts: Vec<&[u8]> = self.pairs.iter().map(|pair| pair.asked.bytes()).collect();
+        let margins: Vec<f64> = self.rows.iter().enumerate().map(margin).collect();
+        let prompts: Vec<&[u8]> = self.rows.iter().map(|pair| pair.asked.bytes()).collect();
         Ok(Ranking::of(&margins, &prompts))
     }
 
@@ -118,11 +118,11 @@ impl<'a> Pairs<'a> {
 
 impl Objective for Pairs<'_> {
     fn rows(&self) -> usize {
-        self.pairs.len()
+        self.rows.len()
     }
 
     fn weight(&self, row: usize) -> f64 {
-        let pair = &self.pairs[row];
+        let pair = &self.rows[row];
         f64::from(pair.chosen.labels() > 0 && pair.rejected.labels() > 0)
     }
 
@@ -131,15 +131,15 @@ impl Objective for Pairs<'_> {
     }
 
     fn tokens(&self, row: usize) -> usize {
-        self.pairs[row].chosen.ids.len() + self.pairs[row].rejected.ids.len()
+        self.rows[row].chosen.ids.len() + self.rows[row].rejected.ids.len()
     }
 
     fn loss(&self, model: &Model, part: &[usize], all: &[usize]) -> Result<Loss, StageError> {
         let chosen: Vec<Example> = part.iter().map(|row| self.chosen(*row)).collect();
         let examples: Vec<&Example> =
-            chosen.iter().chain(part.iter().map(|row| &self.pairs[*row].rejected)).collect();
-        let completions: Vec<&Example> = (part.iter().map(|row| &self.pairs[*row].chosen))
-            .chain(part.iter().map(|row| &self.pairs[*row].rejected))
+            chosen.iter().chain(part.iter().map(|row| &self.rows[*row].rejected)).collect();
+        let completions: Vec<&Example> = (part.iter().map(|row| &self.rows[*row].chosen))
+            .chain(part.iter().map(|row| &self.rows[*row].rejected))
             .collect();
         let bins: Vec<&[Example]> = examples.iter().map(|row| std::slice::from_ref(*row)).collect();
         let (hidden, ids) = learnt(model, &bins);
@@ -165,7 +165,7 @@ impl Objective for Pairs<'_> {
             let own = table.narrow(0, 0, table.size()[0] / 2);
             let nll = -own.sum(Kind::Float) * (pairs / tokens.max(1) as f64);
             metrics.push(("imitation_loss", nll.detach()));
-            whole = whole + nll * weight;
+            whole += nll * weight;
         }
         Ok(Loss { sum: whole, metrics, tail })
     }

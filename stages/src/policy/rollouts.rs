@@ -227,9 +227,9 @@ impl Setting<'_> {
         let mut all: Vec<Trajectory> = found.into_iter().enumerate().map(row).collect();
         let each: Vec<usize> = (0..all.len()).collect();
         let rivals = self.rivals(test, &each, 1, draws.named("rivals"), average, observer)?;
-        let (rewards, judges) = (draws.named("rewards"), (self.judges, rivals.as_deref()));
+        let (rewards, who) = (draws.named("rewards"), (self.judges, rivals.as_deref()));
         let mut heard = |_, _| observer.heard();
-        let judged = self.rewards.judge(self.expression, &mut all, judges, rewards, &mut heard)?;
+        let judged = self.rewards.judge(self.expression, &mut all, who, rewards, &mut heard)?;
         let mut found = Map::new();
         found.insert("test_reward".to_owned(), mean(&judged).into());
         let mut put = |name: String, of: &dyn Fn(&Trajectory) -> f64| {

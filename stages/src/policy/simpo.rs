@@ -26,7 +26,7 @@ pub(crate) struct Params {
     #[serde(default = "half")]
     #[schemars(range(min = 0.0))]
     pub(crate) margin: f64,
-    /// Bends the reward to `(1 − p̄^−α)/α`, where p̄ is the mean probability of a token (AlphaPO); at 0 it is log p̄.
+    /// Bends the reward to `(1 − p̄^−α)/α`, where p̄ is the mean probability of a token (`AlphaPO`); at 0 it is log p̄.
     #[serde(default)]
     pub(crate) alpha: f64,
     /// Share of labels taken to be flipped.
@@ -62,7 +62,7 @@ counted.";
 }
 
 impl PairLoss for &Params {
-    /// `−log σ(β (r_c − r_l) − γ)` with `r = log p(y) / |y|`, or AlphaPO's `(1 − exp(−α r)) / α` (Gupta et al. 2025, eq. 5).
+    /// `−log σ(β (r_c − r_l) − γ)` with `r = log p(y) / |y|`, or `AlphaPO`'s `(1 − exp(−α r)) / α` (Gupta et al. 2025, eq. 5).
     fn of(&self, sides: &Sides) -> (Tensor, [Tensor; 2]) {
         let bent = |mean: Tensor| {
             if self.alpha == 0.0 { mean } else { (-(mean * -self.alpha).exp() + 1.0) / self.alpha }

@@ -17,13 +17,11 @@ const EVEN: f64 = 0.1;
 pub(super) fn drawn(answers: usize, tau: f64, stream: Stream) -> Game {
     let mut draw = stream.generator();
     let mut preference = vec![vec![0.5; answers]; answers];
-    for i in 0..answers {
-        for j in i + 1..answers {
-            let strength = if j - i <= answers / 2 { STRENGTH } else { -STRENGTH };
-            let beyond = strength + draw.random_range(-SPREAD..SPREAD);
-            preference[i][j] += beyond;
-            preference[j][i] -= beyond;
-        }
+    for (i, j) in (0..answers).flat_map(|i| (i + 1..answers).map(move |j| (i, j))) {
+        let strength = if j - i <= answers / 2 { STRENGTH } else { -STRENGTH };
+        let beyond = strength + draw.random_range(-SPREAD..SPREAD);
+        preference[i][j] += beyond;
+        preference[j][i] -= beyond;
     }
     // Dirichlet with all parameters 3: each a sum of three exponential waiting times.
     let mut waited = || (0..3).map(|_| -(1.0 - draw.random::<f64>()).ln()).sum::<f64>();
