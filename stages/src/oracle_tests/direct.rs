@@ -1,4 +1,4 @@
-//! Losses of direct methods that need no pair of log-ratios: CPO, SimPO, ORPO and KTO.
+//! Losses of direct methods that need no pair of log-ratios: CPO, `SimPO`, ORPO and KTO.
 
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};

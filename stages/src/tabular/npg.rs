@@ -295,6 +295,8 @@ mod tests {
         let [first, second, third, fourth] = found.values[0][0];
         assert!((first - 1.0).abs() < 1e-12 && second.abs() < 1e-12);
         assert!((third - found.earned).abs() < 1e-9 && (fourth - third).abs() < 1e-12);
-        assert!((found.earned - 0.5).abs() < 0.1 && found.values[0][1] == [0.0; LETTERS]);
+        assert!(
+            (found.earned - 0.5).abs() < 0.1 && found.values[0][1].iter().all(|it| *it < 1e-12)
+        );
     }
 }
