@@ -1,5 +1,5 @@
 //! `evaluate.duality_gap`: how far a policy is from the equilibrium of a game of preferences, exactly, where there are so few
-//! completions that all can be counted (Munos et al. 2023, section 4).
+//! completions that all can be counted (Munos et al. 2023).
 
 use std::fs;
 

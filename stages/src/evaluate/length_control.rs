@@ -1,4 +1,4 @@
-//! How often a policy would win if its completions were as long as its rival's (Dubois et al. 2024, section 3.1, without terms for single prompts).
+//! How often a policy would win if its completions were as long as its rival's (Dubois et al. 2024, without terms for single prompts).
 
 use crate::nn::statistics::{Estimate, Interval, t975};
 

@@ -1,4 +1,4 @@
-//! `feedback.preference_model`: which of two replies is preferred, asked of both at once (Munos et al. 2023, section 3).
+//! `feedback.preference_model`: which of two replies is preferred, asked of both at once (Munos et al. 2023).
 //!
 //! A scalar head f reads the prompt, the one reply and the other, and `P(y ≻ y' | x) = σ(f(x, y, y') − f(x, y', y))`. So the odds of
 //! two replies are opposite whichever comes first, and those of a reply against itself are even, whatever f is; and nothing makes

@@ -3,7 +3,7 @@
 use super::statistics::{Estimate, Interval, mean};
 
 /// The area under the receiver operating characteristic: how often a number of what is true lies above one of what is not, ties
-/// counting half, with the interval of Hanley and `McNeil` (1982, eq. 2). None where all are of one sort.
+/// counting half, with the interval of Hanley and `McNeil` (1982). None where all are of one sort.
 pub(crate) fn area(numbers: &[f64], truths: &[bool]) -> Option<Estimate> {
     let mut order: Vec<usize> = (0..numbers.len()).collect();
     order.sort_by(|a, b| numbers[*a].total_cmp(&numbers[*b]));
@@ -55,6 +55,10 @@ mod tests {
         // Of six pairs (2, 3, 3 against 1, 3) one against each: 2 > 1, 3 > 1 twice, 3 = 3 twice, 2 < 3.
         let found = of(&[2.0, 3.0, 3.0, 1.0, 3.0], &[true, true, true, false, false]);
         assert!((found - 4.0 / 6.0).abs() < 1e-12);
+        // A = ⅔, Q₁ = ½, Q₂ = 8/15: (2/9 + 2 (½ − 4/9) + 8/15 − 4/9) / 6 is the square of its error.
+        let bounds = area(&[2.0, 3.0, 3.0, 1.0, 3.0], &[true, true, true, false, false]);
+        let low = bounds.unwrap().interval.unwrap().low;
+        assert!((low - (4.0 / 6.0 - 1.959_964 * (0.422_222_f64 / 6.0).sqrt())).abs() < 1e-5);
         assert!((of(&[1.0, 1.0], &[true, false]) - 0.5).abs() < 1e-12);
         assert!(area(&[1.0, 2.0], &[true, true]).is_none());
         let numbers: Vec<f64> = (0..109).map(f64::from).collect();

@@ -1,6 +1,6 @@
 //! A game of preferences: how often each of a few answers is preferred to each other one, and how often a reference gives them.
 //!
-//! Both players are held to the reference: `P_τ(π ≻ π') = P(π ≻ π') − τ KL(π‖μ) + τ KL(π'‖μ)` (Munos et al. 2023, section 4). That has
+//! Both players are held to the reference: `P_τ(π ≻ π') = P(π ≻ π') − τ KL(π‖μ) + τ KL(π'‖μ)` (Munos et al. 2023). That has
 //! one equilibrium, and it is computed here, so that what learns is held against the truth.
 
 use crate::error::StageError;
@@ -45,7 +45,7 @@ impl Game {
         softmax(anchor.iter().zip(won).map(|(m, q)| m.ln() + eta * q))
     }
 
-    /// The geometric mixture `∝ π^(1−ητ) μ^(ητ)` (Munos et al. 2023, eq. 4).
+    /// The geometric mixture `∝ π^(1−ητ) μ^(ητ)` (Munos et al. 2023).
     pub(crate) fn anchor(&self, policy: &[f64], eta: f64) -> Vec<f64> {
         let pull = eta * self.tau;
         let mixed = |(own, mu): (&f64, &f64)| {

@@ -1,4 +1,4 @@
-//! `policy.cpo`: contrastive preference optimisation (Xu et al. 2024, eq. 5): DPO with an even reference, and imitation of what was
+//! `policy.cpo`: contrastive preference optimisation (Xu et al. 2024): DPO with an even reference, and imitation of what was
 //! chosen, so that no reference need be in memory.
 
 use gradus_protocol::catalog::Rule;
@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{
+    losses::smoothed,
     pairs::{Imitated, PairLoss, Sides},
     reference_free::{PairTraining, ReferenceFree},
 };
@@ -100,11 +101,6 @@ impl PairLoss for &Params {
     fn reward(&self, log_prob: f64, _: f64, tokens: f64) -> f64 {
         self.beta * if self.loss == CpoLoss::Ipo { log_prob / tokens } else { log_prob }
     }
-}
-
-/// `−(1−ε) log σ(x) − ε log σ(−x)`.
-pub(super) fn smoothed(x: &Tensor, epsilon: f64) -> Tensor {
-    -x.log_sigmoid() * (1.0 - epsilon) - (-x).log_sigmoid() * epsilon
 }
 
 #[cfg(test)]

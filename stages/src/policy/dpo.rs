@@ -236,8 +236,13 @@ impl Params {
             losses.clear();
             for (name, weight) in mix {
                 let loss = serde_json::from_value(name.as_str().into());
-                let loss = loss.map_err(|error| StageError::refused(format!("`mix`: {error}")))?;
+                let wrong = |why: String| StageError::refused(format!("`mix`: {why}"));
+                let loss = loss.map_err(|error| wrong(error.to_string()))?;
+                self.fits(loss).map_err(|why| wrong(format!("`{name}` {why}")))?;
                 losses.push((loss, *weight));
+            }
+            if losses.is_empty() {
+                return Err(StageError::refused("`mix` names no loss"));
             }
         }
         Ok(DpoSettings {
@@ -249,6 +254,32 @@ impl Params {
             alpha: self.alpha,
             imitation_weight: self.imitation_weight,
         })
+    }
+}
+
+impl Params {
+    /// Refuses a loss of a mixture that cannot be had with the other parameters, as `rules` do of `loss`.
+    fn fits(&self, loss: DpoLoss) -> Result<(), &'static str> {
+        let sorts = matches!(loss, DpoLoss::Aot | DpoLoss::AotUnpaired);
+        let by_gap = matches!(
+            loss,
+            DpoLoss::Sigmoid
+                | DpoLoss::Robust
+                | DpoLoss::Hinge
+                | DpoLoss::ExoPair
+                | DpoLoss::Discopop
+        );
+        if loss == DpoLoss::ExoPair && self.label_smoothing <= 0.0 {
+            Err("needs a `label_smoothing` above zero")
+        } else if loss == DpoLoss::Robust && self.label_smoothing >= 0.5 {
+            Err("needs a `label_smoothing` below 0.5")
+        } else if sorts && self.training.micro_batch.is_some() {
+            Err("sorts the pairs of a whole step: take `micro_batch` out")
+        } else if self.divergence != Divergence::ReverseKl && !by_gap && !sorts {
+            Err("looks at more than the difference of the two sides: take `divergence` out")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -320,4 +351,30 @@ fn reference(
         found.add(reference, pairs.iter().flat_map(Pair::sides), &page, report)?;
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_mixture_is_refused_where_one_of_its_losses_would_be() {
+        let of = |given: serde_json::Value| {
+            let mut params = json!({ "learning_rate": 0.1 });
+            params.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
+            let params: Params = serde_json::from_value(params).unwrap();
+            params.settings().map(|it| it.losses.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(of(json!({ "mix": { "sigmoid": 0.8, "bco_pair": 0.2 } })), Ok(2));
+        let refused = |given| of(given).unwrap_err();
+        assert!(refused(json!({ "mix": {} })).contains("names no loss"));
+        assert!(refused(json!({ "mix": { "sigmiod": 1.0 } })).contains("sigmiod"));
+        assert!(refused(json!({ "mix": { "exo_pair": 1.0 } })).contains("above zero"));
+        let sorted = json!({ "mix": { "aot": 1.0 }, "micro_batch": 2 });
+        assert!(refused(sorted).contains("take `micro_batch` out"));
+        let bent = json!({ "mix": { "sigmoid": 1.0, "apo_zero": 1.0 }, "divergence": "js" });
+        assert!(refused(bent).contains("`apo_zero` looks at more"));
+    }
 }

@@ -60,7 +60,7 @@ impl CriticFree for Inpo {
     const DOC: &'static str = "Learn on-line the policy that no other is preferred to, from pairs of its own completions (INPO).
 
 The reward is how often a completion is preferred to the others of its prompt: `rewards: { win: { from: preference_model } }`. An \
-iteration fits a squared loss to its pairs (Zhang et al. 2025, eq. 8), `epochs` times. With `tau` as \
+iteration fits a squared loss to its pairs (Zhang et al. 2025), `epochs` times. With `tau` as \
 large as `eta` it is IPO on pairs of its own, with `tau: 0` self-play without an anchor. The curve is that of `policy.grpo`, with \
 `pair_loss`, and `accuracy`: how often the policy ranks a pair as it was judged.";
     type Params = Params;

@@ -1,4 +1,4 @@
-//! `policy.kto`: Kahneman-Tversky optimisation (Ethayarajh et al. 2024, eq. 8): of each completion one need only know whether it is
+//! `policy.kto`: Kahneman-Tversky optimisation (Ethayarajh et al. 2024): of each completion one need only know whether it is
 //! desirable.
 //!
 //! What a completion gains is valued relative to a point that divides gains from losses, `z`: the divergence of the policy from its
@@ -24,6 +24,7 @@ use crate::{
         batch::Example,
         config::Head,
         decoder::Model,
+        head::Tail,
         pretrained::Pretrained,
         stepper::Loss,
         trainer::{Objective, Training, train},
@@ -166,6 +167,7 @@ than `max_length` are dropped, or cut as `too_long` says, and counted.";
             inputs.reference.as_ref().map(|it| open("reference", &it.source)).transpose()?;
         if let Some(reference) = &other {
             reference.same_tokens(&policy)?;
+            reference.bears(fit(&policy, &params)?.tokens, "completions with their prompts")?;
         }
         let rows = labelled("feedback", &inputs.feedback.source, &policy, &params, context)?;
         // Read before training, which must not be lost to a mistake in them.
@@ -222,6 +224,10 @@ struct Row {
     number: usize,
 }
 
+fn fit(policy: &Pretrained, params: &Params) -> Result<Fit, StageError> {
+    Fit::new(policy, params.max_length, params.too_long)
+}
+
 /// The rows that came in through `port`.
 fn labelled(
     port: &'static str,
@@ -230,7 +236,7 @@ fn labelled(
     params: &Params,
     context: &mut Context,
 ) -> Result<Vec<Row>, StageError> {
-    let fit = Fit::new(policy, params.max_length, params.too_long)?;
+    let fit = fit(policy, params)?;
     let prefix = if port == "test" { "test_" } else { "" };
     let mut found = Vec::new();
     let in_pairs = Reader::open(source)?.format() == Format::Preference;
@@ -282,7 +288,7 @@ pub(crate) struct KtoSettings {
 
 impl KtoSettings {
     /// Of log-ratios r, with `desirable` 1 or 0: `λ_D (1 − σ(β(r − z)))` of what is desirable, `λ_U (1 − σ(β(z − r)))` of what is
-    /// not (Ethayarajh et al. 2024, eq. 8); of `apo_zero_unpaired` z is 0. All `[rows]`.
+    /// not (Ethayarajh et al. 2024); of `apo_zero_unpaired` z is 0. All `[rows]`.
     pub(crate) fn losses(&self, ratios: &Tensor, desirable: &Tensor, z: f64) -> Tensor {
         let z = if self.loss == KtoLoss::Kto { z } else { 0.0 };
         let gain = (ratios - z) * self.beta;
@@ -312,12 +318,7 @@ impl Labelled {
     }
 
     /// log p under the policy less that under the reference, of the rows or of their prompts with other completions.
-    fn ratios(
-        &self,
-        model: &Model,
-        rows: &[usize],
-        elsewhere: bool,
-    ) -> (Tensor, Option<crate::nn::head::Tail>) {
+    fn ratios(&self, model: &Model, rows: &[usize], elsewhere: bool) -> (Tensor, Option<Tail>) {
         let text = |row: &usize| {
             let row = &self.rows[*row];
             if elsewhere { &row.elsewhere } else { &row.text }

@@ -171,7 +171,8 @@ impl DpoSettings {
     }
 }
 
-fn smoothed(x: &Tensor, epsilon: f64) -> Tensor {
+/// `−(1−ε) log σ(x) − ε log σ(−x)`.
+pub(super) fn smoothed(x: &Tensor, epsilon: f64) -> Tensor {
     -x.log_sigmoid() * (1.0 - epsilon) - (-x).log_sigmoid() * epsilon
 }
 

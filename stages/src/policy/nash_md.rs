@@ -1,4 +1,4 @@
-//! `policy.nash_md`: Nash learning from human feedback by policy gradient (Munos et al. 2023, section 7).
+//! `policy.nash_md`: Nash learning from human feedback by policy gradient (Munos et al. 2023).
 //!
 //! The policy learns from how often it is preferred to a rival, a mixture of itself and its reference, so that it nears the policy
 //! that none beats even where preferences go in circles.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use super::{
-    cpo::smoothed,
+    losses::smoothed,
     pairs::{Imitated, PairLoss, Sides},
     reference_free::{PairTraining, ReferenceFree},
 };
@@ -62,7 +62,7 @@ counted.";
 }
 
 impl PairLoss for &Params {
-    /// `−log σ(β (r_c − r_l) − γ)` with `r = log p(y) / |y|`, or `AlphaPO`'s `(1 − exp(−α r)) / α` (Gupta et al. 2025, eq. 5).
+    /// `−log σ(β (r_c − r_l) − γ)` with `r = log p(y) / |y|`, or `AlphaPO`'s `(1 − exp(−α r)) / α` (Gupta et al. 2025).
     fn of(&self, sides: &Sides) -> (Tensor, [Tensor; 2]) {
         let bent = |mean: Tensor| {
             if self.alpha == 0.0 { mean } else { (-(mean * -self.alpha).exp() + 1.0) / self.alpha }

@@ -1,5 +1,5 @@
 //! Two replies to one prompt, and how often the one is preferred: `P(y ≻ y' | x)`. What a completion is worth is the mean over those
-//! that it is held against, which estimates `P(y ≻ π' | x)` for the policy π' that they are of (Munos et al. 2023, section 3).
+//! that it is held against, which estimates `P(y ≻ π' | x)` for the policy π' that they are of (Munos et al. 2023).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `tabular.nash`: Nash learning from human feedback where the game is a table (Munos et al. 2023, section 5): Nash-MD, and what it is
+//! `tabular.nash`: Nash learning from human feedback where the game is a table (Munos et al. 2023): Nash-MD, and what it is
 //! held against.
 //!
 //! All take the same step, `π_{t+1} ∝ π_t^(1−ητ) μ^(ητ) exp(η P(· ≻ π'))`, and differ by the opponent π'.
