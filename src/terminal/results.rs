@@ -78,6 +78,7 @@ impl Terminal {
                     | "picture"
                     | "table"
                     | "report"
+                    | "page"
             )
         };
         let rows: Vec<_> = outputs

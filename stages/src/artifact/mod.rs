@@ -19,6 +19,10 @@ artifact!(
     RewardModel: "reward_model"
 );
 artifact!(
+    /// A model of which the trunk alone counts, whatever its head.
+    Trunk: "model" | "reward_model"
+);
+artifact!(
     /// A sequence classifier with one output that reads a prompt with two replies, in a Hugging Face folder.
     PreferenceModel: "preference_model"
 );
@@ -83,8 +87,8 @@ artifact!(
     Metrics: "metrics"
 );
 artifact!(
-    /// Something with numbers by name: an evaluation, a curve, or a JSON object.
-    Numbers: "evaluation" | "metrics" | "claim" | "file"
+    /// Something with numbers by name: an evaluation, a curve, rollouts with rewards, or a JSON object.
+    Numbers: "evaluation" | "metrics" | "claim" | "file" | "rollouts"
 );
 artifact!(
     /// A claim with its numbers and whether they bear it out, as JSON.
@@ -109,4 +113,8 @@ artifact!(
 artifact!(
     /// A page of text, as Markdown.
     Report: "report"
+);
+artifact!(
+    /// A page that is complete in itself, as HTML.
+    Page: "page"
 );

@@ -188,6 +188,17 @@ impl Codec {
         self.tokenizer.get_vocab(true).into_iter().max_by_key(|(_, id)| *id)
     }
 
+    /// The ids of all tokens whose text matches.
+    pub(crate) fn tokens_matching(&self, pattern: &regex::Regex) -> Result<Vec<i64>, StageError> {
+        let mut found = Vec::new();
+        for id in 0..u32::try_from(self.vocabulary()).unwrap_or(u32::MAX) {
+            if pattern.is_match(&self.decode(&[id])?) {
+                found.push(i64::from(id));
+            }
+        }
+        Ok(found)
+    }
+
     /// The number of ids, added tokens included.
     pub(crate) fn vocabulary(&self) -> usize {
         self.tokenizer.get_vocab_size(true)

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{
     implicit,
     read::{Cell, Record},
+    verdict::{Better, Verdict},
 };
 use crate::artifact::{
     dataset::{CompletionRow, Fields, Format, PreferenceRow, PromptRow, Row, TextRow},
@@ -40,6 +41,7 @@ pub(crate) struct Wanted<'a> {
     columns: &'a Columns,
     leave_out: &'a [String],
     prompt_end: Option<&'a str>,
+    verdict: Option<&'a Verdict>,
     first: Option<Shape>,
 }
 
@@ -58,6 +60,7 @@ impl<'a> Wanted<'a> {
         columns: &'a Columns,
         leave_out: &'a [String],
         prompt_end: Option<&'a str>,
+        verdict: Option<&'a Verdict>,
     ) -> Result<Self, String> {
         let own = own(format);
         let given: Vec<_> = columns.given().collect();
@@ -71,6 +74,18 @@ impl<'a> Wanted<'a> {
         if prompt_end == Some("") {
             return Err("`prompt_end` is empty: leave it out".to_owned());
         }
+        if let Some(verdict) = verdict {
+            if format != Format::Preference {
+                return Err("`verdict` is for preferences: leave it out".to_owned());
+            }
+            if let Some((name, _)) = given.iter().find(|it| ["chosen", "rejected"].contains(&it.0))
+            {
+                return Err(format!(
+                    "`columns` names `{name}`, and `verdict` says which reply that is: leave one of them out"
+                ));
+            }
+            verdict.check()?;
+        }
         let names: Vec<_> = own.iter().map(|own| columns.name(own)).collect();
         let twice = given.iter().find(|it| names.iter().filter(|name| **name == it.1).count() > 1);
         if let Some((own, name)) = twice {
@@ -78,7 +93,7 @@ impl<'a> Wanted<'a> {
                 "`columns` has `{own}: {name}`, and another column is `{name}` too"
             ));
         }
-        Ok(Self { format, columns, leave_out, prompt_end, first: None })
+        Ok(Self { format, columns, leave_out, prompt_end, verdict, first: None })
     }
 
     /// Says whether the rows so far have as their prompt whatever their two texts have in common.
@@ -89,8 +104,8 @@ impl<'a> Wanted<'a> {
             && self.first.as_ref().is_some_and(|it| it.names.iter().all(|name| name != prompt))
     }
 
-    /// The row in a record, or why it is none.
-    pub(crate) fn row(&mut self, record: Record) -> Result<Row, String> {
+    /// The row in a record, or why it is none; nothing of two replies of which neither is better.
+    pub(crate) fn row(&mut self, record: Record) -> Result<Option<Row>, String> {
         let mut cells = record.cells;
         cells.retain(|(name, _)| !self.leave_out.contains(name));
         if let Some(first) = &self.first {
@@ -98,58 +113,65 @@ impl<'a> Wanted<'a> {
         }
         let names = cells.iter().map(|(name, _)| name.clone()).collect();
         let fields = self.fields(&mut cells)?;
-        let row = Row { fields, extra: self.extra(cells)? };
+        let extra = self.extra(cells)?;
         self.first.get_or_insert(Shape { place: record.place, names });
-        Ok(row)
+        Ok(fields.map(|fields| Row { fields, extra }))
     }
 
-    fn fields(&self, cells: &mut Cells) -> Result<Fields, String> {
+    fn fields(&self, cells: &mut Cells) -> Result<Option<Fields>, String> {
         let mut text = |own| self.text(own, cells);
-        Ok(match self.format {
+        Ok(Some(match self.format {
             Format::Text => Fields::Text(TextRow { text: text("text")? }),
             Format::Prompt => Fields::Prompt(PromptRow { prompt: text("prompt")? }),
             Format::PromptCompletion => {
                 let (prompt, completion) = (text("prompt")?, text("completion")?);
                 Fields::PromptCompletion(CompletionRow { prompt, completion })
             }
-            Format::Preference => Fields::Preference(self.preference(cells)?),
-        })
+            Format::Preference => match self.preference(cells)? {
+                Some(row) => Fields::Preference(row),
+                None => return Ok(None),
+            },
+        }))
     }
 
-    fn preference(&self, cells: &mut Cells) -> Result<PreferenceRow, String> {
+    fn preference(&self, cells: &mut Cells) -> Result<Option<PreferenceRow>, String> {
         let has = |own: &str, given: &Option<String>, cells: &Cells| {
             given.is_some() || cells.iter().any(|(name, _)| name == own)
         };
         let explicit = has("prompt", &self.columns.prompt, cells);
         let margin = has("margin", &self.columns.margin, cells);
         let prompt = explicit.then(|| self.text("prompt", cells)).transpose()?;
-        let chosen = self.text("chosen", cells)?;
-        let rejected = self.text("rejected", cells)?;
+        let Some([chosen, rejected]) = self.sides(cells)? else { return Ok(None) };
         let margin = margin.then(|| self.number("margin", cells)).transpose()?;
         let Some(prompt) = prompt else {
             let parts = implicit::parts(&chosen, &rejected, self.prompt_end)?;
             let [prompt, chosen, rejected] = parts.map(str::to_owned);
-            return Ok(PreferenceRow { prompt, chosen, rejected, margin });
+            return Ok(Some(PreferenceRow { prompt, chosen, rejected, margin }));
         };
         if self.prompt_end.is_some() {
             return Err("`prompt_end` is for rows without a prompt, and this one has it".to_owned());
         }
-        Ok(PreferenceRow { prompt, chosen, rejected, margin })
+        Ok(Some(PreferenceRow { prompt, chosen, rejected, margin }))
+    }
+
+    /// The better and the worse reply, unless neither is better.
+    fn sides(&self, cells: &mut Cells) -> Result<Option<[String; 2]>, String> {
+        let Some(verdict) = self.verdict else {
+            return Ok(Some([self.text("chosen", cells)?, self.text("rejected", cells)?]));
+        };
+        let [first, second] = &verdict.replies;
+        let first = text_of(first, named(first, "verdict: { replies }", cells)?)?;
+        let second = text_of(second, named(second, "verdict: { replies }", cells)?)?;
+        let better = verdict.of(&named(&verdict.column, "verdict: { column }", cells)?)?;
+        Ok(match better {
+            Better::First => Some([first, second]),
+            Better::Second => Some([second, first]),
+            Better::Neither => None,
+        })
     }
 
     fn text(&self, own: &str, cells: &mut Cells) -> Result<String, String> {
-        let name = self.columns.name(own);
-        match self.take(own, cells)? {
-            Cell::Value(Value::String(text)) if text.is_empty() => {
-                Err(format!("`{name}` is empty: fill it in, or take the row out"))
-            }
-            Cell::Value(Value::String(text)) => Ok(text),
-            Cell::Value(Value::Array(_)) => Err(format!(
-                "`{name}` is a list, perhaps of messages, and gradus does not read conversations \
-                 yet: write each as one string"
-            )),
-            other => Err(format!("`{name}` is {}, not a string", other.kind())),
-        }
+        text_of(self.columns.name(own), self.take(own, cells)?)
     }
 
     fn number(&self, own: &str, cells: &mut Cells) -> Result<f64, String> {
@@ -167,8 +189,8 @@ impl<'a> Wanted<'a> {
     /// Takes a column of the format out of the record.
     fn take(&self, own: &str, cells: &mut Cells) -> Result<Cell, String> {
         let wanted = self.columns.name(own);
-        if let Some(at) = cells.iter().position(|(name, _)| name == wanted) {
-            return Ok(cells.remove(at).1);
+        if let Some(cell) = taken(wanted, cells) {
+            return Ok(cell);
         }
         let near = cells
             .iter()
@@ -231,6 +253,33 @@ impl Shape {
             "{difference}: give all rows the same columns, or leave some out by `leave_out`"
         ))
     }
+}
+
+fn text_of(name: &str, cell: Cell) -> Result<String, String> {
+    match cell {
+        Cell::Value(Value::String(text)) if text.is_empty() => {
+            Err(format!("`{name}` is empty: fill it in, or take the row out"))
+        }
+        Cell::Value(Value::String(text)) => Ok(text),
+        Cell::Value(Value::Array(_)) => Err(format!(
+            "`{name}` is a list, perhaps of messages, and gradus does not read conversations \
+             yet: write each as one string"
+        )),
+        other => Err(format!("`{name}` is {}, not a string", other.kind())),
+    }
+}
+
+fn taken(name: &str, cells: &mut Cells) -> Option<Cell> {
+    let at = cells.iter().position(|(it, _)| it == name)?;
+    Some(cells.remove(at).1)
+}
+
+/// A column that `key` names.
+fn named(name: &str, key: &str, cells: &mut Cells) -> Result<Cell, String> {
+    let there: Vec<String> = cells.iter().take(20).map(|(it, _)| format!("`{it}`")).collect();
+    taken(name, cells).ok_or_else(|| {
+        format!("there is no column `{name}`, which `{key}` names; there are {}", there.join(", "))
+    })
 }
 
 /// All columns that rows of a format may have.

@@ -26,6 +26,7 @@ use crate::{
         mistakes::Mistakes,
         read::{Cell, DataFile, FileFormat, Record},
         split::{Sides, split},
+        verdict::Verdict,
     },
     error::StageError,
     port::{Artifact, Out, ports},
@@ -77,6 +78,9 @@ pub(crate) struct Params {
     /// prompt, which may then end inside a word.
     #[serde(default)]
     prompt_end: Option<String>,
+    /// Of preferences that were written as two replies and a verdict: where these stand, and what the verdict holds.
+    #[serde(default)]
+    verdict: Option<Verdict>,
     /// Read at most this many rows of a file, from the start.
     #[serde(default)]
     #[schemars(range(min = 1))]
@@ -245,9 +249,11 @@ impl Params {
     ) -> Result<Loaded, StageError> {
         let (written, records) = file.open()?;
         let prompt_end = self.prompt_end.as_deref();
-        let mut wanted = Wanted::new(self.format, &self.columns, &self.leave_out, prompt_end)
-            .map_err(StageError::refused)?;
-        let (mut rows, mut blank_documents) = (Vec::new(), 0);
+        let verdict = self.verdict.as_ref();
+        let mut wanted =
+            Wanted::new(self.format, &self.columns, &self.leave_out, prompt_end, verdict)
+                .map_err(StageError::refused)?;
+        let (mut rows, mut blank_documents, mut ties) = (Vec::new(), 0, 0);
         let mut mistakes = Mistakes::up_to(self.max_errors);
         for record in records {
             heard()?;
@@ -264,7 +270,8 @@ impl Params {
             };
             let enough = match row {
                 Ok(row) => {
-                    rows.push(row);
+                    ties += u64::from(row.is_none());
+                    rows.extend(row);
                     false
                 }
                 Err(why) => mistakes.add(place, why),
@@ -273,13 +280,18 @@ impl Params {
                 break;
             }
         }
-        let none = || rows.is_empty().then(|| "there are no rows in it".to_owned());
+        let none = || match (rows.is_empty(), ties) {
+            (true, 0) => Some("there are no rows in it".to_owned()),
+            (true, _) => Some("all of its rows are ties, which teach no order".to_owned()),
+            _ => None,
+        };
         if let Some(words) = mistakes.words().or_else(none) {
             return Err(file.wrong(&words));
         }
         Ok(Loaded {
             guessed_prompts: wanted.guesses_prompts(),
             blank_documents: (written == FileFormat::Text).then_some(blank_documents),
+            ties: verdict.map(|_| ties),
             rows,
         })
     }
@@ -331,6 +343,48 @@ mod tests {
         let implicit = "{\"chosen\":\"a b\",\"rejected\":\"a c\"}\n\n";
         let rows = loaded("a.jsonl", implicit.as_bytes(), PREFERENCE).unwrap();
         assert_eq!(rows, [pair("a", " b", " c", None)]);
+    }
+
+    const VERDICT: &str = r#"{"format": "preference", "verdict":
+        {"replies": ["a", "b"], "column": "winner", "values": ["a", "b"], "ties": ["tie"]}}"#;
+
+    #[test]
+    fn two_replies_and_a_verdict_are_a_pair_unless_it_is_a_tie() {
+        let row = |winner: &str| {
+            format!("{{\"prompt\":\"p\",\"a\":\" b\",\"b\":\" c\",\"winner\":\"{winner}\"}}\n")
+        };
+        let of = |winners: &[&str]| {
+            let content: String = winners.iter().map(|it| row(it)).collect();
+            loaded("a.jsonl", content.as_bytes(), VERDICT)
+        };
+        let (first, second) = (pair("p", " b", " c", None), pair("p", " c", " b", None));
+        assert_eq!(of(&["a", "tie", "b"]).unwrap(), [first, second]);
+        insta::assert_snapshot!(of(&["a", "draw"]).unwrap_err(), @"`a.jsonl`: row 2: `winner` is `draw`, and `verdict` knows `a`, `b`, `tie`: is it one of its `ties`?");
+        insta::assert_snapshot!(of(&["tie", "tie"]).unwrap_err(), @"`a.jsonl`: all of its rows are ties, which teach no order");
+        let other = "{\"prompt\":\"p\",\"a\":\"b\",\"reply\":\"c\",\"winner\":\"a\"}\n";
+        insta::assert_snapshot!(mistakes("a.jsonl", other, VERDICT), @"`a.jsonl`: row 1: there is no column `b`, which `verdict: { replies }` names; there are `reply`, `winner`");
+    }
+
+    #[test]
+    fn comparisons_as_people_made_them_are_read_with_their_ties() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/qa_comparisons.jsonl");
+        if !path.exists() {
+            println!("skipped: there is no {}", path.display());
+            return;
+        }
+        let params = serde_json::json!({
+            "format": "preference", "path": path,
+            "verdict": {
+                "replies": ["response_a", "response_b"], "column": "preference", "values": ["a", "b"], "ties": ["tie"],
+            },
+        });
+        let params: Params = serde_json::from_value(params).unwrap();
+        let found = params.load(&params.rows(None).unwrap(), || Ok(())).unwrap();
+        assert_eq!(
+            (found.rows.len() as u64 + found.ties.unwrap(), found.guessed_prompts),
+            (600, false)
+        );
     }
 
     #[test]

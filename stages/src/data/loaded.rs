@@ -13,6 +13,8 @@ pub(crate) struct Loaded {
     pub(crate) guessed_prompts: bool,
     /// How many documents of a text file had nothing in them.
     pub(crate) blank_documents: Option<u64>,
+    /// Of pairs with a verdict: how many were left out as neither reply was better.
+    pub(crate) ties: Option<u64>,
 }
 
 impl Loaded {
@@ -39,6 +41,9 @@ impl Loaded {
     pub(crate) fn report(&self, prefix: &str, context: &mut Context) {
         if let Some(blank) = self.blank_documents {
             context.summary(&format!("{prefix}blank_documents"), blank as f64);
+        }
+        if let Some(ties) = self.ties {
+            context.summary(&format!("{prefix}ties"), ties as f64);
         }
         if self.pairs().next().is_none() {
             return;
@@ -74,7 +79,7 @@ mod tests {
         };
         let texts = [["a ", "b", "b"], ["a ", "b", "c"], ["a th", "e", "at"]];
         let rows = texts.map(row).into();
-        let mut loaded = Loaded { rows, guessed_prompts: true, blank_documents: None };
+        let mut loaded = Loaded { rows, guessed_prompts: true, blank_documents: None, ties: None };
         assert_eq!((loaded.identical(), loaded.broken()), (1, Some(1)));
         loaded.guessed_prompts = false;
         assert_eq!(loaded.broken(), None);

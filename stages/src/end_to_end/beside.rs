@@ -10,6 +10,8 @@ pub(super) fn the_way(place: &Place) {
     preferences_of_two(place);
     directly(place);
     games(place);
+    single_tokens(place);
+    conditioned(place);
     beyond_one_number(place);
 }
 
@@ -37,12 +39,33 @@ fn rows_and_rollouts(place: &Place) {
     let judges =
         ["rollouts=rollouts.rollouts", "true_reward=data.true_reward", "reward_model=rm.model"];
     place.run("judged", "reward.judge", rewards, &judges);
+    let mix = json!({
+        "rewards": {
+            "score": { "from": "reward_model", "model": "rm.model", "standardise": true },
+            "liked": { "from": "reward_model", "model": "rm.model", "probability": true },
+        },
+        "reward": "score",
+    });
+    let judges =
+        ["rollouts=rollouts.rollouts", "reward_models=rm.model", "yardstick=judged.rollouts"];
+    let mixed = place.run("mixed", "reward.judge", mix, &judges);
+    // By its own yardstick it is nothing on the whole.
+    assert!(mixed["reward"].abs() < 1e-9 && (0.0..1.0).contains(&mixed["liked"]), "{mixed:?}");
     let best = json!({ "strategy": "best_worst", "truth": "true" });
     let filtered = place.run("filtered", "rollout.filter", best, &["rollouts=judged.rollouts"]);
     assert!((filtered["rows"] - filtered["rows_before"] * 2.0 / 3.0).abs() < 1e-9);
     let tries = json!({ "iterations": 20, "rollouts": 200, "length": 4 });
     let learnt = place.run("table", "tabular.npg", tries, &[]);
     assert!(learnt["success"] > 0.3, "{learnt:?}");
+    let between = json!({ "reward": "form", "min": 0.0, "max": 1.0 });
+    let kept = place.run("solvable", "data.by_pass_rate", between, &["rollouts=judged.rollouts"]);
+    assert!((kept["prompts"] - 8.0).abs() < 1e-9, "{kept:?}");
+    let souped = json!({ "weights": [3, 1] });
+    place.run("soup", "model.average", souped, &["models=sft.model", "models=dpo.model"]);
+    let taught = json!({ "learning_rate": 1e-3, "steps": 3, "batch": 8 });
+    let inputs = ["policy=sft.model", "teacher=soup.model", "completions=rollouts.rollouts"];
+    let found = place.run("taught", "policy.distill", taught, &inputs);
+    assert!((found["rows"] - 24.0).abs() < 1e-9, "{found:?}");
     place.run("paired", "rollout.pairs", json!({}), &["rollouts=judged.rollouts"]);
     let learnt = json!({
         "rewards": { "true": { "from": "true_reward" }, "score": { "from": "reward_model" } },
@@ -149,7 +172,7 @@ fn preferences_of_two(place: &Place) {
 fn directly(place: &Place) {
     let fast = json!({ "learning_rate": 1e-3, "steps": 6, "batch": 8 });
     let pairs = ["preferences=data.preferences_train", "test=data.preferences_test"];
-    for kind in ["policy.cpo", "policy.simpo", "policy.orpo"] {
+    for kind in ["policy.cpl", "policy.cpo", "policy.simpo", "policy.orpo"] {
         let inputs = [&["policy=sft.model"], &pairs[..]].concat();
         let found = place.run(kind, kind, fast.clone(), &inputs);
         assert!(found["test_rows"] > 0.0 && found.contains_key("test_accuracy"), "{found:?}");
@@ -222,7 +245,7 @@ fn games(place: &Place) {
         let after = gap(&format!("gap after {rival}"), &format!("{name}.model"));
         assert!(after["gap"] < before["gap"], "{rival}: {after:?} {before:?}");
     }
-    for kind in ["policy.inpo", "policy.online_dpo"] {
+    for kind in ["policy.inpo", "policy.online_dpo", "policy.xpo"] {
         let params = json!({
             "rewards": { "win": { "from": "true_preference" } }, "iterations": 4, "prompts_per_iteration": 4,
             "samples_per_prompt": 16, "max_new_tokens": 4, "learning_rate": 1e-2, "epochs": 4,
@@ -241,12 +264,103 @@ fn games(place: &Place) {
     assert!(error.contains("no reward is held `against: rival`"), "{error}");
 }
 
+/// Pretraining by what segments are worth, and a model that is asked for what is good.
+fn conditioned(place: &Place) {
+    let few = json!({ "task": "foul", "text": 200, "demonstrations": 1, "preferences": 1, "test_preferences": 1 });
+    place.run("foul", "data.synthetic", few, &[]);
+    let by_rule =
+        json!({ "ends": "[.]", "lead": "^[0-5]", "word": "[a-zA-Z]", "unwanted": "[A-Z]" });
+    let found = place.run("scored", "data.score", by_rule, &["text=foul.text"]);
+    assert!((found["segments"] - 800.0).abs() < 1e-9 && found["below_best"] > 0.2, "{found:?}");
+    let by_truth = json!({ "ends": "[.]", "lead": "^[0-5]" });
+    let inputs = ["text=foul.text", "true_reward=foul.true_reward"];
+    let same = place.run("truly scored", "data.score", by_truth, &inputs);
+    assert!((found["reward"] - same["reward"]).abs() < 1e-9, "{same:?}");
+    let from = ["text=scored.text"];
+    let good = json!({ "threshold": 0, "drop": 0.1 });
+    let found = place.run("annotated", "data.annotate", good, &from);
+    assert!((0.05..0.15).contains(&found["dropped"]), "{found:?}");
+    let clean = json!({ "quantile": 0.5, "pattern": "^[0-5]" });
+    let found = place.run("clean", "data.filter", clean, &from);
+    assert!(found["rows_kept"] > 0.4 && found["rows_kept"] < 0.9, "{found:?}");
+    let own = json!({ "vocab_size": 260, "special_tokens": ["<|aligned|>", "<|misaligned|>"] });
+    place.run("spelling", "data.tokenizer", own, &["rows=foul.text"]);
+    let shape = json!({ "hidden_size": 32, "layers": 1, "context_length": 64 });
+    place.run("unread", "model.init", shape, &["tokenizer=spelling.tokenizer"]);
+    let goals = [
+        ("annotated", json!({})),
+        ("scored", json!({ "objective": "unlikelihood" })),
+        ("scored", json!({ "objective": "reward_weighted", "beta": 0.5 })),
+        ("scored", json!({ "objective": "advantage_weighted", "beta": 0.5 })),
+    ];
+    for (at, (text, goal)) in goals.into_iter().enumerate() {
+        let mut params = json!({ "learning_rate": 1e-2, "batch": 8, "epochs": 2 });
+        params.as_object_mut().unwrap().extend(goal.as_object().unwrap().clone());
+        let inputs = ["model=unread.model", &format!("text={text}.text"), "test=foul.text"];
+        let found = place.run(&format!("read {at}"), "train.pretrain", params, &inputs);
+        assert!(found["test_loss"] < 5.5, "{goal}: {found:?}");
+    }
+    let steered = json!({
+        "samples_per_prompt": 4, "max_new_tokens": 16,
+        "steering": { "control": "<|aligned|>", "after": "[.]$", "forbid": ["<|misaligned|>"] },
+    });
+    let inputs = ["policy=read 0.model", "prompts=foul.prompts"];
+    let found = place.run("steered", "rollout.sample", steered, &inputs);
+    assert!((found["samples"] - 24.0).abs() < 1e-9, "{found:?}");
+    let asked =
+        json!({ "uncounted": ["<|aligned|>", "<|misaligned|>"], "masked": ["<|endoftext|>"] });
+    let inputs = ["model=read 0.model", "text=annotated.text"];
+    let found = place.run("likely", "evaluate.likelihood", asked, &inputs);
+    assert!(found["nll"] > 1.0 && found["tokens"] > 5000.0, "{found:?}");
+}
+
+/// What a policy thinks of single letters, and what a search by it finds.
+fn single_tokens(place: &Place) {
+    let few = json!({ "task": "chains", "text": 1, "demonstrations": 8000, "preferences": 4000, "test_preferences": 1, "label_noise": 1 });
+    place.run("chains", "data.synthetic", few, &[]);
+    let shape = json!({ "hidden_size": 32, "layers": 1, "context_length": 16 });
+    place.run("unspelt", "model.init", shape, &["tokenizer=alphabet.tokenizer"]);
+    let fast = json!({ "learning_rate": 1e-2, "batch": 64, "epochs": 3 });
+    let inputs = ["model=unspelt.model", "completions=chains.demonstrations"];
+    place.run("speller", "train.sft", fast, &inputs);
+    let fast = json!({ "learning_rate": 5e-3, "batch": 64, "beta": 0.5 });
+    let inputs = ["policy=speller.model", "preferences=chains.preferences_train"];
+    place.run("spelt", "policy.dpo", fast, &inputs);
+    let inputs = [
+        "policy=spelt.model",
+        "reference=speller.model",
+        "prompts=chains.prompts",
+        "true_reward=chains.true_reward",
+    ];
+    let found = place.run("credit", "evaluate.credit", json!({ "beta": 0.5 }), &inputs);
+    assert!(found["advantage_correlation"] > found["reward_correlation"], "{found:?}");
+    assert!(found["identity_gap"] < 1e-6 && found["elsewhere"] < 0.5, "{found:?}");
+    let inputs = ["policy=spelt.model", "prompts=chains.prompts", "true_reward=chains.true_reward"];
+    let rewards = [1, 4].map(|beams| {
+        let params = json!({ "temperature": 0, "max_new_tokens": 8, "beams": beams });
+        let found = place.run(&format!("{beams} beams"), "evaluate.policy", params, &inputs);
+        found["true_reward"]
+    });
+    // What is found is of the form, or it would be worth -10.
+    assert!(rewards[1] > -9.0, "{rewards:?}");
+}
+
 /// What is said of evaluations and curves that are there.
 fn beyond_one_number(place: &Place) {
     let both = ["candidates=after.evaluation", "baseline=before.evaluation"];
     let seeds = json!({ "metric": "true_reward" });
     let found = place.run("over_seeds", "evaluate.replicates", seeds, &both);
     assert!(found.contains_key("after.evaluation.improvement"), "{found:?}");
+    let bands = json!({ "score": "score", "truth": "true", "bands": 4 });
+    let found = place.run("bands", "evaluate.reliability", bands, &["rollouts=judged.rollouts"]);
+    assert!(found["correlation"].abs() <= 1.0 && found["calibration_error"] > 0.0, "{found:?}");
+    let goes_with = json!({ "x": "score", "y": "true" });
+    let three =
+        ["candidates=judged.rollouts", "candidates=filtered.rollouts", "candidates=online.samples"];
+    let found = place.run("goes with", "evaluate.correlation", goes_with.clone(), &three);
+    assert!(found["pearson"].abs() <= 1.0 && found["candidates"] > 2.5, "{found:?}");
+    let few = place.tried("too few", "evaluate.correlation", goes_with, &three[..2]).unwrap_err();
+    assert!(few.contains("fewer than three"), "{few}");
     let two = json!({ "n": 2 });
     let best =
         place.run("best_of_two", "evaluate.best_of_n", two, &["evaluation=before.evaluation"]);
@@ -284,6 +398,19 @@ fn beyond_one_number(place: &Place) {
         ],
     );
     assert!(judged["after.evaluation over before.evaluation at equal length"].is_finite());
+    let told = json!({ "about": "All of it.", "labels": { "after.evaluation": "dpo" }, "metrics": ["reward"] });
+    let parts = [
+        "candidates=after.evaluation",
+        "candidates=before.evaluation",
+        "baseline=before.evaluation",
+        "claims=claimed.claim",
+        "curves=online.curve",
+        "plots=overshot.plot",
+        "tables=overshot.table",
+        "reports=claimed.report",
+    ];
+    let found = place.run("page", "evaluate.report", told, &parts);
+    assert!((found["policies"] - 2.0).abs() < 1e-9 && (found["claims"] - 1.0).abs() < 1e-9);
     let answers = json!({ "column": "answer" });
     let found = place.run("checker", "reward.answers", answers, &["prompts=loaded.train"]);
     assert!((found["prompts"] - 24.0).abs() < 1e-9);

@@ -68,6 +68,10 @@ pub(crate) struct Params {
     statement: String,
     #[serde(flatten)]
     which: Which,
+    /// The number of the baseline, where it is another than `metric`: what is expected, say, against what is so.
+    #[serde(default)]
+    #[schemars(extend("neutral" = ""))]
+    baseline_metric: String,
     /// What a candidate is held against its baseline by.
     #[serde(default)]
     against: Against,
@@ -123,6 +127,8 @@ struct Verdict<'a> {
     gradus_claim: u32,
     statement: &'a str,
     metric: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    baseline_metric: &'a str,
     steps: &'a Steps,
     against: Against,
     over: &'a str,
@@ -163,7 +169,16 @@ have prompts and judges of their own.";
     ) -> Result<(), StageError> {
         let candidates = numbers("candidates", &inputs.candidates, &params.which)?;
         let baseline = inputs.baseline.as_ref();
-        let baseline = baseline.map(|it| numbers("baseline", it, &params.which)).transpose()?;
+        if !params.baseline_metric.is_empty() && inputs.baseline.is_none() {
+            return Err(StageError::refused(
+                "`baseline_metric` is a number of the `baseline`, and none came in",
+            ));
+        }
+        let mut theirs = params.which.clone();
+        if !params.baseline_metric.is_empty() {
+            theirs.metric.clone_from(&params.baseline_metric);
+        }
+        let baseline = baseline.map(|it| numbers("baseline", it, &theirs)).transpose()?;
         let replicates = paired(&candidates, baseline.as_deref(), &params.over, params.against)?;
         let values: Vec<f64> = replicates.iter().map(|it| it.value).collect();
         let estimate =
@@ -178,6 +193,7 @@ have prompts and judges of their own.";
             gradus_claim: 1,
             statement: &params.statement,
             metric: &params.which.metric,
+            baseline_metric: &params.baseline_metric,
             steps: &params.which.steps,
             against: params.against,
             over: &params.over,
@@ -302,8 +318,12 @@ fn report(verdict: &Verdict<'_>) -> String {
     let _ = writeln!(text, "# {}: {word}\n", verdict.statement);
     let _ = writeln!(
         text,
-        "{}{} over {}: {:.4}{interval}; {bound} is to be {side} {}.\n",
+        "{}{}{} over {}: {:.4}{interval}; {bound} is to be {side} {}.\n",
         verdict.metric,
+        match verdict.baseline_metric {
+            "" => String::new(),
+            other => format!(" against {other}"),
+        },
         match (paired, verdict.against) {
             (false, _) => "",
             (true, Against::Difference) => ", candidate less baseline,",

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::{
     candidate::{self, Candidate, comparable, compete},
     frontier::figure,
-    report::{self, Told},
     rows::{self, Row},
     samples::Reward,
+    side_by_side::{self, Told},
 };
 use crate::{
     artifact,
@@ -115,9 +115,9 @@ prompts, or over replicates where `replicates` is given.";
             examples: params.examples,
             drawing: (points > 1).then(|| untitled.letters()),
         };
-        write(&outputs.report.path, report::markdown(&told).as_bytes())?;
-        write(&outputs.table.path, report::csv(&told)?.as_bytes())?;
-        write(&outputs.comparison.path, report::json(&told)?.as_bytes())?;
+        write(&outputs.report.path, side_by_side::markdown(&told).as_bytes())?;
+        write(&outputs.table.path, side_by_side::csv(&told)?.as_bytes())?;
+        write(&outputs.comparison.path, side_by_side::json(&told)?.as_bytes())?;
         let undrawn = |error: PlotError| StageError::refused(error.to_string());
         write(&outputs.plot.path, figure.svg().map_err(undrawn)?.as_bytes())?;
         write(&outputs.picture.path, &figure.png().map_err(undrawn)?)?;
@@ -134,7 +134,7 @@ fn write(path: &Path, content: &[u8]) -> Result<(), StageError> {
 }
 
 /// Rows, best first.
-fn sorted(
+pub(super) fn sorted(
     candidates: &[Candidate],
     replicates: Option<&str>,
     reward: Reward,

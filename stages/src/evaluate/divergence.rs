@@ -124,7 +124,8 @@ mod tests {
         let sampling =
             Sampling { temperature: 0.8, top_k: 5, repetition_penalty: 1.3, ..Sampling::PLAIN };
         let prompts = vec![[2_u32, 3].as_slice(); 4000];
-        let limits = Limits { max_new_tokens: 3, budgets: None, eos: &[1], rows: 500 };
+        let limits =
+            Limits { max_new_tokens: 3, budgets: None, eos: &[1], rows: 500, steering: None };
         let draws = Stream::of(7).rows(prompts.len()).collect();
         let found =
             generate(&policy, &prompts, draws, &sampling, &limits, &Page::blank(), |_| Ok(()))

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use gradus_protocol::Source;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,7 +17,9 @@ use super::{
 use crate::{
     artifact,
     error::StageError,
+    nn::statistics::mean,
     port::{Many, file_of},
+    rollout::trajectories::{Trajectory, read},
 };
 
 /// Which number. Kinds flatten this into their own parameters.
@@ -24,7 +27,7 @@ use crate::{
 pub(super) struct Which {
     /// The number that it is about: of evaluations `true_reward`, `score`, `kl`, `tokens`, `ended`, `perplexity`,
     /// `win_rate_true_reward`, `win_rate_score`, `pass_at_K` (say `pass_at_8`), `duplicates`, `distinct_1`, `distinct_2` or `self_bleu`; of
-    /// curves that column; of a JSON file that number.
+    /// curves that column; of a JSON file that number; of rollouts the mean of that reward, `reward` being what all come to.
     pub(super) metric: String,
     #[serde(flatten)]
     pub(super) steps: Steps,
@@ -61,9 +64,15 @@ pub(super) fn numbers(
     let names: Vec<String> = came.0.iter().map(|(name, _)| name.clone()).collect();
     let mut found = Vec::new();
     for (label, (name, it)) in label::read(&names).into_iter().zip(&came.0) {
+        let wrong = |why: String| StageError::refused(format!("`{port}`, `{name}`: {why}"));
+        if let Source::Tree(_) = &it.source {
+            let value = of_rollouts(&read(port, &it.source)?, metric);
+            let value = value.ok_or_else(|| wrong(format!("not all have a reward `{metric}`")))?;
+            found.push(Number { label, value, measured: None });
+            continue;
+        }
         let path = file_of(&it.source)?;
         let text = fs::read_to_string(path).map_err(StageError::file(path))?;
-        let wrong = |why: String| StageError::refused(format!("`{port}`, `{name}`: {why}"));
         let parsed: Option<Value> = serde_json::from_str(&text).ok();
         let mut measured = None;
         let value = match parsed {
@@ -85,4 +94,31 @@ pub(super) fn numbers(
         found.push(Number { label, value, measured });
     }
     Ok(found)
+}
+
+/// The mean of a reward over rollouts that all have it.
+fn of_rollouts(all: &[Trajectory], metric: &str) -> Option<f64> {
+    let value = |it: &Trajectory| match metric {
+        "reward" => it.reward,
+        name => it.rewards.get(name).copied(),
+    };
+    let values: Option<Vec<f64>> = all.iter().map(value).collect();
+    values.filter(|it| !it.is_empty()).map(|it| mean(&it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::trajectories::tests::trajectory;
+
+    #[test]
+    fn the_mean_of_a_reward_is_a_number_of_rollouts_that_all_have_it() {
+        let mut all = [1.0, 2.0].map(|reward| trajectory(0, 0, reward));
+        all[0].rewards.insert("love".to_owned(), 0.5);
+        assert_eq!(of_rollouts(&all, "love"), None);
+        all[1].rewards.insert("love".to_owned(), 0.25);
+        assert_eq!(of_rollouts(&all, "love"), Some(0.375));
+        assert_eq!(of_rollouts(&all, "reward"), Some(1.5));
+        assert_eq!(of_rollouts(&[], "reward"), None);
+    }
 }

@@ -108,6 +108,11 @@ interval over prompts or replicates; `NAME.proxy_after_peak` is what the proxy g
     type Inputs = Inputs;
     type Outputs = Outputs;
 
+    /// A training that is tried has two steps.
+    fn rehearsal() -> Value {
+        serde_json::json!({ "steps_per_point": 1 })
+    }
+
     fn rules() -> Vec<Rule> {
         vec![rule(
             "there is nothing to plot: give `curves`, or `best_of_n`, or both",

@@ -129,6 +129,11 @@ given for all, and `turns` how often it spoke. Evaluations with different enviro
     ) -> Result<(), StageError> {
         let head = Head::LanguageModel;
         let device = context.device;
+        if inputs.reference.is_some() && !params.wanted.decoding.steering.is_none() {
+            return Err(StageError::refused(
+                "the divergence of a policy that is steered is not measured: leave `steering` or the `reference` out",
+            ));
+        }
         let policy = Pretrained::open("policy", &inputs.policy.source, head, device)?;
         // Who does not fit is said before anything is sampled.
         let sampling = params.wanted.decoding.sampling();
@@ -232,7 +237,7 @@ fn sampled(
     context: &mut Context,
 ) -> Result<(Vec<Sample>, Vec<Example>), StageError> {
     let decoding = &params.wanted.decoding;
-    let ready = Ready::new("", policy.0, prompts, decoding.max_new_tokens, context)?;
+    let ready = Ready::new("", policy.0, prompts, decoding.room(), context)?;
     if let Some(reference) = reference {
         let longest = ready.longest() + decoding.max_new_tokens;
         reference.bears(longest, "the prompts with their completions")?;

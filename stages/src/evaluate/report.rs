@@ -1,259 +1,214 @@
-//! A comparison as tables: Markdown for people, CSV and JSON for programs.
+//! `evaluate.report`: what came of an experiment, as one page that can be sent to somebody.
+//!
+//! It shows what other kinds made and computes nothing that they did not: what cannot be compared is refused here as there.
 
-use std::fmt::Write as _;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
-use serde_json::json;
+use gradus_protocol::catalog::Rule;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::{
-    candidate::Candidate,
-    rows::Row,
-    samples::{Reward, Sample},
+    candidate::{self, comparable, compete},
+    compare::sorted,
+    frontier::figure,
+    label::quoted,
+    page::{attached, claims, curves, document, policies, samples},
+    samples::Reward,
+    side_by_side::Told,
 };
-use crate::{error::StageError, nn::statistics::Estimate};
+use crate::{
+    artifact,
+    context::Context,
+    error::StageError,
+    port::{Many, Out, ports},
+    rules::{param, rule},
+    stage::Stage,
+};
 
-/// What is told of a comparison.
-pub(super) struct Told<'a> {
-    pub(super) title: &'a str,
-    /// Best first.
-    pub(super) rows: &'a [Row],
-    pub(super) candidates: &'a [Candidate],
-    /// The reward that rows are sorted by and win rates are under.
-    pub(super) reward: Reward,
-    /// The axis whose points are replicates.
-    pub(super) replicates: Option<&'a str>,
-    /// Prompts to show completions of.
-    pub(super) examples: usize,
-    /// A drawing in letters, if there is something to draw.
-    pub(super) drawing: Option<String>,
+/// Put results on a page.
+pub(crate) struct Report;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Params {
+    /// The heading of the page.
+    #[serde(default = "default_title")]
+    title: String,
+    /// What a reader should know first, as Markdown.
+    #[serde(default)]
+    about: String,
+    /// What candidates and curves are called, by the stages that they come from: `dpo_evaluation: dpo`. A stage's name
+    /// stands for all its variants.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// The axis of a matrix whose points repeat an experiment, such as `seed`: candidates and curves that differ in it alone
+    /// are shown as their mean.
+    #[serde(default)]
+    replicates: Option<String>,
+    /// The reward to sort and to plot by, and that win rates are under; the true reward by default where all
+    /// candidates have it, else the score.
+    #[serde(default)]
+    reward: Option<Reward>,
+    /// The columns of curves to draw, a figure each. By default `loss`, `accuracy`, `reward`, `kl`, `kl_completion` and `entropy`, as far
+    /// as a curve has them.
+    #[serde(default)]
+    metrics: Vec<String>,
+    /// Prompts whose completions are shown side by side, from the first.
+    #[serde(default = "default_examples")]
+    examples: usize,
 }
 
-type Column = (&'static str, fn(&Row) -> Option<Estimate>);
+fn default_title() -> String {
+    "Report".to_owned()
+}
 
-const COLUMNS: [Column; 4] = [
-    ("true_reward", |row| row.true_reward),
-    ("score", |row| row.score),
-    ("kl", |row| row.kl),
-    ("win_rate", |row| row.win_rate),
-];
+fn default_examples() -> usize {
+    32
+}
 
-fn heading(column: &str) -> &str {
-    match column {
-        "true_reward" => "true reward",
-        "score" => "reward-model score",
-        "kl" => "KL",
-        "win_rate" => "win rate",
-        other => other,
+ports!(Inputs {
+    /// Evaluations to compare in a table, a plot and by their samples.
+    candidates: Option<Many<artifact::Evaluation>>,
+    /// What win rates are against, and what all started from; it may be one of the candidates.
+    baseline: Option<artifact::Evaluation>,
+    /// Claims, with their verdicts.
+    claims: Option<Many<artifact::Claimed>>,
+    /// Curves of training.
+    curves: Option<Many<artifact::Metrics>>,
+    /// Plots of other stages.
+    plots: Option<Many<artifact::Plot>>,
+    /// Tables of other stages.
+    tables: Option<Many<artifact::Table>>,
+    /// Reports of other stages.
+    reports: Option<Many<artifact::Report>>,
+});
+ports!(Outputs {
+    /// The page: one HTML file that needs nothing beside it.
+    page: Out<artifact::Page>,
+});
+
+impl Stage for Report {
+    const KIND: &'static str = "evaluate.report";
+    const REVISION: u32 = 1;
+    const USES_DEVICE: bool = false;
+    const USES_SEED: bool = false;
+    const DOC: &'static str = "Put tables, plots, curves, claims and samples side by side on one page.
+
+The page is a single HTML file: it loads nothing, and opens wherever it is sent. Candidates that were not measured alike are refused, as \
+by `evaluate.compare`. Tables are sorted by a click on their headings; samples can be searched and sorted by what a policy gained on the \
+baseline.";
+    type Params = Params;
+    type Inputs = Inputs;
+    type Outputs = Outputs;
+
+    fn rules() -> Vec<Rule> {
+        let missing = [
+            "inputs.candidates",
+            "inputs.claims",
+            "inputs.curves",
+            "inputs.plots",
+            "inputs.tables",
+            "inputs.reports",
+        ]
+        .map(|port| param(port).missing());
+        vec![
+            rule(
+                "there is nothing to show: give `candidates`, `claims`, `curves`, `plots`, `tables` or `reports`",
+                missing,
+            ),
+            rule(
+                "a `baseline` alone compares nothing: give `candidates`, too",
+                [param("inputs.baseline").given(), param("inputs.candidates").missing()],
+            ),
+        ]
     }
-}
 
-pub(super) fn json(told: &Told) -> Result<String, StageError> {
-    let value = json!({
-        "reward": told.reward,
-        "intervals_over": told.replicates.unwrap_or("prompts"),
-        "rows": told.rows,
-    });
-    let text = serde_json::to_string_pretty(&value);
-    text.map(|text| text + "\n").map_err(|error| StageError::refused(error.to_string()))
-}
-
-pub(super) fn csv(told: &Told) -> Result<String, StageError> {
-    let wrong = |error: String| StageError::refused(format!("the table: {error}"));
-    let mut table = csv::Writer::from_writer(Vec::new());
-    let measured =
-        COLUMNS.map(|(name, _)| [name.to_owned(), format!("{name}_low"), format!("{name}_high")]);
-    let mut header = vec!["name".to_owned(), "baseline".to_owned()];
-    header.extend(measured.into_iter().flatten());
-    header.extend(["replicates", "prompts", "samples"].map(str::to_owned));
-    table.write_record(header).map_err(|error| wrong(error.to_string()))?;
-    let plain = |number: Option<f64>| number.map_or(String::new(), |number| number.to_string());
-    for row in told.rows {
-        let mut record = vec![row.name.clone(), row.baseline.to_string()];
-        for (_, column) in COLUMNS {
-            let found = column(row);
-            let bounds = found.and_then(|it| it.interval);
-            record.push(plain(found.map(|it| it.value)));
-            record.extend([bounds.map(|it| it.low), bounds.map(|it| it.high)].map(plain));
-        }
-        record.extend([row.replicates, row.prompts, row.samples].map(|count| count.to_string()));
-        table.write_record(record).map_err(|error| wrong(error.to_string()))?;
-    }
-    let bytes = table.into_inner().map_err(|error| wrong(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))
-}
-
-pub(super) fn markdown(told: &Told) -> String {
-    let mut text = format!("# {}\n\n{}\n{}", told.title, table(told), legend(told));
-    if let Some(drawing) = &told.drawing {
-        let _ =
-            write!(text, "\n## {} against KL\n\n```text\n{drawing}```\n", told.reward.heading());
-    }
-    text + &examples(told)
-}
-
-fn table(told: &Told) -> String {
-    let known = |(_, column): &Column| told.rows.iter().any(|row| column(row).is_some());
-    let columns: Vec<Column> = COLUMNS.into_iter().filter(known).collect();
-    let mut headings: Vec<&str> = columns.iter().map(|(name, _)| heading(name)).collect();
-    headings.extend(told.replicates.map(|_| "replicates"));
-    headings.extend(["prompts", "samples"]);
-    let mut text = format!("| policy | {} |\n| :-- |", headings.join(" | "));
-    text += &" --: |".repeat(headings.len());
-    text.push('\n');
-    for row in told.rows {
-        let note = if row.baseline { " (baseline)" } else { "" };
-        let _ = write!(text, "| {}{note}", row.name.replace('|', "\\|"));
-        for (name, column) in &columns {
-            let words = match column(row) {
-                None => "–".to_owned(),
-                Some(rate) if *name == "win_rate" => percent(&rate),
-                Some(mean) => number(&mean, if *name == "kl" { 2 } else { 3 }),
+    fn run(
+        params: Params,
+        inputs: Inputs,
+        outputs: Outputs,
+        context: &mut Context,
+    ) -> Result<(), StageError> {
+        params.known_labels(&inputs)?;
+        let mut sections = Vec::new();
+        let mut shown = None;
+        if let Some(came) = &inputs.candidates {
+            let names = params.labels_of(came.0.iter().map(|(name, _)| name));
+            let mut candidates = candidate::read(&came.0, inputs.baseline.as_ref(), &names)?;
+            comparable(&candidates)?;
+            let reward = candidate::reward(params.reward, &candidates)?;
+            compete(&mut candidates, reward);
+            let rows = sorted(&candidates, params.replicates.as_deref(), reward)?;
+            let over = params.replicates.as_deref().unwrap_or("prompts");
+            let told = Told {
+                title: &params.title,
+                rows: &rows,
+                candidates: &candidates,
+                reward,
+                replicates: params.replicates.as_deref(),
+                examples: params.examples,
+                drawing: None,
             };
-            let _ = write!(text, " | {words}");
+            let frontier = figure("Reward against KL", &rows, reward, over);
+            sections.push(policies::section(&told, &frontier)?);
+            shown = samples::section(&told);
+            context.summary("policies", rows.len() as f64);
         }
-        let counts = [row.prompts, row.samples].map(|count| count.to_string());
-        let replicates = told.replicates.map(|_| row.replicates.to_string());
-        for count in replicates.into_iter().chain(counts) {
-            let _ = write!(text, " | {count}");
+        if let Some(came) = &inputs.claims {
+            let read = claims::read(came)?;
+            context.summary("claims", read.len() as f64);
+            context.summary("claims_holding", read.iter().filter(|it| it.holds()).count() as f64);
+            sections.push(claims::section(&read));
         }
-        text += " |\n";
-    }
-    text
-}
-
-fn number(mean: &Estimate, places: usize) -> String {
-    let bounds = mean
-        .interval
-        .map_or_else(String::new, |it| format!(" ({:.places$} to {:.places$})", it.low, it.high));
-    format!("{:.places$}{bounds}", mean.value)
-}
-
-fn percent(rate: &Estimate) -> String {
-    let hundred = |share: f64| 100.0 * share;
-    let bounds = rate
-        .interval
-        .map_or_else(unknown, |it| format!("({:.0} to {:.0})", hundred(it.low), hundred(it.high)));
-    format!("{:.0} % {bounds}", hundred(rate.value))
-}
-
-/// In place of bounds that one prompt or one replicate does not give.
-fn unknown() -> String {
-    "(–)".to_owned()
-}
-
-/// What the numbers mean, as far as they are there.
-fn legend(told: &Told) -> String {
-    let mut text = String::new();
-    let any = |column: fn(&Row) -> bool| told.rows.iter().any(column);
-    if let Some(axis) = told.replicates {
-        let _ = writeln!(
-            text,
-            "A row is the mean over its replicates, which differ in `{axis}` and share their prompts. Intervals \
-             hold 95 %,\nover replicates; one alone has none."
-        );
-    } else {
-        text += "Intervals hold 95 %, over prompts. A single prompt has none.\n";
-    }
-    if any(|row| row.win_rate.is_some()) {
-        let _ = writeln!(
-            text,
-            "The win rate is how often a completion has more {} than the baseline's of the same prompt; ties \
-             count half.",
-            told.reward.words()
-        );
-    }
-    let measured = || told.candidates.iter().map(|it| &it.evaluation.measured);
-    if any(|row| row.kl.is_some()) {
-        text += "KL is in nats per completion from what was sampled from, the policy after penalty, temperature and\n\
-                 filters, to its reference: on its own samples, the exact divergence at every token, summed.\n";
-    }
-    if measured().any(|it| it.best_of.is_some()) && any(|row| row.kl.is_some()) {
-        text += "Of the best of n samples KL is an upper bound, ln n − (n − 1) / n (Beirami et al. 2024).\n";
-    }
-    if measured().any(|it| it.decoding.sampling().is_greedy()) {
-        text += "Completions were decoded greedily, from no distribution: they have no KL.\n";
-    }
-    text
-}
-
-/// The first completion of every candidate for the first prompts.
-fn examples(told: &Told) -> String {
-    let mut text = String::new();
-    let mut prompts: Vec<&str> = Vec::new();
-    let first = told.candidates.first().map_or(&[][..], |it| &it.evaluation.samples);
-    prompts.extend(first.iter().map(|sample| sample.prompt.as_str()));
-    prompts.dedup();
-    for (index, prompt) in prompts.into_iter().take(told.examples).enumerate() {
-        if index == 0 {
-            text += "\n## Samples\n";
+        if let Some(came) = &inputs.curves {
+            let names = params.labels_of(came.0.iter().map(|(name, _)| name));
+            let curves = curves::read(came, &names, params.replicates.as_deref())?;
+            sections.push(curves::section(&curves, &params.metrics)?);
         }
-        let _ = writeln!(text, "\n> {}\n", prompt.trim().replace('\n', "\n> "));
-        for row in told.rows {
-            // Of replicates the first one speaks.
-            let shown = row.members.first().and_then(|member| told.candidates.get(*member));
-            let samples = shown.map_or(&[][..], |it| &it.evaluation.samples);
-            if let Some(sample) = samples.iter().find(|sample| sample.prompt == prompt) {
-                let _ = writeln!(text, "{}", example(&row.name, sample, told.reward));
-            }
-        }
+        sections.extend(inputs.plots.as_ref().map(attached::plots).transpose()?);
+        sections.extend(inputs.tables.as_ref().map(attached::tables).transpose()?);
+        sections.extend(inputs.reports.as_ref().map(attached::reports).transpose()?);
+        // What is long comes last.
+        sections.extend(shown);
+        let page = document::page(&params.title, &params.about, &sections);
+        fs::write(&outputs.page.path, page).map_err(StageError::file(&outputs.page.path))
     }
-    text
 }
 
-fn example(name: &str, sample: &Sample, reward: Reward) -> String {
-    let reward = reward.of(sample).map_or(String::new(), |it| format!(" ({it:.2})"));
-    let words = sample.completion.trim().replace('\n', "\n  ");
-    let end = if sample.ended { "" } else { " …" };
-    format!("- {name}{reward}: {words}{end}")
+impl Params {
+    /// Refuses a label of what did not come in.
+    fn known_labels(&self, inputs: &Inputs) -> Result<(), StageError> {
+        let candidates = inputs.candidates.iter().flat_map(|it| &it.0).map(|(name, _)| name);
+        let baseline = inputs.baseline.iter().map(|it| &it.label);
+        let curves = inputs.curves.iter().flat_map(|it| &it.0).map(|(name, _)| name);
+        let names: Vec<&String> = candidates.chain(baseline).chain(curves).collect();
+        let known = |key: &String| names.iter().any(|name| meant(key, name));
+        let Some(unknown) = self.labels.keys().find(|key| !known(key)) else { return Ok(()) };
+        let names: BTreeSet<String> = names.into_iter().cloned().collect();
+        let names: Vec<String> = names.into_iter().collect();
+        Err(StageError::refused(format!(
+            "`labels` names `{unknown}`, which is neither a candidate nor a curve: there are {}",
+            quoted(&names)
+        )))
+    }
+
+    /// Those labels that are of these.
+    fn labels_of<'a>(&self, names: impl Iterator<Item = &'a String>) -> BTreeMap<String, String> {
+        let names: Vec<&String> = names.collect();
+        let of_these = |key: &String| names.iter().any(|name| meant(key, name));
+        self.labels
+            .iter()
+            .filter(|(key, _)| of_these(key))
+            .map(|(a, b)| (a.clone(), b.clone()))
+            .collect()
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{
-        super::{
-            candidate::{compete, tests::candidate},
-            rows::rows,
-        },
-        *,
-    };
-
-    fn told(names: &[&str], replicates: Option<&str>, tell: impl Fn(&Told) -> String) -> String {
-        let candidates = names.iter().zip([1.0, 0.5, 0.0]);
-        let mut candidates: Vec<_> =
-            candidates.map(|(name, reward)| candidate(name, reward, 4.0 * reward)).collect();
-        candidates.iter_mut().filter(|it| it.baseline).for_each(|it| it.evaluation.kl = None);
-        compete(&mut candidates, Reward::TrueReward);
-        let rows = rows(&candidates, replicates).unwrap();
-        tell(&Told {
-            title: "Frontier",
-            rows: &rows,
-            candidates: &candidates,
-            reward: Reward::TrueReward,
-            replicates,
-            examples: 1,
-            drawing: Some("a drawing\n".to_owned()),
-        })
-    }
-
-    #[test]
-    fn the_report_has_a_line_per_candidate_both_rewards_and_samples() {
-        insta::assert_snapshot!(told(&["dpo[beta=0.1]", "a|b", "sft"], None, markdown));
-    }
-
-    #[test]
-    fn replicates_are_counted_and_the_interval_is_said_to_be_over_them() {
-        let names = ["dpo[seed=1]", "dpo[seed=2]", "sft"];
-        insta::assert_snapshot!(told(&names, Some("seed"), markdown));
-    }
-
-    #[test]
-    fn the_table_quotes_what_csv_must() {
-        insta::assert_snapshot!(told(&["dpo[a=1,b=2]", "sft"], None, |told| csv(told).unwrap()));
-    }
-
-    #[test]
-    fn programs_are_told_what_intervals_are_over() {
-        insta::assert_snapshot!(
-            told(&["dpo[seed=1]", "sft"], Some("seed"), |told| json(told).unwrap())
-        );
-    }
+/// Says whether a key of `labels` is about that stage.
+fn meant(key: &str, name: &str) -> bool {
+    key == name || name.strip_prefix(key).is_some_and(|rest| rest.starts_with('['))
 }

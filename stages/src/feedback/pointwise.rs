@@ -13,7 +13,6 @@ use crate::{
     context::Context,
     error::StageError,
     nn::{
-        config::Head,
         decoder::Model,
         discrimination::{area, correlation},
         pretrained::Pretrained,
@@ -80,8 +79,8 @@ fn label() -> String {
 }
 
 ports!(Inputs {
-    /// The language model to start from; its output head gives way to a scalar one.
-    model: artifact::Model,
+    /// What to start from: a language model, or a reward model that knows already what is good. Its head gives way to a fresh one.
+    model: artifact::Trunk,
     /// Completions with a column that says whether they were liked, or how good they are.
     completions: artifact::Completions,
     /// The same to measure on, after training, and the loss on the way as `evaluate_every` says.
@@ -154,7 +153,7 @@ over what was found. With `target: value` it is least squares, and says `test_r_
         context: &mut Context,
     ) -> Result<(), StageError> {
         let source = &inputs.model.source;
-        let base = Pretrained::open("model", source, Head::LanguageModel, context.device)?;
+        let base = Pretrained::trunk("model", source, context.device)?;
         let base = base.with_score_head(context.stream("score head"), false).trainable();
         let fit = Fit::new(&base, params.max_length, params.too_long)?;
         let mut read = |prefix, port, came: &artifact::Completions| {

@@ -55,6 +55,13 @@ impl Model {
         Self { config, parameters }
     }
 
+    /// The same without the scalar head, where it stands beside a language model's.
+    pub(crate) fn without_score_head(mut self) -> Self {
+        self.parameters.remove("score.weight");
+        self.config.head = Head::LanguageModel;
+        self
+    }
+
     /// The same without the head of a language model, where one stands beside another.
     pub(crate) fn without_language_head(mut self) -> Self {
         self.parameters.remove(LANGUAGE_HEAD);

@@ -33,6 +33,16 @@ pub(crate) fn area(numbers: &[f64], truths: &[bool]) -> Option<Estimate> {
     Some(Estimate { value, interval: Some(interval) })
 }
 
+/// The places of numbers in their order, from 1; equal ones share theirs.
+pub(crate) fn ranks(numbers: &[f64]) -> Vec<f64> {
+    let rank = |it: &f64| {
+        let below = numbers.iter().filter(|other| *other < it).count() as f64;
+        let equal = numbers.iter().filter(|other| other.total_cmp(&it).is_eq()).count() as f64;
+        below + (equal + 1.0) / 2.0
+    };
+    numbers.iter().map(rank).collect()
+}
+
 /// Pearson's correlation; none where one of the two is always the same.
 pub(crate) fn correlation(one: &[f64], other: &[f64]) -> Option<f64> {
     let apart = |values: &[f64]| -> Vec<f64> {
@@ -65,6 +75,11 @@ mod tests {
         let truths: Vec<bool> = (0..109).map(|at| at >= 51).collect();
         let perfect = area(&numbers, &truths).unwrap();
         assert!((perfect.value - 1.0).abs() < 1e-12 && perfect.interval.unwrap().low > 0.999);
+    }
+
+    #[test]
+    fn equal_numbers_share_their_ranks() {
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, -2.0]), [3.5, 2.0, 3.5, 1.0]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{
     kept::kept,
     logprob,
     sampling::{Sampling, draw},
+    steering::Steering,
     stream::Stream,
 };
 use crate::error::StageError;
@@ -28,6 +29,8 @@ pub(crate) struct Limits<'a> {
     pub(crate) eos: &'a [u32],
     /// Prompts that are completed side by side; more of them need more memory.
     pub(crate) rows: usize,
+    /// What is asked of the model while it writes.
+    pub(crate) steering: Option<&'a Steering>,
 }
 
 /// What followed a prompt, the end token included.
@@ -99,7 +102,7 @@ pub(crate) fn generate_mixed(
         completions.extend(kept(page, &(rows, names, budgets), || {
             let most = budgets.iter().copied().max().unwrap_or(0);
             let uniforms = uniforms(own.into_iter(), most);
-            complete(models, rows, budgets, &uniforms, sampling, limits.eos, || report(done))
+            complete(models, rows, budgets, &uniforms, sampling, limits, || report(done))
         })?);
         report(completions.len())?;
     }
@@ -127,7 +130,7 @@ fn complete(
     budgets: &[usize],
     uniforms: &Tensor,
     sampling: &Sampling,
-    eos: &[u32],
+    &Limits { eos, steering, .. }: &Limits,
     mut heard: impl FnMut() -> Result<(), StageError>,
 ) -> Result<Vec<Completion>, StageError> {
     let first = models[0].0;
@@ -161,7 +164,11 @@ fn complete(
     let mut completions = vec![Completion::default(); prompts.len()];
     for step in 0..new {
         let logits = mixed(models, &hidden);
-        let filtered = sampling.filter(&logits, &seen);
+        let mut filtered = sampling.filter(&logits, &seen);
+        if let Some(steering) = steering {
+            let last = seen.narrow(1, seen.size()[1] - 1, 1).squeeze_dim(1);
+            filtered = steering.apply(&filtered, &last);
+        }
         let ids = if sampling.is_greedy() {
             filtered.argmax(1, false)
         } else {
@@ -170,7 +177,7 @@ fn complete(
         let own = logprob::of_tokens(&logits, &ids);
         let drawn = if sampling.is_greedy() {
             own.zeros_like()
-        } else if sampling.is_plain() {
+        } else if sampling.is_plain() && steering.is_none() {
             own.shallow_clone()
         } else {
             logprob::of_tokens(&filtered, &ids)
@@ -258,7 +265,7 @@ mod tests {
         let model = Model::fresh(tiny(), Stream::of(5), Device::Cpu);
         let prompts: Vec<Vec<u32>> = (0..20).map(|i| vec![2 + i % 9; 1 + i as usize % 3]).collect();
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        let limits = Limits { max_new_tokens: 20, budgets: None, eos: &[1], rows };
+        let limits = Limits { max_new_tokens: 20, budgets: None, eos: &[1], rows, steering: None };
         let draws = Stream::of(4).rows(prompts.len()).collect();
         let completions =
             generate(&model, &prompts, draws, sampling, &limits, &Page::blank(), |_| Ok(()))
@@ -278,7 +285,8 @@ mod tests {
     fn a_prompt_is_read_once_for_all_its_completions() {
         let [a, b] = [&[2_u32, 3][..], &[4]];
         let model = Model::fresh(tiny(), Stream::of(5), Device::Cpu);
-        let limits = |rows| Limits { max_new_tokens: 9, budgets: None, eos: &[1], rows };
+        let limits =
+            |rows| Limits { max_new_tokens: 9, budgets: None, eos: &[1], rows, steering: None };
         let found = |rows| {
             let (draws, blank) = (Stream::of(4).rows(5).collect(), Page::blank());
             let prompts = [a, a, b, a, b];
@@ -295,7 +303,8 @@ mod tests {
     #[test]
     fn a_mixture_lies_between_its_models() {
         let [one, other] = [5, 6].map(|seed| Model::fresh(tiny(), Stream::of(seed), Device::Cpu));
-        let limits = Limits { max_new_tokens: 9, budgets: None, eos: &[1], rows: 4 };
+        let limits =
+            Limits { max_new_tokens: 9, budgets: None, eos: &[1], rows: 4, steering: None };
         let found = |models: &[(&Model, f64)]| {
             let draws = Stream::of(4).rows(3).collect();
             let (prompts, blank) = ([&[2_u32, 3][..], &[4], &[2, 3]], Page::blank());
@@ -322,7 +331,8 @@ mod tests {
     #[test]
     fn log_probabilities_are_of_the_model_and_of_what_was_drawn_from() {
         let model = Model::fresh(tiny(), Stream::of(5), Device::Cpu);
-        let limits = Limits { max_new_tokens: 9, budgets: None, eos: &[1], rows: 4 };
+        let limits =
+            Limits { max_new_tokens: 9, budgets: None, eos: &[1], rows: 4, steering: None };
         let found = |sampling: Sampling| {
             let draws = Stream::of(4).rows(2).collect();
             generate(
@@ -354,7 +364,8 @@ mod tests {
         let model = Model::fresh(tiny(), Stream::of(5), Device::Cpu);
         let prompts: Vec<&[u32]> = vec![&[2, 3]; 12];
         let found = |budgets: Option<&[usize]>| {
-            let limits = Limits { max_new_tokens: 14, budgets, eos: &[1], rows: 12 };
+            let limits =
+                Limits { max_new_tokens: 14, budgets, eos: &[1], rows: 12, steering: None };
             let draws = Stream::of(4).rows(12).collect();
             let blank = Page::blank();
             generate(&model, &prompts, draws, &Sampling::PLAIN, &limits, &blank, |_| Ok(()))
@@ -371,7 +382,13 @@ mod tests {
         // A context that the longest budget would leave.
         let context = usize::try_from(model.config.context_length).unwrap();
         let long = vec![2; context - 3];
-        let limits = Limits { max_new_tokens: 14, budgets: Some(&[3, 14]), eos: &[], rows: 2 };
+        let limits = Limits {
+            max_new_tokens: 14,
+            budgets: Some(&[3, 14]),
+            eos: &[],
+            rows: 2,
+            steering: None,
+        };
         let draws = || Stream::of(4).rows(2).collect();
         let prompts: [&[u32]; 2] = [&long, &[2]];
         let blank = Page::blank();

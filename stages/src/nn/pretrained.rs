@@ -54,11 +54,42 @@ impl Pretrained {
         open().map_err(|error: StageError| error.about(role))
     }
 
+    /// Loads a model of which the trunk alone counts, whatever its head.
+    pub(crate) fn trunk(
+        role: &'static str,
+        source: &Source,
+        device: Device,
+    ) -> Result<Self, StageError> {
+        let head = files_of(source).and_then(model_folder::look);
+        Self::open(role, source, head.map_err(|error| error.about(role))?.head, device)
+    }
+
     /// The same with a fresh scalar head in place of the language model's, or beside it while it still `speaks`.
     pub(crate) fn with_score_head(self, weights: Stream, speaks: bool) -> Self {
         let mut model = self.model.with_score_head(weights, speaks);
         model.config.pad = Some(self.codec.pad);
         Self { model, ..self }
+    }
+
+    /// Another model with this one's tokenizer and what else its folder holds.
+    pub(crate) fn with_model(self, model: Model) -> Self {
+        Self { model, ..self }
+    }
+
+    /// The same with a scalar head beside the language model's that expects nothing yet: it learns with the rest, and is not kept.
+    pub(crate) fn with_values(self) -> Self {
+        let pad = self.model.config.pad;
+        let mut model = self.model.with_score_head(Stream::of(0), true);
+        model.config.pad = pad;
+        if let Some(head) = model.parameters.get_mut("score.weight") {
+            let _ = head.zero_();
+        }
+        Self { model, ..self }
+    }
+
+    /// The same without it.
+    pub(crate) fn without_values(self) -> Self {
+        Self { model: self.model.without_score_head(), ..self }
     }
 
     /// The same without the head of a language model, where one stands beside another.

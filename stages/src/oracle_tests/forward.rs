@@ -112,7 +112,13 @@ fn oracle_forward_greedy() {
         let eos: Vec<u32> = serde_json::from_value(greedy["eos_token_ids"].clone()).unwrap();
         let max_new_tokens: usize =
             serde_json::from_value(greedy["max_new_tokens"].clone()).unwrap();
-        let limits = Limits { max_new_tokens, budgets: None, eos: &eos, rows: prompts.len() };
+        let limits = Limits {
+            max_new_tokens,
+            budgets: None,
+            eos: &eos,
+            rows: prompts.len(),
+            steering: None,
+        };
         let streams = Stream::of(0).rows(prompts.len()).collect();
         let ours = generate(
             &model,

@@ -4,10 +4,12 @@
 //! say so and pass. Shapes, cases and models come from the files alone.
 
 mod direct;
+mod distill;
 mod forward;
 mod generation;
 mod logprob;
 mod losses;
+mod nash;
 mod online;
 mod ppo;
 mod steps;

@@ -18,7 +18,7 @@ use crate::{
     environment::settings,
     error::StageError,
     nn::learner::learn,
-    port::{Out, ports},
+    port::{Many, Out, ports},
     reward::judges::Came,
     rollout::trajectories::write,
     rules::{same_context, within_context},
@@ -36,6 +36,10 @@ ports!(Inputs {
     reference: Option<artifact::Model>,
     /// For rewards `from: reward_model`.
     reward_model: Option<artifact::RewardModel>,
+    /// Several, for rewards that name one by `model`: the parts of a mix, or an ensemble.
+    reward_models: Option<Many<artifact::RewardModel>>,
+    /// Rollouts by which rewards are measured that say `standardise`, judged by the same rewards.
+    yardstick: Option<artifact::Rollouts>,
     /// For rewards `from: preference_model`.
     preference_model: Option<artifact::PreferenceModel>,
     /// For preferences `against: opponents`: what others replied to the same prompts, rollouts of another policy say.
@@ -156,6 +160,8 @@ fn train(
     let came = Came {
         true_reward,
         reward_model: inputs.reward_model.as_ref(),
+        reward_models: inputs.reward_models.as_ref(),
+        yardstick: inputs.yardstick.as_ref(),
         preference_model: inputs.preference_model.as_ref(),
         opponents: inputs.opponents.as_ref(),
         program: inputs.judge.as_ref(),
@@ -165,7 +171,7 @@ fn train(
     let world = settings::opened(training.environment.as_ref(), came)?.map(RefCell::new);
     let setting = Setting {
         policy: &players.policy,
-        reference: players.reference(),
+        reference: players.reference.as_ref(),
         critic: None,
         prompts: &ready,
         test: test.as_ref(),

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     environment::settings::Opened,
-    nn::{decoder::Model, pretrained::Pretrained},
+    nn::pretrained::Pretrained,
     reward::{expression::Expression, judges::Judges, sources::Rewards},
     rollout::{filtering::Choice, sampler::Ready},
 };
@@ -74,6 +74,8 @@ pub(super) struct Method {
     pub(super) credit: Credit,
     /// Whom it plays, if anybody.
     pub(super) rival: Option<Rival>,
+    /// Whether every second completion is the reference's.
+    pub(super) reference_answers: bool,
     /// Which completions are learnt from, if not all.
     pub(super) filter: Option<Choice>,
     /// What entropies make of advantages.
@@ -98,7 +100,7 @@ pub(super) struct Method {
 /// Who takes part, and how: what does not change while it learns, but for weights.
 pub(super) struct Setting<'a> {
     pub(super) policy: &'a Pretrained,
-    pub(super) reference: Option<&'a Model>,
+    pub(super) reference: Option<&'a Pretrained>,
     pub(super) critic: Option<&'a Pretrained>,
     pub(super) prompts: &'a Ready,
     /// What it is measured on.
@@ -116,6 +118,11 @@ pub(super) struct Setting<'a> {
 }
 
 impl Setting<'_> {
+    /// Says whether the policy itself says the completion of this number.
+    pub(super) fn is_own(&self, at: usize) -> bool {
+        !self.method.reference_answers || at.is_multiple_of(2)
+    }
+
     /// How many completions of an iteration are learnt from, at most.
     pub(super) fn most(&self) -> usize {
         self.sizes.kept(self.method.filter)

@@ -3,10 +3,12 @@
 pub(crate) mod advantages;
 mod canon;
 mod conditional;
+mod cpl;
 pub(crate) mod cpo;
 pub(crate) mod credit;
 pub(crate) mod critic;
 mod critic_free;
+pub(crate) mod distill;
 pub(crate) mod dpo;
 mod empg;
 mod grpo;
@@ -38,13 +40,16 @@ pub(crate) mod shaping;
 pub(crate) mod simpo;
 pub(crate) mod surrogate;
 mod training;
+pub(crate) mod xpo;
 
 use self::reference_free::Direct;
 use crate::stage::AnyStage;
 
 pub(crate) const STAGES: &[AnyStage] = &[
     AnyStage::of::<canon::Canon>(),
+    AnyStage::of::<Direct<cpl::Cpl>>(),
     AnyStage::of::<Direct<cpo::Cpo>>(),
+    AnyStage::of::<distill::Distill>(),
     AnyStage::of::<dpo::TrainDpo>(),
     AnyStage::of::<empg::Empg>(),
     AnyStage::of::<grpo::Grpo>(),
@@ -59,4 +64,5 @@ pub(crate) const STAGES: &[AnyStage] = &[
     AnyStage::of::<reference::Reference>(),
     AnyStage::of::<reinforce::Reinforce>(),
     AnyStage::of::<Direct<simpo::Simpo>>(),
+    AnyStage::of::<xpo::Xpo>(),
 ];

@@ -24,7 +24,7 @@ pub(crate) struct OnLineDpo;
 /// How the log-ratios of a pair become a loss.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum PairLoss {
+pub(super) enum PairLoss {
     /// −log σ(βΔ).
     #[default]
     Sigmoid,
@@ -35,7 +35,7 @@ enum PairLoss {
 /// What log-ratios are to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum HeldTo {
+pub(super) enum HeldTo {
     /// The reference, which stays.
     #[default]
     Reference,
@@ -92,11 +92,12 @@ reward ranks a pair as it was judged.";
     }
 }
 
+/// DPO of pairs as they were judged.
 #[derive(Debug, Clone, Copy)]
-struct Ranked {
-    beta: f64,
-    loss: PairLoss,
-    held_to: HeldTo,
+pub(crate) struct Ranked {
+    pub(super) beta: f64,
+    pub(super) loss: PairLoss,
+    pub(super) held_to: HeldTo,
 }
 
 impl PolicyLoss for Ranked {

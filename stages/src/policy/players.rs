@@ -5,7 +5,7 @@ use crate::{
     artifact,
     context::Context,
     error::StageError,
-    nn::{config::Head, decoder::Model, likelihood::Likelihood, pretrained::Pretrained},
+    nn::{config::Head, likelihood::Likelihood, pretrained::Pretrained},
     prepare::{
         examples::{completions, prompts},
         tally::Fit,
@@ -16,7 +16,7 @@ use crate::{
 
 pub(super) struct Players {
     pub(super) policy: Pretrained,
-    reference: Option<Pretrained>,
+    pub(super) reference: Option<Pretrained>,
 }
 
 impl Players {
@@ -37,10 +37,6 @@ impl Players {
             reference.same_tokens(&policy)?;
         }
         Ok(Self { policy: policy.trainable(), reference })
-    }
-
-    pub(super) fn reference(&self) -> Option<&Model> {
-        self.reference.as_ref().map(|it| &it.model)
     }
 
     /// The prompts of `port` that leave room for a completion; numbers of them begin with `prefix`.

@@ -30,7 +30,7 @@ use crate::{
         learner::learn,
         schedule::{Decay, Schedule},
     },
-    port::{Out, ports},
+    port::{Many, Out, ports},
     reward::judges::Came,
     rollout::trajectories::write,
     rules::{param, rule, same_context, within_context},
@@ -165,6 +165,10 @@ ports!(Inputs {
     resets: Option<artifact::Completions>,
     /// For rewards `from: reward_model`.
     reward_model: Option<artifact::RewardModel>,
+    /// Several, for rewards that name one by `model`: the parts of a mix, or an ensemble.
+    reward_models: Option<Many<artifact::RewardModel>>,
+    /// Rollouts by which rewards are measured that say `standardise`, judged by the same rewards.
+    yardstick: Option<artifact::Rollouts>,
     /// For rewards `from: preference_model`.
     preference_model: Option<artifact::PreferenceModel>,
     /// For preferences `against: opponents`: what others replied to the same prompts, rollouts of another policy say.
@@ -285,6 +289,8 @@ last tenth of the iterations.";
         let came = Came {
             true_reward,
             reward_model: inputs.reward_model.as_ref(),
+            reward_models: inputs.reward_models.as_ref(),
+            yardstick: inputs.yardstick.as_ref(),
             preference_model: inputs.preference_model.as_ref(),
             opponents: inputs.opponents.as_ref(),
             program: inputs.judge.as_ref(),
@@ -294,7 +300,7 @@ last tenth of the iterations.";
         let world = settings::opened(training.environment.as_ref(), came)?.map(RefCell::new);
         let setting = Setting {
             policy: &players.policy,
-            reference: players.reference(),
+            reference: players.reference.as_ref(),
             critic: Some(&critic),
             prompts: &ready,
             test: test.as_ref(),

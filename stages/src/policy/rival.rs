@@ -43,7 +43,7 @@ impl Setting<'_> {
         });
         let mixed: Vec<(&Model, f64)> = match (rival, self.reference) {
             (Rival::Mixture(share), Some(reference)) => {
-                let all = [(policy, 1.0 - share), (reference, share)];
+                let all = [(policy, 1.0 - share), (&reference.model, share)];
                 all.into_iter().filter(|(_, share)| *share > 0.0).collect()
             }
             _ => vec![(averaged.as_ref().unwrap_or(policy), 1.0)],
@@ -55,7 +55,8 @@ impl Setting<'_> {
         let each: Vec<&[u32]> =
             asked.iter().flat_map(|at| std::iter::repeat_n(ready.ids(*at), samples)).collect();
         let eos = policy.config.eos.as_slice();
-        let limits = Limits { max_new_tokens, budgets: None, eos, rows: prompts * samples };
+        let limits =
+            Limits { max_new_tokens, budgets: None, eos, rows: prompts * samples, steering: None };
         let draws = draws.rows(each.len()).collect();
         let heard = |_| observer.heard();
         let found =

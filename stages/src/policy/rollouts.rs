@@ -18,8 +18,8 @@ use super::{
 use crate::{
     error::StageError,
     nn::{
-        batch::Example, batches, decoder::Model, learner::Observer, sampling::Sampling,
-        statistics::mean, stream::Stream,
+        batch::Example, batches, decoder::Model, learner::Observer, pretrained::Pretrained,
+        sampling::Sampling, statistics::mean, stream::Stream,
     },
     reward::sources::alike,
     rollout::{
@@ -85,9 +85,10 @@ impl Setting<'_> {
             trajectories.iter().map(|it| self.earlier(it)).collect::<Result<_, _>>()?;
         let row = |it: &Trajectory| Example::of_parts(it.tokens.ids.clone(), it.tokens.own());
         let rows: Vec<Example> = trajectories.iter().map(row).collect();
-        let old: Vec<Vec<f64>> = trajectories.iter().map(|it| self.old(it)).collect();
         let log_probs = |table: Table| table.log_probs;
-        let reference = self.reference.map(|it| self.thought(it, &rows, log_probs, observer));
+        let old = self.old(&trajectories, &rows, observer)?;
+        let reference =
+            self.reference.map(|it| self.thought(&it.model, &rows, log_probs, observer));
         let reference = reference.transpose()?;
         let values = self.critic.map(|it| all_values(&it.model, &rows, || observer.heard()));
         let values = values.transpose()?;
@@ -136,13 +137,13 @@ impl Setting<'_> {
 
         let mut metrics = self.seen(&trajectories, &judged);
         let mut put = |name: &str, value: f64| metrics.insert(name.to_owned(), value.into());
-        put("perplexity", (-mean(&old.concat())).exp());
+        put("perplexity", (-mean(&self.own(&old).concat())).exp());
         let mut kl = 0.0;
         if let Some(reference) = &reference {
-            let gaps = both(&old, reference, |p, q| p - q);
+            let gaps = self.own(&both(&old, reference, |p, q| p - q));
             kl = gaps.iter().flatten().sum::<f64>() / gaps.len().max(1) as f64;
             put("kl_completion", kl);
-            put("reference_perplexity", (-mean(&reference.concat())).exp());
+            put("reference_perplexity", (-mean(&self.own(reference).concat())).exp());
             put("kl_coefficient", shaper.kl);
         }
         put("reward_shaped", mean(&worth));
@@ -186,8 +187,18 @@ impl Setting<'_> {
             },
             draws,
         };
-        let all = each.iter().zip(draws.rows(rows)).zip(resets.rows(rows)).map(begin).collect();
-        let found = self.said(all, observer)?;
+        let all = each.iter().zip(draws.rows(rows)).zip(resets.rows(rows)).map(begin);
+        let (own, others): (Vec<_>, Vec<_>) = all.enumerate().partition(|(at, _)| self.is_own(*at));
+        let begun = |part: Vec<(usize, _)>| part.into_iter().map(|(_, begun)| begun).collect();
+        let mut said = self.said(self.policy, begun(own), observer)?.into_iter();
+        let mut others = match self.reference {
+            Some(reference) if !others.is_empty() => {
+                self.said(reference, begun(others), observer)?.into_iter()
+            }
+            _ => Vec::new().into_iter(),
+        };
+        let next = |at| if self.is_own(at) { said.next() } else { others.next() };
+        let found: Vec<Said> = (0..rows).filter_map(next).collect();
         // A prompt may come twice in an iteration: each time it is a group of its own.
         let place = |(row, said): (usize, Said)| {
             said.trajectory(&self.prompts.asked[each[row]], row / samples, row % samples)
@@ -195,9 +206,10 @@ impl Setting<'_> {
         Ok(found.into_iter().enumerate().map(place).collect())
     }
 
-    /// What the policy says, and where there is a world what they say to each other.
+    /// What a model says, and where there is a world what they say to each other.
     fn said(
         &self,
+        policy: &Pretrained,
         begun: Vec<Begun<'_>>,
         observer: &dyn Observer,
     ) -> Result<Vec<Said>, StageError> {
@@ -205,8 +217,16 @@ impl Setting<'_> {
         // The policy itself, at its temperature: what is learnt from must be what was sampled from.
         let sampling =
             Sampling { temperature, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 };
-        let (policy, page, rows) = (self.policy, &Page::blank(), prompts * samples);
-        let speaker = Speaker { policy, sampling: &sampling, max_new_tokens, rows, page };
+        let (page, rows) = (&Page::blank(), prompts * samples);
+        let speaker = Speaker {
+            policy,
+            sampling: &sampling,
+            beams: 1,
+            steering: None,
+            max_new_tokens,
+            rows,
+            page,
+        };
         let mut world = self.world.as_ref().map(RefCell::borrow_mut);
         speaker.converse(begun, world.as_deref_mut(), &mut |_| observer.heard())
     }
@@ -222,7 +242,7 @@ impl Setting<'_> {
         let streams = draws.named("samples").rows(test.asked.len());
         let begin = |((at, asked), draws)| Begun { asked, prompt: test.ids(at), given: &[], draws };
         let all = test.asked.iter().enumerate().zip(streams).map(begin).collect();
-        let found = self.said(all, observer)?;
+        let found = self.said(self.policy, all, observer)?;
         let row = |(at, said): (usize, Said)| said.trajectory(&test.asked[at], at, 0);
         let mut all: Vec<Trajectory> = found.into_iter().enumerate().map(row).collect();
         let each: Vec<usize> = (0..all.len()).collect();
@@ -249,12 +269,34 @@ impl Setting<'_> {
         Ok(it.tokens.by_turn().into_iter().zip(rewards).map(early).collect())
     }
 
-    /// log p of each token under the policy at its temperature, as the sampler found them.
-    fn old(&self, it: &Trajectory) -> Vec<f64> {
-        let tokens = &it.tokens;
+    /// log p of each token under the policy at its temperature: as the sampler found them, and of what the reference said as the
+    /// policy thinks of it.
+    fn old(
+        &self,
+        all: &[Trajectory],
+        rows: &[Example],
+        observer: &dyn Observer,
+    ) -> Result<Vec<Vec<f64>>, StageError> {
         let cooled = (self.sizes.temperature - 1.0).abs() > f64::EPSILON;
-        let found = if cooled { &tokens.sampling_log_probs } else { &tokens.log_probs };
-        found.iter().map(|it| f64::from(*it)).collect()
+        let found = |it: &Trajectory| {
+            let tokens = &it.tokens;
+            let found = if cooled { &tokens.sampling_log_probs } else { &tokens.log_probs };
+            found.iter().map(|it| f64::from(*it)).collect()
+        };
+        let mut old: Vec<Vec<f64>> = all.iter().map(found).collect();
+        let others: Vec<usize> = (0..all.len()).filter(|at| !self.is_own(*at)).collect();
+        let theirs: Vec<Example> = others.iter().map(|at| rows[*at].clone()).collect();
+        let thought = self.thought(&self.policy.model, &theirs, |it| it.log_probs, observer)?;
+        for (at, log_probs) in others.into_iter().zip(thought) {
+            old[at] = log_probs;
+        }
+        Ok(old)
+    }
+
+    /// Those of the policy's own completions.
+    fn own<T: Clone>(&self, all: &[T]) -> Vec<T> {
+        let own = all.iter().enumerate().filter(|(at, _)| self.is_own(*at));
+        own.map(|(_, it)| it.clone()).collect()
     }
 
     /// One of the numbers that a model says of every token.
@@ -306,10 +348,16 @@ impl Setting<'_> {
         all
     }
 
-    /// Means over all that was sampled, before any choice.
+    /// Means over all that the policy said, before any choice.
     fn seen(&self, all: &[Trajectory], judged: &[f64]) -> Map<String, Value> {
         let mut metrics = Map::new();
-        let rows = |of: &dyn Fn(&Trajectory) -> f64| mean(&all.iter().map(of).collect::<Vec<_>>());
+        let groups_alike = alike(all, judged);
+        let own = |at: &usize| self.is_own(*at);
+        let all: Vec<&Trajectory> = (0..all.len()).filter(own).map(|at| &all[at]).collect();
+        let judged = &self.own(judged);
+        let rows = |of: &dyn Fn(&Trajectory) -> f64| {
+            mean(&all.iter().map(|it| of(it)).collect::<Vec<_>>())
+        };
         let mut put = |name: &str, value: f64| metrics.insert(name.to_owned(), value.into());
         put("reward", mean(judged));
         let squares: Vec<f64> = judged.iter().map(|it| (it - mean(judged)).powi(2)).collect();
@@ -322,7 +370,7 @@ impl Setting<'_> {
         if self.world.is_some() {
             put("turns", rows(&|it| it.turns.len() as f64));
         }
-        put("groups_alike", alike(all, judged));
+        put("groups_alike", groups_alike);
         metrics
     }
 }

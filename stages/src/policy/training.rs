@@ -217,6 +217,7 @@ impl OnLineTraining {
             shaping: Shaping::NONE,
             credit,
             rival: None,
+            reference_answers: false,
             filter: self.filter(),
             modulation: None,
             whiten: false,

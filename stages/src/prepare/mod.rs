@@ -9,6 +9,7 @@ pub(crate) mod labels;
 mod oracle_tests;
 pub(crate) mod packing;
 pub(crate) mod rows;
+pub(crate) mod segments;
 pub(crate) mod tally;
 pub(crate) mod token_rows;
 pub(crate) mod tokenising;

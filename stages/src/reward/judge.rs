@@ -13,7 +13,7 @@ use crate::{
     context::Context,
     error::StageError,
     nn::statistics::mean,
-    port::{Out, ports},
+    port::{Many, Out, ports},
     rollout::trajectories::{read, write},
     rules::{param, rule},
     stage::{Given, Stage},
@@ -33,6 +33,10 @@ ports!(Inputs {
     rollouts: artifact::Rollouts,
     /// Scores completions; any tokenizer will do, as texts go to it.
     reward_model: Option<artifact::RewardModel>,
+    /// Several, for rewards that name one by `model`: the parts of a mix, or an ensemble.
+    reward_models: Option<Many<artifact::RewardModel>>,
+    /// Rollouts by which rewards are measured that say `standardise`, judged by the same rewards.
+    yardstick: Option<artifact::Rollouts>,
     /// For rewards `from: preference_model`.
     preference_model: Option<artifact::PreferenceModel>,
     /// For preferences `against: opponents`: what others replied to the same prompts, rollouts of another policy say.
@@ -83,6 +87,8 @@ teach nothing to who compares within groups: `groups_alike` is their share.";
         let came = Came {
             true_reward: inputs.true_reward.as_ref(),
             reward_model: inputs.reward_model.as_ref(),
+            reward_models: inputs.reward_models.as_ref(),
+            yardstick: inputs.yardstick.as_ref(),
             preference_model: inputs.preference_model.as_ref(),
             opponents: inputs.opponents.as_ref(),
             program: inputs.judge.as_ref(),

@@ -11,19 +11,23 @@ use crate::{
     context::Context,
     error::StageError,
     nn::{config::Head, pretrained::Pretrained},
-    port::file_of,
+    port::{Many, file_of},
     program::{Program, Running},
 };
 
 /// Who judges, opened.
 pub(crate) struct Judges {
     pub(super) true_reward: Option<TrueReward>,
-    pub(super) reward_model: Option<(Pretrained, Page)>,
+    reward_model: Option<(Pretrained, Page)>,
+    /// Further ones, by the names of the stages that made them.
+    reward_models: Vec<(String, (Pretrained, Page))>,
     pub(super) preference_model: Option<(Pretrained, Page)>,
     /// What others replied, by prompt.
     pub(super) opponents: Option<Replies>,
     /// The program that came in, and how it is run, for each reward that asks it.
     pub(super) programs: BTreeMap<String, (RefCell<Program>, Page)>,
+    /// Mean and deviation of rewards that are standardised, over what came in as a yardstick.
+    pub(super) scales: BTreeMap<String, [f64; 2]>,
 }
 
 /// Who came in to judge.
@@ -31,8 +35,10 @@ pub(crate) struct Judges {
 pub(crate) struct Came<'a> {
     pub(crate) true_reward: Option<&'a artifact::TrueReward>,
     pub(crate) reward_model: Option<&'a artifact::RewardModel>,
+    pub(crate) reward_models: Option<&'a Many<artifact::RewardModel>>,
     pub(crate) preference_model: Option<&'a artifact::PreferenceModel>,
     pub(crate) opponents: Option<&'a artifact::Completions>,
+    pub(crate) yardstick: Option<&'a artifact::Rollouts>,
     pub(crate) program: Option<&'a artifact::File>,
 }
 
@@ -57,6 +63,11 @@ impl Judges {
         };
         let reward_model = came.reward_model.map(|it| &it.source);
         let reward_model = reward_model.map(|it| opened("reward_model", it, ("score", 2)));
+        let several = came.reward_models.iter().flat_map(|it| &it.0);
+        let several = several.map(|(name, it)| {
+            Ok((name.clone(), opened("reward_models", &it.source, ("score", 2))?))
+        });
+        let reward_models = several.collect::<Result<_, StageError>>()?;
         let preference_model = came.preference_model.map(|it| &it.source);
         let preference_model =
             preference_model.map(|it| opened("preference_model", it, ("contest", 1)));
@@ -72,13 +83,54 @@ impl Judges {
         Ok(Self {
             true_reward,
             reward_model: reward_model.transpose()?,
+            reward_models,
             preference_model: preference_model.transpose()?,
             opponents,
             programs: asked,
+            scales: BTreeMap::new(),
         })
     }
+
+    /// The reward model of the stage `name`, or the one that came in alone.
+    pub(super) fn reward_model(
+        &self,
+        name: Option<&str>,
+    ) -> Result<&(Pretrained, Page), StageError> {
+        let Some(name) = name else {
+            return self.reward_model.as_ref().ok_or_else(|| lacks("reward_model", "reward_model"));
+        };
+        let known: Vec<&str> = self.reward_models.iter().map(|(label, _)| label.as_str()).collect();
+        let found: Vec<_> = self.reward_models.iter().filter(|it| is_of(&it.0, name)).collect();
+        match found[..] {
+            [(_, found)] => Ok(found),
+            [] => Err(StageError::refused(format!(
+                "`model: {name}` is none of the input `reward_models`: there are {known:?}"
+            ))),
+            _ => Err(StageError::refused(format!(
+                "`model: {name}` may be several of the input `reward_models`: say which of {known:?}"
+            ))),
+        }
+    }
+}
+
+/// Says whether what came in under this label is meant by `name`: all of the label, or the stage's own name in it.
+fn is_of(label: &str, name: &str) -> bool {
+    let stage = label.split('[').next().unwrap_or(label);
+    label == name || stage == name || stage.rsplit('/').next() == Some(name)
 }
 
 pub(super) fn lacks(from: &str, port: &str) -> StageError {
     StageError::refused(format!("`from: {from}` needs the input `{port}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_meant_by_its_label_or_its_stage() {
+        assert!(is_of("runs/love[seed=1]", "love") && is_of("love", "love"));
+        assert!(is_of("love[seed=1]", "love[seed=1]") && is_of("runs/love", "runs/love"));
+        assert!(!is_of("runs/love", "runs") && !is_of("glove", "love"));
+    }
 }

@@ -11,6 +11,7 @@ use super::{
     program::judged,
 };
 use crate::{
+    artifact::true_reward::TrueReward,
     error::StageError,
     nn::stream::Stream,
     program::Running,
@@ -51,6 +52,19 @@ pub(super) enum From {
 pub(super) struct Source {
     /// Where it comes from.
     pub(super) from: From,
+    /// Of `reward_model`: which of the input `reward_models` it is, by the stage that made it. Left out, it is the input `reward_model`.
+    #[serde(default)]
+    model: Option<String>,
+    /// Of `reward_model`: whether it is `σ` of the score, which of a model by `feedback.pointwise` is how likely the completion is liked.
+    #[serde(default)]
+    probability: bool,
+    /// Of `true_reward` and `drawn`: which part of it, where the task has several. Left out, the whole.
+    #[serde(default)]
+    part: Option<String>,
+    /// Whether the expression sees it in deviations from the mean of the rollouts that came in as `yardstick`, so that weights of
+    /// several rewards mean the same.
+    #[serde(default)]
+    pub(super) standardise: bool,
     /// Of preferences: what a completion is held against.
     #[serde(default)]
     against: Against,
@@ -74,6 +88,21 @@ impl Source {
         let needs = |given: bool, key: &str, of: &str| {
             if given { Ok(()) } else { Err(format!("`from: {of}` needs a `{key}`")) }
         };
+        let of_truth = matches!(self.from, From::TrueReward | From::Drawn);
+        if self.part.is_some() && !of_truth {
+            return Err("`part` is of `from: true_reward` or `drawn`: leave it out".to_owned());
+        }
+        if (self.model.is_some() || self.probability) && self.from != From::RewardModel {
+            return Err(
+                "`model` and `probability` are of `from: reward_model`: leave them out".to_owned()
+            );
+        }
+        if self.standardise && self.from == From::Environment {
+            return Err(
+                "what an environment gives turn by turn is not standardised: leave `standardise` out"
+                    .to_owned(),
+            );
+        }
         match self.from {
             From::Answer => needs(self.column.is_some(), "column", "answer"),
             From::Column => needs(self.column.is_some(), "column", "column"),
@@ -123,12 +152,12 @@ impl Source {
         match self.from {
             From::TrueReward => {
                 let reward = judges.true_reward.as_ref().ok_or_else(|| lacks("true_reward"))?;
-                Ok(all.iter().map(|it| reward.score(&it.prompt, it.reply())).collect())
+                all.iter().map(|it| self.truth(reward, it)).collect()
             }
             From::Drawn => {
                 let reward = judges.true_reward.as_ref().ok_or_else(|| lacks("true_reward"))?;
                 let toss = |(it, draws): (&Trajectory, Stream)| {
-                    let chance = reward.score(&it.prompt, it.reply());
+                    let chance = self.truth(reward, it)?;
                     let none = || {
                         StageError::refused(format!(
                             "`from: drawn` needs a true reward between 0 and 1, and one is {chance}"
@@ -147,10 +176,11 @@ impl Source {
                 all.iter().map(|it| proxy(it).ok_or_else(none)).collect()
             }
             From::RewardModel => {
-                let (judge, page) =
-                    judges.reward_model.as_ref().ok_or_else(|| lacks("reward_model"))?;
+                let (judge, page) = judges.reward_model(self.model.as_deref())?;
                 let texts = all.iter().map(|it| ([&*it.prompt, &*it.completion], it.tokens.ended));
-                scored(texts, judge, page, heard)
+                let found = scored(texts, judge, page, heard)?;
+                let likely = |score: f64| 1.0 / (1.0 + (-score).exp());
+                Ok(if self.probability { found.into_iter().map(likely).collect() } else { found })
             }
             From::PreferenceModel => {
                 let (judge, page) =
@@ -189,6 +219,14 @@ impl Source {
                 judged(all, &mut program.borrow_mut(), page, heard)
             }
         }
+    }
+
+    /// What the true reward says of a completion, or that part of it.
+    fn truth(&self, reward: &TrueReward, it: &Trajectory) -> Result<f64, StageError> {
+        let Some(part) = &self.part else { return Ok(reward.score(&it.prompt, it.reply())) };
+        reward.part(part, &it.prompt, it.reply()).ok_or_else(|| {
+            StageError::refused(format!("the true reward of this task has no part `{part}`"))
+        })
     }
 
     fn column(&self) -> &str {

@@ -12,10 +12,11 @@ use super::{
     source::{From, Source},
 };
 use crate::{
+    artifact,
     context::Context,
     error::StageError,
-    nn::stream::Stream,
-    rollout::trajectories::{Trajectory, groups},
+    nn::{statistics::mean, stream::Stream},
+    rollout::trajectories::{Trajectory, groups, read},
 };
 
 /// What every trajectory has without a source.
@@ -52,7 +53,47 @@ impl Rewards {
     ) -> Result<Judges, StageError> {
         let asks = |(_, source): &(&String, &Source)| source.from == From::Program;
         let programs = self.rewards.iter().filter(asks);
-        Judges::open(programs.map(|(name, it)| (name, &it.program)), came, keeps, context)
+        let programs = programs.map(|(name, it)| (name, &it.program));
+        let mut judges = Judges::open(programs, came, keeps, context)?;
+        judges.scales = self.scales(came.yardstick)?;
+        Ok(judges)
+    }
+
+    /// Mean and deviation of those rewards that are standardised, over rollouts that have them already.
+    fn scales(
+        &self,
+        yardstick: Option<&artifact::Rollouts>,
+    ) -> Result<BTreeMap<String, [f64; 2]>, StageError> {
+        let names: Vec<&String> =
+            self.rewards.iter().filter(|(_, it)| it.standardise).map(|(name, _)| name).collect();
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let yardstick = yardstick.ok_or_else(|| {
+            StageError::refused(format!(
+                "`standardise` of the reward `{}` needs the input `yardstick`: rollouts, of the policy as it begins say, that \
+                 `reward.judge` gave the same reward",
+                names[0]
+            ))
+        })?;
+        let all = read("yardstick", &yardstick.source)?;
+        let scale = |name: &String| {
+            let values: Option<Vec<f64>> =
+                all.iter().map(|it| it.rewards.get(name).copied()).collect();
+            let values = values.ok_or_else(|| {
+                StageError::refused(format!("the rollouts of `yardstick` have no reward `{name}`"))
+            })?;
+            let centre = mean(&values);
+            let squares: Vec<f64> = values.iter().map(|it| (it - centre).powi(2)).collect();
+            let deviation = mean(&squares).sqrt();
+            if deviation < 1e-12 {
+                return Err(StageError::refused(format!(
+                    "the reward `{name}` of `yardstick` is always {centre}, so it has no scale"
+                )));
+            }
+            Ok((name.clone(), [centre, deviation]))
+        };
+        names.into_iter().map(scale).collect()
     }
 
     /// Gives every trajectory its rewards, from those who judge and where there is a rival from what that replied to each
@@ -79,6 +120,9 @@ impl Rewards {
         let mut rewards = Vec::new();
         for (at, trajectory) in all.iter_mut().enumerate() {
             let mut values = trajectory.rewards.clone();
+            for (name, [centre, deviation]) in &judges.scales {
+                values.entry(name.clone()).and_modify(|it| *it = (*it - centre) / deviation);
+            }
             values.insert("tokens".to_owned(), trajectory.tokens.of_policy() as f64);
             values.insert("turns".to_owned(), trajectory.turns.len().max(1) as f64);
             values.insert("ended".to_owned(), f64::from(trajectory.tokens.ended));

@@ -11,9 +11,11 @@ use crate::{
     environment::{settings::Opened, world::Question},
     error::StageError,
     nn::{
+        beam,
         generate::{Completion, Limits, generate},
         pretrained::Pretrained,
         sampling::Sampling,
+        steering::Steering,
         stream::Stream,
     },
 };
@@ -22,6 +24,10 @@ use crate::{
 pub(crate) struct Speaker<'a> {
     pub(crate) policy: &'a Pretrained,
     pub(crate) sampling: &'a Sampling,
+    /// Beginnings that are kept in a search for the likeliest completion; with 1 there is none.
+    pub(crate) beams: usize,
+    /// What is asked of it while it writes.
+    pub(crate) steering: Option<&'a Steering>,
     /// Of a reply.
     pub(crate) max_new_tokens: usize,
     /// Conversations that are sampled side by side.
@@ -194,11 +200,15 @@ impl Speaker<'_> {
         turn: usize,
         heard: &mut dyn FnMut(usize) -> Result<(), StageError>,
     ) -> Result<Vec<String>, StageError> {
-        let Self { policy, sampling, max_new_tokens, rows, page } = *self;
+        let Self { policy, sampling, beams, steering, max_new_tokens, rows, page } = *self;
         let eos = policy.model.config.eos.as_slice();
-        let limits = Limits { max_new_tokens, budgets: Some(budgets), eos, rows };
+        let limits = Limits { max_new_tokens, budgets: Some(budgets), eos, rows, steering };
         let before: Vec<&[u32]> = live.iter().map(|at| all[*at].ids.as_slice()).collect();
-        let found = generate(&policy.model, &before, draws, sampling, &limits, page, heard)?;
+        let found = if beams > 1 {
+            beam::search(&policy.model, &before, beams, &limits, page, heard)?
+        } else {
+            generate(&policy.model, &before, draws, sampling, &limits, page, heard)?
+        };
         let mut replies = Vec::new();
         for (at, Completion { ids, log_probs, sampling_log_probs }) in live.iter().zip(found) {
             let said = &mut all[*at];

@@ -4,6 +4,7 @@ use gradus_protocol::catalog::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::steered::Steered;
 use crate::{
     nn::sampling::Sampling,
     rules::{param, rule},
@@ -58,6 +59,19 @@ pub(crate) struct Decoding {
     #[serde(default = "one")]
     #[schemars(range(min = 0.01))]
     pub(crate) repetition_penalty: f64,
+    /// Of `temperature: 0`: keeps so many beginnings and takes the completion that is likeliest as a whole, by the sum of log p; with 1
+    /// the likeliest token is taken each time. Policies that were trained on preferences are searched by what they have learnt to
+    /// prefer; with many the likeliest completion may be a short or a strange one.
+    #[serde(default = "one_beam", skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 1000), extend("default" = 1, "neutral" = 1))]
+    pub(crate) beams: usize,
+    /// Control tokens that are put in for the policy, and tokens that it must not say.
+    #[serde(default, skip_serializing_if = "Steered::is_none")]
+    #[schemars(extend(
+        "default" = { "control": null, "first": true, "after": null, "forbid": [], "only": [] },
+        "neutral" = { "control": null, "first": true, "after": null, "forbid": [], "only": [] },
+    ))]
+    pub(crate) steering: Steered,
 }
 
 fn default_samples() -> usize {
@@ -68,6 +82,14 @@ fn default_new() -> usize {
 }
 fn one() -> f64 {
     1.0
+}
+fn one_beam() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_one(beams: &usize) -> bool {
+    *beams == 1
 }
 
 impl Decoding {
@@ -88,7 +110,20 @@ impl Decoding {
                 "`temperature: 0` takes the most likely token, whatever `min_p` is: take one of the two out",
                 [param("min_p").above(0), greedy()],
             ),
+            rule(
+                "`beams` look for the likeliest completion, and `temperature` draws one: set `temperature` to 0",
+                [param("beams").above(1), param("temperature").above(0)],
+            ),
+            rule(
+                "`beams` go by the policy's own log p, which `repetition_penalty` changes: take one of the two out",
+                [param("beams").above(1), param("repetition_penalty").above(1)],
+            ),
         ]
+    }
+
+    /// Tokens beside a prompt that it needs room for.
+    pub(crate) fn room(&self) -> usize {
+        self.max_new_tokens + self.steering.room()
     }
 
     pub(crate) fn sampling(&self) -> Sampling {

@@ -10,6 +10,7 @@ pub(crate) mod filtering;
 pub(crate) mod pairs;
 pub(crate) mod sample;
 pub(crate) mod sampler;
+mod steered;
 pub(crate) mod trajectories;
 
 use crate::stage::AnyStage;

@@ -96,7 +96,7 @@ replies, with rewards. `environment` is the mean of what a conversation was give
         context.summary("prompts_repeated", prompts.repeated as f64);
         let decoding = &params.wanted.decoding;
         let asked = Asked::each(prompts);
-        let ready = Ready::new("", &policy, asked, decoding.max_new_tokens, context)?;
+        let ready = Ready::new("", &policy, asked, decoding.room(), context)?;
         let policy_is = digest(source)?;
         let came =
             Came { true_reward: inputs.true_reward.as_ref(), program: inputs.environment.as_ref() };

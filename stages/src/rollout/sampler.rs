@@ -79,8 +79,11 @@ impl Ready {
     ) -> Result<Vec<Said>, StageError> {
         let copies = decoding.samples_per_prompt;
         let mut streams = context.stream("samples");
+        let (put_in, steering) = decoding.steering.of(&policy.codec)?;
+        let prompts: Vec<Vec<u32>> =
+            self.ids.iter().map(|ids| ids.iter().copied().chain(put_in).collect()).collect();
         let mut begun = Vec::new();
-        for (asked, prompt) in self.asked.iter().zip(&self.ids) {
+        for (asked, prompt) in self.asked.iter().zip(&prompts) {
             for draws in streams.at(asked.number).rows(copies) {
                 begun.push(Begun { asked, prompt, given: &[], draws });
             }
@@ -89,8 +92,22 @@ impl Ready {
         let sampling = decoding.sampling();
         let (max_new_tokens, eos) = (decoding.max_new_tokens, &policy.model.config.eos);
         let settings = (policy_is, sampling, max_new_tokens, eos, policy.model.pad());
-        let page = context.page("sample", 2, &settings);
-        let speaker = Speaker { policy, sampling: &sampling, max_new_tokens, rows, page: &page };
+        let beams = decoding.beams;
+        let steered = (!decoding.steering.is_none()).then_some(&steering);
+        let page = match (beams, steered) {
+            (1, None) => context.page("sample", 2, &settings),
+            (1, Some(_)) => context.page("steered", 1, &(settings, &decoding.steering)),
+            _ => context.page("beam", 1, &(settings, beams, &decoding.steering)),
+        };
+        let speaker = Speaker {
+            policy,
+            sampling: &sampling,
+            beams,
+            steering: steered,
+            max_new_tokens,
+            rows,
+            page: &page,
+        };
         speaker.converse(begun, world, &mut |done| context.rows(done, all, "samples"))
     }
 }

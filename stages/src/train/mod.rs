@@ -2,6 +2,7 @@
 
 mod held_out;
 pub(crate) mod pretrain;
+mod scored;
 pub(crate) mod sft;
 
 use crate::stage::AnyStage;

@@ -195,7 +195,8 @@ fn extension(port_type: &str) -> &'static str {
         "table" => ".csv",
         "plot" => ".svg",
         "picture" => ".png",
-        "comparison" | "evaluation" | "true_reward" => ".json",
+        "page" => ".html",
+        "claim" | "comparison" | "evaluation" | "true_reward" => ".json",
         "metrics" => ".jsonl",
         _ => "",
     }

@@ -2,8 +2,10 @@
 //! the text alone. As it is known exactly, it shows where a learnt reward goes astray.
 
 pub(crate) mod answers;
+pub(crate) mod chains;
 pub(crate) mod copies;
 pub(crate) mod games;
+pub(crate) mod hearts;
 pub(crate) mod hedges;
 pub(crate) mod keys;
 pub(crate) mod residues;
@@ -17,8 +19,15 @@ use std::{fs, path::Path};
 use serde::{Deserialize, Serialize};
 
 use self::{
-    answers::AnswerReward, copies::CopyReward, games::GamePreference, hedges::HedgeReward,
-    keys::KeyReward, steps::StepReward, styles::StyleReward,
+    answers::AnswerReward,
+    chains::{Chain, ChainReward},
+    copies::CopyReward,
+    games::GamePreference,
+    hearts::HeartReward,
+    hedges::HedgeReward,
+    keys::KeyReward,
+    steps::StepReward,
+    styles::StyleReward,
 };
 use crate::error::StageError;
 
@@ -40,6 +49,10 @@ pub(crate) enum TrueReward {
     Styles(StyleReward),
     Steps(StepReward),
     Games(GamePreference),
+    Chains(ChainReward),
+    Hearts(HeartReward),
+    /// Minus the share of words that are bad: capital letters among letters.
+    Foul {},
     /// 1 when a completion has the answer to its prompt, else 0.
     Answers(AnswerReward),
 }
@@ -92,6 +105,7 @@ impl TrueReward {
     fn fault(&self) -> Option<String> {
         match self {
             Self::Games(games) => games.fault(),
+            Self::Chains(chains) => chains.fault(),
             _ => None,
         }
     }
@@ -125,6 +139,22 @@ impl TrueReward {
         }
     }
 
+    /// A part of it by its name, where the task has several.
+    pub(crate) fn part(&self, name: &str, prompt: &str, completion: &str) -> Option<f64> {
+        match self {
+            Self::Hearts(reward) => reward.part(name, prompt, completion),
+            _ => None,
+        }
+    }
+
+    /// What each letter of a reply is worth, where the task says so.
+    pub(crate) fn chain(&self, prompt: &str) -> Option<&Chain> {
+        match self {
+            Self::Chains(reward) => reward.chains.get(prompt),
+            _ => None,
+        }
+    }
+
     /// All completions that count, where they are few.
     pub(crate) fn replies(&self, prompt: &str) -> Option<Vec<&str>> {
         match self {
@@ -146,6 +176,9 @@ impl TrueReward {
             Self::Styles(reward) => reward.score(prompt, completion),
             Self::Steps(reward) => f64::from(reward.is_right(prompt, completion)),
             Self::Games(reward) => reward.score(prompt, completion),
+            Self::Chains(reward) => reward.score(prompt, completion),
+            Self::Hearts(reward) => reward.help(prompt, completion),
+            Self::Foul {} => -foulness(completion),
             Self::Answers(reward) => reward.score(prompt, completion),
         }
     }
@@ -189,6 +222,12 @@ fn is_answer(prompt: &str, completion: &str) -> bool {
         (Some(answer), [number]) => number.parse() == Ok(answer),
         _ => false,
     }
+}
+
+/// The share of letters that are capital ones.
+fn foulness(text: &str) -> f64 {
+    let letters = text.bytes().filter(u8::is_ascii_alphabetic).count();
+    text.bytes().filter(u8::is_ascii_uppercase).count() as f64 / letters.max(1) as f64
 }
 
 /// What a sum comes to.
@@ -242,6 +281,12 @@ mod tests {
         }
         assert!(score("3 - 5 =", " -2") > 0.5);
         assert!(score("no sum", " 1") < 0.5);
+    }
+
+    #[test]
+    fn capital_letters_are_foul() {
+        let score = |completion| TrueReward::Foul {}.score("3", completion);
+        assert!((score("abCd.xY.") + 1.0 / 3.0).abs() < 1e-12 && score("...").abs() < 1e-12);
     }
 
     #[test]

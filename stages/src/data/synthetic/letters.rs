@@ -24,7 +24,7 @@ pub(super) enum Demonstrators {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Settings {
     /// Worlds of letters: the share of a demonstration's letters that are drawn at random, of residues that of whole answers. By
-    /// default 0.55 of hedges, 0.6 of copies and residues, 0.7 of keys, 0.74 of styles.
+    /// default 0.4 of hearts, 0.55 of hedges, 0.6 of copies and residues, 0.7 of keys, 0.74 of styles.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(super) slips: Option<f64>,
@@ -38,6 +38,22 @@ pub(super) struct Settings {
     /// Grades: whether styles beat each other in a circle, or are worth the same.
     #[serde(default)]
     pub(super) transitive: bool,
+    /// Hearts: how often a symbol of a demonstration is a warm word in place of what it was.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0), extend("neutral" = 0.0))]
+    pub(super) warmth: f64,
+    /// Hearts: how often a demonstration ends in a farewell.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0), extend("neutral" = 0.0))]
+    pub(super) farewells: f64,
+    /// Foul: whether no sentence is.
+    #[serde(default)]
+    #[schemars(extend("neutral" = false))]
+    pub(super) clean: bool,
+    /// Foul: whether prompts are beginnings of foul sentences, and not topics.
+    #[serde(default)]
+    #[schemars(extend("neutral" = false))]
+    pub(super) openings: bool,
     /// Styles: which lengths are believed if they are right.
     #[serde(default)]
     pub(super) believed: Believed,

@@ -4,9 +4,12 @@
 //! output has a stream of its own, so that asking for more of one leaves all others as they are.
 
 mod arithmetic;
+mod chains;
 mod copies;
 mod cycles;
+mod foul;
 mod grades;
+mod hearts;
 mod hedges;
 mod keys;
 mod letters;
@@ -66,6 +69,13 @@ pub(crate) enum Task {
     Steps,
     /// Two letters of five kinds, of which each beats two and loses to two: preferences that are no matter of a reward.
     Cycles,
+    /// Texts on six topics, of four sentences of six letters each; capital letters are foul, and two topics nearly always are.
+    Foul,
+    /// Six symbols that should be the prompt's letters. The true reward is how many are; its parts are `help`, `safe`, `love`, how often
+    /// a reply gets a heart, and `farewell`.
+    Hearts,
+    /// Five letters of four, each worth what it is worth at its place behind the one before.
+    Chains,
     /// One of nine letters: three styles, of which each beats another, in three grades.
     Grades,
 }
@@ -202,6 +212,9 @@ fn make(params: &Params, mut draws: Stream) -> Result<Made, StageError> {
         Task::Steps => steps::world(draws.named("world")),
         Task::Cycles => cycles::world(draws.named("world")),
         Task::Grades => grades::world(draws.named("world"), !params.letters.transitive),
+        Task::Foul => foul::world(&params.letters, draws.named("world")),
+        Task::Hearts => hearts::world(&params.letters, draws.named("world")),
+        Task::Chains => chains::world(draws.named("world")),
         Task::Keys => keys::world(&params.letters, draws.named("world")),
     };
     world.prompts.shuffle(&mut draws.named("prompts").generator());
@@ -299,6 +312,9 @@ mod tests {
             ("steps", 10),
             ("cycles", 4),
             ("grades", 8),
+            ("chains", 1),
+            ("hearts", 8),
+            ("foul", 6),
         ] {
             let made = made(&format!(r#"{{"task": "{task}", "prompts": 64}}"#));
             assert_eq!(made.prompts.len(), count);
