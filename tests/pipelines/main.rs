@@ -12,6 +12,7 @@ mod support;
 
 mod baselines;
 mod extend;
+mod flagship;
 mod kill;
 mod on_line;
 mod papers;

@@ -33,6 +33,49 @@ fn negative_aware_fine_tuning() {
 }
 
 #[test]
+fn pretraining_with_preferences() {
+    // Hardly trained, a policy that is asked for what is clean may say nothing that is foul, and nothing can be divided by that.
+    let small = [
+        "run",
+        "--set",
+        "steps=4",
+        "--set",
+        "late_steps=2",
+        "--set",
+        "most_steps=2",
+        "--set",
+        "last_steps=2",
+        "--set",
+        "samples=4",
+        "--set",
+        "warmup=0",
+    ];
+    claims_come_of("03-phf", &small, 18);
+}
+
+#[test]
+fn learning_from_user_feedback() {
+    let small = [
+        "run",
+        "--set",
+        "iterations=1",
+        "--set",
+        "logged=50",
+        "--set",
+        "later=50",
+        "--set",
+        "tried=20",
+        "--set",
+        "demonstrations=2000",
+        "--set",
+        "pairs=200",
+        "--set",
+        "habits=200",
+    ];
+    claims_come_of("04-rluf", &small, 15);
+}
+
+#[test]
 fn conditional_advantages() {
     comes_to_its_claims("18-canon", 7);
 }
@@ -51,6 +94,12 @@ fn policy_filtration() {
 #[test]
 fn entropy_modulation() {
     comes_to_its_claims("36-empg", 4);
+}
+
+#[test]
+fn token_level_dpo() {
+    let small = ["rehearse", "--set", "lengths=[1, 2]", "--set", "first=1", "--set", "last=2"];
+    claims_come_of("26-from-r-to-q", &small, 10);
 }
 
 #[test]
