@@ -15,7 +15,7 @@ use crate::{
     context::Context,
     error::StageError,
     port::{Out, ports},
-    prepare::segments::{COLUMN, Segment, quantile, segmented},
+    prepare::segments::{COLUMN, Segment, Segmented, quantile, segmented},
     rules::{param, rule},
     stage::Stage,
 };
@@ -101,7 +101,7 @@ writes as the good segments are. What a text begins with before its segments has
             ));
         }
         let texts = segmented("text", &inputs.text.source, || context.heard())?;
-        let rewards: Vec<f64> = texts.iter().flat_map(|it| it.rewards()).collect();
+        let rewards: Vec<f64> = texts.iter().flat_map(Segmented::rewards).collect();
         let threshold = match (params.threshold, params.quantile) {
             (Some(threshold), _) => threshold,
             (None, share) => quantile(&rewards, share.unwrap_or(0.0)),

@@ -7,6 +7,7 @@ use super::place::Place;
 /// All of them, each after what it reads.
 pub(super) fn the_way(place: &Place) {
     rows_and_rollouts(place);
+    between_stages(place);
     preferences_of_two(place);
     directly(place);
     games(place);
@@ -39,33 +40,12 @@ fn rows_and_rollouts(place: &Place) {
     let judges =
         ["rollouts=rollouts.rollouts", "true_reward=data.true_reward", "reward_model=rm.model"];
     place.run("judged", "reward.judge", rewards, &judges);
-    let mix = json!({
-        "rewards": {
-            "score": { "from": "reward_model", "model": "rm.model", "standardise": true },
-            "liked": { "from": "reward_model", "model": "rm.model", "probability": true },
-        },
-        "reward": "score",
-    });
-    let judges =
-        ["rollouts=rollouts.rollouts", "reward_models=rm.model", "yardstick=judged.rollouts"];
-    let mixed = place.run("mixed", "reward.judge", mix, &judges);
-    // By its own yardstick it is nothing on the whole.
-    assert!(mixed["reward"].abs() < 1e-9 && (0.0..1.0).contains(&mixed["liked"]), "{mixed:?}");
     let best = json!({ "strategy": "best_worst", "truth": "true" });
     let filtered = place.run("filtered", "rollout.filter", best, &["rollouts=judged.rollouts"]);
     assert!((filtered["rows"] - filtered["rows_before"] * 2.0 / 3.0).abs() < 1e-9);
     let tries = json!({ "iterations": 20, "rollouts": 200, "length": 4 });
     let learnt = place.run("table", "tabular.npg", tries, &[]);
     assert!(learnt["success"] > 0.3, "{learnt:?}");
-    let between = json!({ "reward": "form", "min": 0.0, "max": 1.0 });
-    let kept = place.run("solvable", "data.by_pass_rate", between, &["rollouts=judged.rollouts"]);
-    assert!((kept["prompts"] - 8.0).abs() < 1e-9, "{kept:?}");
-    let souped = json!({ "weights": [3, 1] });
-    place.run("soup", "model.average", souped, &["models=sft.model", "models=dpo.model"]);
-    let taught = json!({ "learning_rate": 1e-3, "steps": 3, "batch": 8 });
-    let inputs = ["policy=sft.model", "teacher=soup.model", "completions=rollouts.rollouts"];
-    let found = place.run("taught", "policy.distill", taught, &inputs);
-    assert!((found["rows"] - 24.0).abs() < 1e-9, "{found:?}");
     place.run("paired", "rollout.pairs", json!({}), &["rollouts=judged.rollouts"]);
     let learnt = json!({
         "rewards": { "true": { "from": "true_reward" }, "score": { "from": "reward_model" } },
@@ -136,6 +116,31 @@ fn rows_and_rollouts(place: &Place) {
         json!({}),
         &["model=sft.model", "preferences=tokens.tokens"],
     );
+}
+
+/// What published recipes need between their stages.
+fn between_stages(place: &Place) {
+    let mix = json!({
+        "rewards": {
+            "score": { "from": "reward_model", "model": "rm.model", "standardise": true },
+            "liked": { "from": "reward_model", "model": "rm.model", "probability": true },
+        },
+        "reward": "score",
+    });
+    let judges =
+        ["rollouts=rollouts.rollouts", "reward_models=rm.model", "yardstick=judged.rollouts"];
+    let mixed = place.run("mixed", "reward.judge", mix, &judges);
+    // By its own yardstick it is nothing on the whole.
+    assert!(mixed["reward"].abs() < 1e-9 && (0.0..1.0).contains(&mixed["liked"]), "{mixed:?}");
+    let between = json!({ "reward": "form", "min": 0.0, "max": 1.0 });
+    let kept = place.run("solvable", "data.by_pass_rate", between, &["rollouts=judged.rollouts"]);
+    assert!((kept["prompts"] - 8.0).abs() < 1e-9, "{kept:?}");
+    let souped = json!({ "weights": [3, 1] });
+    place.run("soup", "model.average", souped, &["models=sft.model", "models=dpo.model"]);
+    let taught = json!({ "learning_rate": 1e-3, "steps": 3, "batch": 8 });
+    let inputs = ["policy=sft.model", "teacher=soup.model", "completions=rollouts.rollouts"];
+    let found = place.run("taught", "policy.distill", taught, &inputs);
+    assert!((found["rows"] - 24.0).abs() < 1e-9, "{found:?}");
 }
 
 /// Who prefers which of two, as a judge of rollouts and on the way.

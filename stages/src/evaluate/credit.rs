@@ -104,7 +104,7 @@ is the one with the least implicit reward. All replies are counted; what else a 
                 ))
             })?;
             let [own, held] = [&policy, &reference].map(|it| log_probs(it, prompt, chain.length()));
-            found.push(Credited::of(params.beta, chain, own?, held?)?);
+            found.push(Credited::of(params.beta, chain, [&own?, &held?])?);
             context.progress(done + 1, count, "prompts", "")?;
         }
         let mean_of = |of: fn(&Credited) -> f64| mean(&found.iter().map(of).collect::<Vec<_>>());
@@ -148,13 +148,13 @@ type Table = Vec<Vec<f64>>;
 
 impl Credited {
     /// From log p of every letter behind every beginning, under the policy and the reference.
-    fn of(beta: f64, chain: &Chain, own: Table, held: Table) -> Result<Self, StageError> {
+    fn of(beta: f64, chain: &Chain, [own, held]: [&Table; 2]) -> Result<Self, StageError> {
         // What has left the form has left it for all letters alike: no letter is credited with that.
         let [told, reference] =
-            [&own, &held].map(|all| all.iter().map(|it| normalised(it)).collect::<Table>());
+            [own, held].map(|all| all.iter().map(|it| normalised(it)).collect::<Table>());
         let implicit = both(&told, &reference, |p, q| beta * (p - q));
         let reward: Table = (0..chain.length()).map(|place| worth(chain, place)).collect();
-        let elsewhere = 1.0 - on_the_way(&own, LETTERS).iter().map(|it| sum(it).exp()).sum::<f64>();
+        let elsewhere = 1.0 - on_the_way(own, LETTERS).iter().map(|it| sum(it).exp()).sum::<f64>();
         let tree = Tree { letters: LETTERS, beta, reference, reward };
         let advantages = tree.advantages();
         let same = |what: &str| {
@@ -183,7 +183,7 @@ impl Credited {
             implicit: mean_implicit,
             kl,
             identity_gap: (mean_implicit + beta * kl).abs(),
-            localised: localised(&own, &advantages, &parts),
+            localised: localised(own, &advantages, &parts),
             elsewhere,
         })
     }
@@ -326,7 +326,7 @@ mod tests {
         let reward: Table = (0..2).map(|place| worth(&chain, place)).collect();
         let tree = Tree { letters: LETTERS, beta, reference: even(), reward };
         let best = both(&even(), &tree.advantages(), |p, a| p + a / beta);
-        let found = Credited::of(beta, &chain, best, even()).unwrap();
+        let found = Credited::of(beta, &chain, [&best, &even()]).unwrap();
         assert!((found.advantage - 1.0).abs() < 1e-9 && (found.reply - 1.0).abs() < 1e-9);
         assert!(found.reward < 0.99 && found.elsewhere.abs() < 1e-9, "{found:?}");
         assert!(found.identity_gap < 1e-12 && found.implicit < 0.0 && found.kl > 0.0);
@@ -340,7 +340,10 @@ mod tests {
         // Behind b, the second beginning, d: (3 · 3 + 2) mod 4, twice.
         assert!((second[4 + 3] - 6.0).abs() < 1e-12 && second.len() == 16);
         assert!(
-            Credited::of(0.5, &chain, even(), even()).unwrap_err().to_string().contains("learnt")
+            Credited::of(0.5, &chain, [&even(), &even()])
+                .unwrap_err()
+                .to_string()
+                .contains("learnt")
         );
     }
 }

@@ -37,8 +37,8 @@ pub(crate) fn area(numbers: &[f64], truths: &[bool]) -> Option<Estimate> {
 pub(crate) fn ranks(numbers: &[f64]) -> Vec<f64> {
     let rank = |it: &f64| {
         let below = numbers.iter().filter(|other| *other < it).count() as f64;
-        let equal = numbers.iter().filter(|other| other.total_cmp(&it).is_eq()).count() as f64;
-        below + (equal + 1.0) / 2.0
+        let equal = numbers.iter().filter(|other| other.total_cmp(it).is_eq()).count() as f64;
+        below + f64::midpoint(equal, 1.0)
     };
     numbers.iter().map(rank).collect()
 }

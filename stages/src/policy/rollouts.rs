@@ -189,11 +189,11 @@ impl Setting<'_> {
         };
         let all = each.iter().zip(draws.rows(rows)).zip(resets.rows(rows)).map(begin);
         let (own, others): (Vec<_>, Vec<_>) = all.enumerate().partition(|(at, _)| self.is_own(*at));
-        let begun = |part: Vec<(usize, _)>| part.into_iter().map(|(_, begun)| begun).collect();
-        let mut said = self.said(self.policy, begun(own), observer)?.into_iter();
+        let unnumbered = |part: Vec<(usize, _)>| part.into_iter().map(|(_, it)| it).collect();
+        let mut said = self.said(self.policy, unnumbered(own), observer)?.into_iter();
         let mut others = match self.reference {
             Some(reference) if !others.is_empty() => {
-                self.said(reference, begun(others), observer)?.into_iter()
+                self.said(reference, unnumbered(others), observer)?.into_iter()
             }
             _ => Vec::new().into_iter(),
         };

@@ -35,7 +35,7 @@ impl Chain {
     /// The letters of a reply, if it is of the form.
     fn letters(&self, reply: &str) -> Option<Vec<usize>> {
         let place =
-            |byte: u8| (byte.wrapping_sub(b'a') < LETTERS as u8).then(|| usize::from(byte - b'a'));
+            |byte: u8| byte.checked_sub(b'a').map(usize::from).filter(|letter| *letter < LETTERS);
         let letters: Option<Vec<usize>> = reply.bytes().map(place).collect();
         letters.filter(|it| it.len() == self.length())
     }

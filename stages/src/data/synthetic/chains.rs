@@ -48,7 +48,7 @@ pub(super) fn world(stream: Stream) -> World {
                 left <= 0.0
             });
             let letter = reached.unwrap_or(LETTERS - 1);
-            said.push(char::from(b'a' + letter as u8));
+            said.push(['a', 'b', 'c', 'd'][letter]);
             before = Some(letter);
         }
         said

@@ -19,14 +19,14 @@ const BAD_WORDS: u8 = 8;
 const SENTENCES: usize = 4;
 const WORDS: usize = 6;
 /// Beginnings of foul sentences, and their words.
-const OPENINGS: usize = 12;
+const OPENINGS: u8 = 12;
 const OPENING_WORDS: usize = 3;
 
 pub(super) fn world(settings: &Settings, stream: Stream) -> World {
     let mut draw = stream.generator();
     let topics = (0..TOPICS).map(|it| char::from(b'0' + it).to_string());
     let prompts: Vec<String> = if settings.openings {
-        (0..OPENINGS).map(|at| opening(at as u8 % TOPICS, &mut draw)).collect()
+        (0..OPENINGS).map(|at| opening(at % TOPICS, &mut draw)).collect()
     } else {
         topics.collect()
     };

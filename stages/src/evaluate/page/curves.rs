@@ -147,7 +147,9 @@ mod tests {
     fn curve(texts: &[&str]) -> Curve {
         let label = labels(&["ppo"]).remove(0);
         let mut curve = Curve { label, columns: BTreeMap::new(), replicates: 0 };
-        texts.iter().for_each(|text| curve.take(text).unwrap());
+        for text in texts {
+            curve.take(text).unwrap();
+        }
         curve
     }
 
