@@ -1,5 +1,5 @@
 //! `feedback.pointwise`: a reward model from completions that were judged one by one: whether somebody liked them (Han et al. 2025,
-//! "Reinforcement Learning from User Feedback", P[Love]), or how much.
+//! "Reinforcement Learning from User Feedback", `P[Love]`), or how much.
 //!
 //! Nothing is compared, so it learns which prompts are liked as well as which replies are.
 
