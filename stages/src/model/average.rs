@@ -11,7 +11,11 @@ use crate::{
     artifact,
     context::Context,
     error::StageError,
-    nn::{config::Head, decoder::Model, pretrained::Pretrained},
+    nn::{
+        config::{Config, Head},
+        decoder::Model,
+        pretrained::Pretrained,
+    },
     port::{Many, Out, ports},
     stage::Stage,
 };
@@ -69,18 +73,23 @@ It makes sense of models that have a beginning in common; of others the average 
             if let Some(why) = differs {
                 return Err(StageError::refused(format!("`{name}` and `{}` {why}", came[0].0)));
             }
-            for (tensor, value) in own.model.parameters {
-                let part = value * *share;
-                let whole = match sum.remove(&tensor) {
-                    Some(before) => before + part,
-                    None => part,
-                };
-                sum.insert(tensor, whole);
-            }
+            add(&mut sum, own.model, *share);
         }
         context.summary("models", came.len() as f64);
         let model = Model { config: first.model.config.clone(), parameters: sum };
         first.with_model(model).save(&outputs.model.path)
+    }
+}
+
+/// Adds a model's weights, each times its share.
+fn add(sum: &mut BTreeMap<String, Tensor>, model: Model, share: f64) {
+    for (name, value) in model.parameters {
+        let part = value * share;
+        let whole = match sum.remove(&name) {
+            Some(before) => before + part,
+            None => part,
+        };
+        sum.insert(name, whole);
     }
 }
 
@@ -117,7 +126,14 @@ fn difference(one: &Model, other: &Model) -> Option<String> {
             _ => return Some(format!("differ in `{name}`, which only one of them has")),
         }
     }
-    None
+    // How weights were drawn once says nothing of what they are.
+    let drawn_alike =
+        Config { initializer_range: one.config.initializer_range, ..other.config.clone() };
+    (one.config != drawn_alike).then(|| {
+        "have weights of the same shapes, and differ in their `config.json`: in norms, context, or the tokens that begin, end and \
+         fill a text"
+            .to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -125,10 +141,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::nn::{
-        config::{Config, tests::tiny},
-        stream::Stream,
-    };
+    use crate::nn::{config::tests::tiny, stream::Stream};
 
     #[test]
     fn shares_add_up_to_one() {
@@ -139,9 +152,35 @@ mod tests {
     }
 
     #[test]
-    fn models_of_other_shapes_are_not_averaged() {
+    fn three_parts_of_one_and_one_of_another() {
+        let constant = |value: f64| {
+            let model = Model::fresh(tiny(), Stream::of(1), Device::Cpu);
+            for weights in model.parameters.values() {
+                let _ = weights.shallow_clone().fill_(value);
+            }
+            model
+        };
+        let mut sum = BTreeMap::new();
+        for (value, share) in [1.0, 5.0].into_iter().zip(shares(&[3.0, 1.0], 2).unwrap()) {
+            add(&mut sum, constant(value), share);
+        }
+        assert_eq!(sum.len(), constant(0.0).parameters.len());
+        for (name, weights) in sum {
+            let apart = (weights - 2.0).abs().max().double_value(&[]);
+            assert!(apart < 1e-6, "{name}: {apart}");
+        }
+    }
+
+    #[test]
+    fn models_of_other_shapes_or_with_other_settings_are_not_averaged() {
         let model = |config: Config| Model::fresh(config, Stream::of(1), Device::Cpu);
         assert_eq!(difference(&model(tiny()), &model(tiny())), None);
+        let finer = model(Config { rms_norm_eps: 1e-3, ..tiny() });
+        assert!(difference(&model(tiny()), &finer).unwrap().contains("config.json"));
+        let ends = model(Config { eos: vec![2], ..tiny() });
+        assert!(difference(&model(tiny()), &ends).unwrap().contains("config.json"));
+        let drawn = model(Config { initializer_range: 0.5, ..tiny() });
+        assert_eq!(difference(&model(tiny()), &drawn), None);
         let wider = model(Config { vocab_size: 20, ..tiny() });
         let why = difference(&model(tiny()), &wider).unwrap();
         assert!(why.starts_with("differ in `") && why.contains("[20, "), "{why}");
