@@ -49,6 +49,10 @@ fn pretraining_with_preferences() {
         "samples=4",
         "--set",
         "warmup=0",
+        "--set",
+        "half_warmup=0",
+        "--set",
+        "last_warmup=0",
     ];
     claims_come_of("03-phf", &small, 18);
 }

@@ -108,7 +108,16 @@ writes as the good segments are. What a text begins with before its segments has
         };
         let mut rows = Vec::new();
         let (mut bad, mut dropped) = (0.0, 0.0);
-        for (it, draws) in texts.into_iter().zip(context.stream("dropped").rows(usize::MAX)) {
+        let streams = context.stream("dropped").rows(usize::MAX);
+        for (number, (it, draws)) in texts.into_iter().zip(streams).enumerate() {
+            let mut tokens = [&params.good, &params.bad].into_iter();
+            if let Some(token) = tokens.find(|token| it.row.prompt().contains(*token)) {
+                return Err(StageError::refused(format!(
+                    "`text`, row {}: `{token}` stands in it already, and would say what nobody judged: take it out, or call the tokens \
+                     something else",
+                    number + 1
+                )));
+            }
             let mut draw = draws.generator();
             let mut text = String::new();
             for Segment { text: own, reward } in &it.segments {

@@ -308,3 +308,39 @@ impl Columns {
         self.given().find(|(it, _)| *it == own).map_or(own, |(_, name)| name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The rows of records that are given as JSON objects.
+    fn rows(records: &[Value]) -> Result<Vec<Option<Row>>, String> {
+        let verdict: Verdict = serde_json::from_value(
+            json!({ "replies": ["a", "b"], "column": "winner", "values": ["a", "b"], "ties": ["tie"] }),
+        )
+        .unwrap();
+        let columns = Columns::default();
+        let mut wanted = Wanted::new(Format::Preference, &columns, &[], None, Some(&verdict))?;
+        let record = |(place, it): (u64, &Value)| {
+            let cells = it.as_object().unwrap().iter();
+            let cells = cells.map(|(name, it)| (name.clone(), Cell::Value(it.clone()))).collect();
+            wanted.row(Record { place, cells })
+        };
+        (1..).zip(records).map(record).collect()
+    }
+
+    #[test]
+    fn two_replies_and_a_verdict_are_a_pair_unless_it_is_a_tie() {
+        let row = |winner: &str| json!({ "prompt": "p", "a": " b", "b": " c", "winner": winner });
+        let found = rows(&[row("a"), row("tie"), row("b")]).unwrap();
+        let pair = |chosen: &str, rejected: &str| {
+            let [prompt, chosen, rejected] = ["p", chosen, rejected].map(str::to_owned);
+            Fields::Preference(PreferenceRow { prompt, chosen, rejected, margin: None }).into()
+        };
+        assert_eq!(found, [Some(pair(" b", " c")), None, Some(pair(" c", " b"))]);
+        let lost = json!({ "prompt": "p", "a": "b", "reply": "c", "winner": "a" });
+        insta::assert_snapshot!(rows(&[lost]).unwrap_err(), @"there is no column `b`, which `verdict: { replies }` names; there are `reply`, `winner`");
+    }
+}

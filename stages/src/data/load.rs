@@ -345,26 +345,6 @@ mod tests {
         assert_eq!(rows, [pair("a", " b", " c", None)]);
     }
 
-    const VERDICT: &str = r#"{"format": "preference", "verdict":
-        {"replies": ["a", "b"], "column": "winner", "values": ["a", "b"], "ties": ["tie"]}}"#;
-
-    #[test]
-    fn two_replies_and_a_verdict_are_a_pair_unless_it_is_a_tie() {
-        let row = |winner: &str| {
-            format!("{{\"prompt\":\"p\",\"a\":\" b\",\"b\":\" c\",\"winner\":\"{winner}\"}}\n")
-        };
-        let of = |winners: &[&str]| {
-            let content: String = winners.iter().map(|it| row(it)).collect();
-            loaded("a.jsonl", content.as_bytes(), VERDICT)
-        };
-        let (first, second) = (pair("p", " b", " c", None), pair("p", " c", " b", None));
-        assert_eq!(of(&["a", "tie", "b"]).unwrap(), [first, second]);
-        insta::assert_snapshot!(of(&["a", "draw"]).unwrap_err(), @"`a.jsonl`: row 2: `winner` is `draw`, and `verdict` knows `a`, `b`, `tie`: is it one of its `ties`?");
-        insta::assert_snapshot!(of(&["tie", "tie"]).unwrap_err(), @"`a.jsonl`: all of its rows are ties, which teach no order");
-        let other = "{\"prompt\":\"p\",\"a\":\"b\",\"reply\":\"c\",\"winner\":\"a\"}\n";
-        insta::assert_snapshot!(mistakes("a.jsonl", other, VERDICT), @"`a.jsonl`: row 1: there is no column `b`, which `verdict: { replies }` names; there are `reply`, `winner`");
-    }
-
     #[test]
     fn comparisons_as_people_made_them_are_read_with_their_ties() {
         let path =

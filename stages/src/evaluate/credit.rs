@@ -3,13 +3,11 @@
 //!
 //! The log-ratio to the reference is an advantage, not a reward: how much better a token is than what the policy could do instead.
 
-use std::fs;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
 use tch::{Device, Kind};
 
+use super::numbers;
 use crate::{
     artifact::{
         self,
@@ -119,14 +117,7 @@ is the one with the least implicit reward. All replies are counted; what else a 
             ("localised", mean_of(|it| it.localised)),
             ("elsewhere", mean_of(|it| it.elsewhere)),
         ];
-        for (name, value) in numbers {
-            context.summary(name, value);
-        }
-        let told: serde_json::Map<_, _> =
-            numbers.map(|(name, value)| (name.to_owned(), json!(value))).into_iter().collect();
-        let text = serde_json::to_string_pretty(&told).expect("numbers are JSON");
-        let path = &outputs.numbers.path;
-        fs::write(path, text + "\n").map_err(StageError::file(path))
+        numbers::write(&numbers, &outputs.numbers.path, context)
     }
 }
 

@@ -1,13 +1,11 @@
 //! `evaluate.duality_gap`: how far a policy is from the equilibrium of a game of preferences, exactly, where there are so few
 //! completions that all can be counted (Munos et al. 2023).
 
-use std::fs;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
 use tch::Device;
 
+use super::numbers;
 use crate::{
     artifact::{self, true_reward::TrueReward},
     context::Context,
@@ -104,14 +102,7 @@ answer more, whose share is `elsewhere`. All are means over prompts.";
             ("equilibrium_kl", mean_of(|it| it.equilibrium_kl)),
             ("elsewhere", mean_of(|it| it.elsewhere)),
         ];
-        for (name, value) in numbers {
-            context.summary(name, value);
-        }
-        let told: serde_json::Map<_, _> =
-            numbers.map(|(name, value)| (name.to_owned(), json!(value))).into_iter().collect();
-        let text = serde_json::to_string_pretty(&told).expect("numbers are JSON");
-        let path = &outputs.numbers.path;
-        fs::write(path, text + "\n").map_err(StageError::file(path))
+        numbers::write(&numbers, &outputs.numbers.path, context)
     }
 }
 

@@ -1,12 +1,10 @@
 //! `evaluate.likelihood`: how likely a model finds texts: the loss that it was pretrained on, over those tokens that are asked about.
 
-use std::fs;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
+use super::numbers;
 use crate::{
     artifact,
     context::Context,
@@ -115,12 +113,7 @@ Nothing predicts the first token of a text, which does not count.";
         }
         let nll = loss / tokens;
         let numbers = [("nll", nll), ("perplexity", nll.exp()), ("tokens", tokens)];
-        for (name, value) in numbers {
-            context.summary(name, value);
-        }
-        let told = json!({ "nll": nll, "perplexity": nll.exp(), "tokens": tokens });
-        let text = serde_json::to_string_pretty(&told).expect("numbers are JSON") + "\n";
-        fs::write(&outputs.numbers.path, text).map_err(StageError::file(&outputs.numbers.path))
+        numbers::write(&numbers, &outputs.numbers.path, context)
     }
 }
 

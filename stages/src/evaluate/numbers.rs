@@ -1,7 +1,7 @@
 //! One number of each of many things: of evaluations, curves, or JSON objects, as `evaluate.claim` and `evaluate.replicates` take
 //! them.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use gradus_protocol::Source;
 use schemars::JsonSchema;
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     artifact,
+    context::Context,
     error::StageError,
     nn::statistics::mean,
     port::{Many, file_of},
@@ -94,6 +95,21 @@ pub(super) fn numbers(
         found.push(Number { label, value, measured });
     }
     Ok(found)
+}
+
+/// Reports numbers, and writes them as a JSON object, of which a claim can be.
+pub(super) fn write(
+    numbers: &[(&str, f64)],
+    path: &Path,
+    context: &mut Context,
+) -> Result<(), StageError> {
+    for (name, value) in numbers {
+        context.summary(name, *value);
+    }
+    let told: serde_json::Map<_, _> =
+        numbers.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+    let text = serde_json::to_string_pretty(&told).expect("numbers are JSON") + "\n";
+    fs::write(path, text).map_err(StageError::file(path))
 }
 
 /// The mean of a reward over rollouts that all have it.

@@ -26,7 +26,8 @@ pub(crate) struct Average;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Params {
-    /// How much each model counts, in the order in which they come in; they are divided by their sum. All alike by default.
+    /// How much each model counts, in the order in which they come in; they are divided by their sum. All alike by default. Below zero leads
+    /// away from a model.
     #[serde(default)]
     weights: Vec<f64>,
 }

@@ -1,7 +1,7 @@
 //! What is asked of a model while it writes: tokens that it must not say, and a control token that is put in for it wherever a segment
 //! begins.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Tokens by their ids.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -10,9 +10,11 @@ pub(crate) struct Steering {
     pub(crate) forbidden: Vec<i64>,
     /// Where there are any: nothing else is said.
     pub(crate) only: Vec<i64>,
-    /// Said behind each of `ends`, and nowhere else.
+    /// Said behind each of `ends`, unless the text ends there, and nowhere else.
     pub(crate) control: Option<i64>,
     pub(crate) ends: Vec<i64>,
+    /// What ends a text.
+    pub(crate) eos: Vec<i64>,
 }
 
 impl Steering {
@@ -37,9 +39,14 @@ impl Steering {
         let free = without(&[control], &free);
         let ends = Tensor::from_slice(&self.ends).to_device(logits.device());
         let due = last.unsqueeze(1).eq_tensor(&ends.unsqueeze(0)).any_dim(1, true);
+        // A text ends as often as the model lets it; else the next segment begins.
+        let over = Tensor::from_slice(&self.eos).to_device(logits.device());
+        let ending = free.log_softmax(-1, Kind::Float).index_select(1, &over);
+        let goes_on = (-ending.exp().sum_dim_intlist(1, true, Kind::Float)).clamp_min(-1.0).log1p();
         let at = Tensor::from_slice(&[control]).to_device(logits.device());
-        let only = logits.full_like(f64::NEG_INFINITY).index_fill(1, &at, 0.0);
-        only.where_self(&due, &free)
+        let forced = logits.full_like(f64::NEG_INFINITY);
+        let forced = forced.index_copy(1, &over, &ending).index_copy(1, &at, &goes_on);
+        forced.where_self(&due, &free)
     }
 }
 
@@ -56,6 +63,13 @@ mod tests {
         let found = Vec::<Vec<f64>>::try_from(found.to_kind(tch::Kind::Double)).unwrap();
         let never = f64::NEG_INFINITY;
         assert_eq!(found, [vec![1.0, 2.0, never, never], vec![never, never, 0.0, never]]);
+        // Where a segment begins a text may end, as often as the model lets it: of e¹ and e² that is 1 / (1 + e).
+        let ends = Steering { eos: vec![0], ..steering };
+        let found = ends.apply(&logits, &Tensor::from_slice(&[1_i64, 0]));
+        let chance = found.softmax(-1, Kind::Double).double_value(&[1, 0]);
+        assert!((chance - 1.0 / (1.0 + 1_f64.exp())).abs() < 1e-6);
+        let chance = found.softmax(-1, Kind::Double).double_value(&[1, 2]);
+        assert!((chance - 1.0 / (1.0 + (-1_f64).exp())).abs() < 1e-6);
         let forbids = Steering { forbidden: vec![0], ..Steering::default() };
         let found = forbids.apply(&logits, &Tensor::from_slice(&[0_i64, 0]));
         assert!(found.double_value(&[0, 0]).is_infinite() && found.double_value(&[1, 3]) > 3.9);

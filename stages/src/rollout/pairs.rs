@@ -1,6 +1,6 @@
 //! `rollout.pairs`: preferences out of rollouts, for whoever learns from pairs what was judged one by one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rand::{Rng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
@@ -45,7 +45,7 @@ pub(crate) struct Params {
     #[serde(default = "best_worst")]
     pairs: Of,
     /// Whether pairs are left out until the chosen side is as long as the other on average, those first in which the chosen one is
-    /// longest beside the other: what is learnt is then not to write more. Of the other way round, too.
+    /// longest beside the other, in letters: what is learnt is then not to write more. Of the other way round, too.
     #[serde(default)]
     #[schemars(extend("neutral" = false))]
     balance_length: bool,
@@ -84,7 +84,8 @@ impl Stage for Pairs {
     const DOC: &'static str = "Make preferences of judged rollouts.
 
 Completions of one prompt with different text and different rewards are paired; prompts without such a pair are \
-counted. The other columns of a prompt's row stay with its pairs.";
+counted, and pairs that are too close or of one text. The other columns of a prompt's row stay with its pairs. `longer_by` is how many letters \
+longer the chosen side is on average.";
     type Params = Params;
     type Inputs = Inputs;
     type Outputs = Outputs;
@@ -100,8 +101,11 @@ counted. The other columns of a prompt's row stay with its pairs.";
         if let Some(against) = &inputs.against {
             all.extend(read("against", &against.source)?);
         }
+        if let Some(why) = all.get(strong).and_then(|weak| apart(&all[0], weak)) {
+            return Err(StageError::refused(why));
+        }
         let rewards = all.iter().map(Trajectory::judged).collect::<Result<Vec<f64>, _>>()?;
-        let (mut rows, mut without) = (Vec::new(), 0);
+        let (mut rows, mut without, mut too_close, mut same) = (Vec::new(), 0, 0, 0);
         let mut noise = context.stream("labels");
         let met = if inputs.against.is_some() { by_prompt(&all) } else { groups(&all) };
         for (number, group) in met.into_iter().enumerate() {
@@ -116,7 +120,11 @@ counted. The other columns of a prompt's row stay with its pairs.";
             for (chosen, rejected) in met {
                 let margin = rewards[chosen] - rewards[rejected];
                 let (one, other) = (&all[chosen], &all[rejected]);
-                if margin > params.least_margin && one.completion != other.completion {
+                if one.completion == other.completion {
+                    same += 1;
+                } else if margin <= params.least_margin {
+                    too_close += 1;
+                } else {
                     let errs = draw.random::<f64>() >= preferred(margin, params.label_noise);
                     rows.push(if errs {
                         row(other, one, -margin)
@@ -138,6 +146,8 @@ counted. The other columns of a prompt's row stay with its pairs.";
             ));
         }
         context.summary("pairs", rows.len() as f64);
+        context.summary("pairs_too_close", f64::from(too_close));
+        context.summary("pairs_of_one_text", f64::from(same));
         context.summary("longer_by", mean_excess(&rows));
         if params.balance_length {
             context.summary("pairs_left_out", (found - rows.len()) as f64);
@@ -170,6 +180,23 @@ fn paired(of: Of, group: &[usize], rewards: &[f64], draw: &mut ChaCha8Rng) -> Ve
             pairs.flat_map(|(i, one)| ranked[i + 1..].iter().map(move |it| (*one, *it))).collect()
         }
     }
+}
+
+/// Why rollouts of two policies cannot be held against each other, if they cannot: their rewards have other names, or their prompts
+/// other columns.
+fn apart(own: &Trajectory, weak: &Trajectory) -> Option<String> {
+    let differ = |what: &str, one: Vec<&String>, other: Vec<&String>| {
+        let (one, other): (BTreeSet<_>, BTreeSet<_>) =
+            (one.into_iter().collect(), other.into_iter().collect());
+        (one != other).then(|| {
+            format!(
+                "`rollouts` and `against` have different {what}, {one:?} and {other:?}: sample both from the same prompts, and judge both by \
+                 the same `reward.judge`"
+            )
+        })
+    };
+    differ("rewards", own.rewards.keys().collect(), weak.rewards.keys().collect())
+        .or_else(|| differ("columns", own.extra.keys().collect(), weak.extra.keys().collect()))
 }
 
 /// Those of one side against those of the other, the better one first.
@@ -260,7 +287,7 @@ fn row(chosen: &Trajectory, rejected: &Trajectory, margin: f64) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::stream::Stream;
+    use crate::{nn::stream::Stream, rollout::trajectories::tests::trajectory};
 
     #[test]
     fn the_better_one_comes_first() {
@@ -274,6 +301,16 @@ mod tests {
         assert_eq!(paired(Of::Disjoint, &[0, 1, 3, 2, 0]), [(0, 1), (2, 3)]);
         assert_eq!(paired(Of::BestRandom, &[0, 2]), [(2, 0)]);
         assert_eq!(paired(Of::BestRandom, &[0]), []);
+    }
+
+    #[test]
+    fn policies_that_were_judged_otherwise_do_not_meet() {
+        let (own, mut weak) = (trajectory(0, 0, 1.0), trajectory(0, 1, 0.0));
+        assert_eq!(apart(&own, &weak), None);
+        weak.extra.insert("answer".to_owned(), 3.into());
+        assert!(apart(&own, &weak).unwrap().contains("different columns"));
+        weak.rewards.insert("form".to_owned(), 1.0);
+        assert!(apart(&own, &weak).unwrap().contains("different rewards"));
     }
 
     #[test]

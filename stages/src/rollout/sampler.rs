@@ -79,7 +79,7 @@ impl Ready {
     ) -> Result<Vec<Said>, StageError> {
         let copies = decoding.samples_per_prompt;
         let mut streams = context.stream("samples");
-        let (put_in, steering) = decoding.steering.of(&policy.codec)?;
+        let (put_in, steering) = decoding.steering.of(&policy.codec, &policy.model.config.eos)?;
         let prompts: Vec<Vec<u32>> =
             self.ids.iter().map(|ids| ids.iter().copied().chain(put_in).collect()).collect();
         let mut begun = Vec::new();
@@ -96,7 +96,7 @@ impl Ready {
         let steered = (!decoding.steering.is_none()).then_some(&steering);
         let page = match (beams, steered) {
             (1, None) => context.page("sample", 2, &settings),
-            (1, Some(_)) => context.page("steered", 1, &(settings, &decoding.steering)),
+            (1, Some(_)) => context.page("steered", 2, &(settings, &decoding.steering)),
             _ => context.page("beam", 1, &(settings, beams, &decoding.steering)),
         };
         let speaker = Speaker {

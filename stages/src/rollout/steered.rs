@@ -18,7 +18,7 @@ pub(crate) struct Steered {
     /// Whether it stands behind the prompt.
     #[serde(default = "yes")]
     first: bool,
-    /// A regular expression of tokens behind which it is put in, too: what ends a segment, `[.!?]$` say.
+    /// A regular expression of tokens behind which it is put in, too, unless the text ends there: what ends a segment, `[.!?]$` say.
     #[serde(default)]
     after: Option<String>,
     /// Tokens that are never said.
@@ -50,7 +50,11 @@ impl Steered {
     }
 
     /// What is put behind prompts, and what is asked while the model writes.
-    pub(crate) fn of(&self, codec: &Codec) -> Result<(Option<u32>, Steering), StageError> {
+    pub(crate) fn of(
+        &self,
+        codec: &Codec,
+        eos: &[u32],
+    ) -> Result<(Option<u32>, Steering), StageError> {
         let id = |token: &String| match codec.encode_bare(token)?.as_slice() {
             [id] => Ok(*id),
             ids => Err(StageError::refused(format!(
@@ -76,14 +80,8 @@ impl Steered {
             (None, _) => Vec::new(),
         };
         let put_in = control.filter(|_| self.first);
-        Ok((
-            put_in,
-            Steering {
-                forbidden,
-                only,
-                control: control.filter(|_| self.after.is_some()).map(i64::from),
-                ends,
-            },
-        ))
+        let control = control.filter(|_| self.after.is_some()).map(i64::from);
+        let eos = eos.iter().map(|id| i64::from(*id)).collect();
+        Ok((put_in, Steering { forbidden, only, control, ends, eos }))
     }
 }

@@ -55,7 +55,8 @@ pub(super) struct Conditioning {
     #[serde(default = "thousand")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "neutral" = 1000.0))]
     weight_max: f64,
-    /// Of weights: whether they are divided by their mean over the tokens at hand, so that `beta` does not change the step size.
+    /// Of weights: whether they are divided by their mean, so that `beta` does not change the step size: by rewards that over the whole
+    /// step, by advantages that over the tokens which are in memory at once.
     #[serde(default = "yes")]
     #[schemars(extend("neutral" = true))]
     normalise: bool,
@@ -101,14 +102,20 @@ pub(super) struct Scored<'a> {
 }
 
 impl Scored<'_> {
-    /// The weights of tokens, and their mean.
-    fn weighed(&self, worth: &Tensor) -> Tensor {
-        let weights = weights(worth, self.how.beta, self.how.weight_max);
+    /// The weights of tokens that are worth so much, divided by the mean of `all` if they are to be.
+    fn weighed(&self, worth: &Tensor, all: &Tensor) -> Tensor {
+        let weighed = |worth| weights(worth, self.how.beta, self.how.weight_max);
         if self.how.normalise {
-            &weights / weights.mean(Kind::Float).clamp_min(1e-12)
+            weighed(worth) / weighed(all).mean(Kind::Float).clamp_min(1e-12)
         } else {
-            weights
+            weighed(worth)
         }
+    }
+
+    /// What the predicted tokens of rows are worth, in order.
+    fn worth(&self, rows: &[usize], model: &Model) -> Tensor {
+        let worth: Vec<f32> = rows.iter().flat_map(|row| self.rewards[*row].clone()).collect();
+        Tensor::from_slice(&worth).to_device(model.device())
     }
 }
 
@@ -125,11 +132,10 @@ impl Objective for Scored<'_> {
         self.bins[row].iter().map(|example| example.ids.len()).sum()
     }
 
-    fn loss(&self, model: &Model, part: &[usize], _: &[usize]) -> Result<Loss, StageError> {
+    fn loss(&self, model: &Model, part: &[usize], all: &[usize]) -> Result<Loss, StageError> {
         let bins: Vec<&[Example]> = part.iter().map(|row| self.bins[*row].as_slice()).collect();
         let (below, ids) = learnt(model, &bins);
-        let rewards: Vec<f32> = part.iter().flat_map(|row| self.rewards[*row].clone()).collect();
-        let rewards = Tensor::from_slice(&rewards).to_device(model.device());
+        let rewards = self.worth(part, model);
         // Two heads may read the states, and the way back through what is below is gone once, for both.
         let shares = self.how.has_values() && below.requires_grad();
         let hidden =
@@ -142,11 +148,12 @@ impl Objective for Scored<'_> {
             Goal::Unlikelihood => {
                 unlikelihood(&log_probs, &rewards, self.how.threshold, self.how.alpha)
             }
-            Goal::RewardWeighted => -(&log_probs * self.weighed(&rewards)),
+            Goal::RewardWeighted => -(&log_probs * self.weighed(&rewards, &self.worth(all, model))),
             Goal::AdvantageWeighted => {
                 let values = -model.scored(&hidden).sigmoid();
                 metrics.push(("value", sum(&values.detach())));
-                let weights = self.weighed(&(&rewards - values.detach()));
+                let ahead = &rewards - values.detach();
+                let weights = self.weighed(&ahead, &ahead);
                 advantage_weighted(&log_probs, &weights, &rewards, &values, self.how.alpha)
             }
         };
@@ -215,6 +222,18 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_step_are_weighed_as_the_whole_is() {
+        let model = blank();
+        let how = how(serde_json::json!({ "objective": "reward_weighted", "beta": 0.5 }));
+        let cost = |part: &[usize]| {
+            scored(&how).loss(&model, part, &[0, 1]).unwrap().sum.double_value(&[])
+        };
+        assert!((cost(&[0]) + cost(&[1]) - cost(&[0, 1])).abs() < 1e-4);
+        // The first row has the worse tokens, and weighs less than its share of them.
+        assert!(cost(&[0]) < cost(&[0, 1]) * 0.6 - 0.1);
+    }
+
+    #[test]
     fn the_way_back_of_two_heads_is_that_of_the_tape() {
         let base = Model::fresh(tiny(), Stream::of(1), Device::Cpu);
         let model = base.with_score_head(Stream::of(2), true).trainable();
@@ -234,7 +253,8 @@ mod tests {
         let log_probs = log_probs.gather(-1, &ids.unsqueeze(-1), false).squeeze_dim(-1);
         let rewards = Tensor::from_slice(&scored.rewards.concat());
         let values = -model.scored(&hidden).sigmoid();
-        let weights = scored.weighed(&(&rewards - values.detach()));
+        let ahead = &rewards - values.detach();
+        let weights = scored.weighed(&ahead, &ahead);
         advantage_weighted(&log_probs, &weights, &rewards, &values, 0.5)
             .sum(Kind::Float)
             .backward();
