@@ -47,10 +47,6 @@ fn rows_and_rollouts(place: &Place) {
     let learnt = place.run("table", "tabular.npg", tries, &[]);
     assert!(learnt["success"] > 0.3, "{learnt:?}");
     place.run("paired", "rollout.pairs", json!({}), &["rollouts=judged.rollouts"]);
-    let two = json!({ "pairs": "best_random", "balance_length": true });
-    let sides = ["rollouts=judged.rollouts", "against=judged.rollouts"];
-    let found = place.run("met", "rollout.pairs", two, &sides);
-    assert!(found["pairs"] > 0.0 && found["pairs_left_out"] >= 0.0, "{found:?}");
     let learnt = json!({
         "rewards": { "true": { "from": "true_reward" }, "score": { "from": "reward_model" } },
         "reward": "true + 0.1 * score", "iterations": 2, "prompts_per_iteration": 3, "samples_per_prompt": 4,
@@ -124,6 +120,10 @@ fn rows_and_rollouts(place: &Place) {
 
 /// What published recipes need between their stages.
 fn between_stages(place: &Place) {
+    let two = json!({ "pairs": "best_random", "balance_length": true });
+    let sides = ["rollouts=judged.rollouts", "against=judged.rollouts"];
+    let found = place.run("met", "rollout.pairs", two, &sides);
+    assert!(found["pairs"] > 0.0 && found["pairs_left_out"] >= 0.0, "{found:?}");
     let mix = json!({
         "rewards": {
             "score": { "from": "reward_model", "model": "rm.model", "standardise": true },
